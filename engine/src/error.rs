@@ -1,0 +1,199 @@
+//! The one error of this crate: what happened, where, whether the write survived, and what mends it.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// What a caller can do about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The call is wrong; the same call will fail again.
+    Invalid,
+    /// The thing named does not exist.
+    NotFound,
+    /// The thing exists with other properties, or a precondition did not hold.
+    Conflict,
+    /// A bound is reached for now.
+    Full {
+        /// Which bound.
+        which: &'static str,
+        /// When trying again makes sense.
+        retry_after: Duration,
+    },
+    /// The disk has no room.
+    NoSpace,
+    /// Another handle has the directory.
+    Locked,
+    /// A backend or the disk does not answer now.
+    Unavailable,
+    /// Bytes on disk are not what was written.
+    Corrupt,
+    /// The file was written by a newer version.
+    NewerFormat,
+    /// Another writer owns the backend now.
+    Fenced,
+    /// A sync failed: this handle writes no more; reopening is the repair.
+    Poisoned,
+    /// The database was closed.
+    Closed,
+    /// Our own mistake.
+    Internal,
+}
+
+/// What became of the write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Nothing was written, or there was nothing to write.
+    NotWritten,
+    /// The write is on disk and will be there after a reopen.
+    Durable,
+    /// It may or may not be there after a reopen.
+    Unknown,
+}
+
+/// An error of the engine.
+#[derive(Clone, Debug)]
+pub struct Error(Box<Inner>);
+
+#[derive(Clone, Debug)]
+struct Inner {
+    kind: ErrorKind,
+    fate: Fate,
+    code: &'static str,
+    message: String,
+    file: Option<PathBuf>,
+    offset: Option<u64>,
+    help: Option<String>,
+}
+
+/// The result of most calls here.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// An error with fate `NotWritten`. `code` is stable (`AKI-` and four digits, listed in
+    /// docs/operations/errors.md).
+    #[must_use]
+    pub(crate) fn new(kind: ErrorKind, code: &'static str, message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self(Box::new(Inner {
+            kind,
+            fate: Fate::NotWritten,
+            code,
+            message,
+            file: None,
+            offset: None,
+            help: None,
+        }))
+    }
+
+    /// A wrong call.
+    #[must_use]
+    pub(crate) fn invalid(code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Invalid, code, message)
+    }
+
+    /// Damage in `file` at byte `offset`.
+    #[must_use]
+    pub(crate) fn corrupt(code: &'static str, file: &Path, offset: u64, message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Corrupt, code, message).at(file, Some(offset))
+    }
+
+    /// A failed call to the machine; a full disk becomes `NoSpace`.
+    #[must_use]
+    pub(crate) fn io(code: &'static str, file: &Path, doing: &str, cause: &std::io::Error) -> Self {
+        let kind = match cause.kind() {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => ErrorKind::NoSpace,
+            std::io::ErrorKind::NotFound => ErrorKind::NotFound,
+            _ => ErrorKind::Unavailable,
+        };
+        Self::new(kind, code, format!("{doing}: {cause}")).at(file, None)
+    }
+
+    /// Names the place.
+    #[must_use]
+    pub(crate) fn at(mut self, file: &Path, offset: Option<u64>) -> Self {
+        self.0.file = Some(file.to_path_buf());
+        self.0.offset = offset;
+        self
+    }
+
+    /// Says what became of the write.
+    #[must_use]
+    pub(crate) fn fate_is(mut self, fate: Fate) -> Self {
+        self.0.fate = fate;
+        self
+    }
+
+    /// Says what mends it.
+    #[must_use]
+    pub(crate) fn help_is(mut self, help: impl Into<String>) -> Self {
+        self.0.help = Some(help.into());
+        self
+    }
+
+    /// What a caller can do about it.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// What became of the write.
+    #[must_use]
+    pub fn fate(&self) -> Fate {
+        self.0.fate
+    }
+
+    /// The stable code.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        self.0.code
+    }
+
+    /// What happened, without place and help.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// The file concerned.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        self.0.file.as_deref()
+    }
+
+    /// The byte offset in that file.
+    #[must_use]
+    pub fn offset(&self) -> Option<u64> {
+        self.0.offset
+    }
+
+    /// What mends it, often a command.
+    #[must_use]
+    pub fn help(&self) -> Option<&str> {
+        self.0.help.as_deref()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} [{}]", self.0.message, self.0.code)?;
+        if let Some(file) = &self.0.file {
+            write!(f, " in {}", file.display())?;
+        }
+        if let Some(offset) = self.0.offset {
+            write!(f, " at byte {offset}")?;
+        }
+        match self.0.fate {
+            Fate::NotWritten => {}
+            Fate::Durable => write!(f, "; the write is durable")?,
+            Fate::Unknown => write!(f, "; whether the write survives is known after a reopen")?,
+        }
+        if let Some(help) = &self.0.help {
+            write!(f, "; {help}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Error {}

@@ -1,0 +1,18 @@
+//! An embedded, WAL-first vector storage engine.
+#![deny(unsafe_code)]
+
+mod error;
+mod id;
+mod lsn;
+mod row;
+mod schema;
+mod segment_meta;
+
+pub use error::{Error, ErrorKind, Fate, Result};
+pub use id::{Id, MAX_ID_BYTES};
+pub use lsn::Lsn;
+pub use row::{FieldValue, Payload, Row};
+pub use schema::{
+    Field, FieldType, IdKind, MAX_DIM, MAX_FIELDS, MAX_NAME_BYTES, Metric, RESERVED_NAMES, Schema,
+};
+pub use segment_meta::{DeletionVectorRef, Place, SegmentMeta};

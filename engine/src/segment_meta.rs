@@ -1,0 +1,83 @@
+//! What a manifest says of one segment: enough to find, check and prune it without opening it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::lsn::Lsn;
+
+/// A place in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Place {
+    /// First byte.
+    pub offset: u64,
+    /// Bytes.
+    pub len: u64,
+}
+
+/// The deletion vector of a segment: in the manifest itself when small, else a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum DeletionVectorRef {
+    /// Delta's inline form: Z85 of the serialized bitmap.
+    Inline {
+        /// The text.
+        z85: String,
+        /// Bytes before Z85 padding.
+        len: u32,
+        /// Dead rows.
+        count: u32,
+    },
+    /// A file `dv/deletion_vector_<uuid>.bin`.
+    File {
+        /// File name inside the collection's `dv` directory.
+        file: String,
+        /// Offset of the framed bitmap in it.
+        offset: u32,
+        /// Bytes of the bitmap.
+        len: u32,
+        /// crc32 of the whole file.
+        crc32: u32,
+        /// Whole size in bytes of the file.
+        size: u64,
+        /// Dead rows.
+        count: u32,
+    },
+}
+
+/// A segment as the manifest names it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SegmentMeta {
+    /// File name, `{epoch:08}-{seq:08}-{writer:08x}.parquet`, the same at rest and on every backend.
+    pub file: String,
+    /// Whole size in bytes.
+    pub size: u64,
+    /// crc32 of the whole file.
+    pub crc32: u32,
+    /// crc32 of the tail, with its own digits as zeros.
+    pub tail_crc32: u32,
+    /// 0 for a flushed segment.
+    pub level: u8,
+    /// Rows, dead ones included.
+    pub rows: u32,
+    /// Rows of every row group but the last, as a power of two.
+    pub group_bits: u8,
+    /// Version of the schema it was written under.
+    pub schema: u16,
+    /// Smallest and largest id: key bytes as text for text ids, decimal for integers.
+    pub ids: [String; 2],
+    /// Lowest row LSN.
+    #[serde(with = "crate::lsn::text")]
+    pub min_lsn: Lsn,
+    /// Highest row LSN.
+    #[serde(with = "crate::lsn::text")]
+    pub max_lsn: Lsn,
+    /// The check table.
+    pub check: Place,
+    /// First byte of the vector values of every row group; empty where vectors are not searched in place.
+    pub vectors: Vec<u64>,
+    /// Sorted id hashes (text ids only).
+    pub id_index: Option<Place>,
+    /// Rows dead at the manifest's `flushed_lsn`.
+    pub deletion_vector: Option<DeletionVectorRef>,
+}

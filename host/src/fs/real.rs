@@ -1,0 +1,5 @@
+//! The real file system.
+
+/// The machine's file system.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RealFs;

@@ -1,0 +1,22 @@
+//! The only door to the machine: files, syncs, maps, clock, threads and randomness.
+//!
+//! Everything above asks for these through the traits here ([`Fs`], [`Clock`], [`Spawn`]), so that one
+//! simulated machine can stand under the log, the segments, the manifests and the dead letters alike.
+//! No formats and no checksums live here.
+
+mod clock;
+mod fs;
+mod map;
+mod rng;
+#[cfg(feature = "test-util")]
+pub mod sim;
+mod spawn;
+
+pub use clock::{Clock, RealClock};
+pub use fs::{
+    Access, Advice, DirEntry, EntryKind, File, Fs, FsKind, FsStats, LockGuard, Metadata, RealFs, publish_new,
+    publish_over,
+};
+pub use map::{Appender, LogRegion, Region, Tail};
+pub use rng::Rng;
+pub use spawn::{Job, Next, RealSpawn, Spawn, Tick, Ticker};
