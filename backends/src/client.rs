@@ -141,7 +141,9 @@ impl Client {
     pub(crate) async fn list(&self, prefix: &str) -> Result<Vec<ObjectMeta>> {
         let path = self.path(prefix)?;
         let all = self
-            .repeat(Op::List, prefix, 64 << 20, || self.backend.store().list(Some(&path)).try_collect::<Vec<_>>())
+            .repeat(Op::List, prefix, 64 << 20, || {
+                self.backend.store().list(Some(&path)).try_collect::<Vec<_>>()
+            })
             .await;
         Ok(absent_as_none(all)?.unwrap_or_default())
     }

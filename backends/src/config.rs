@@ -87,7 +87,8 @@ mod tests {
 
     #[test]
     fn a_secret_is_never_printed() {
-        let config = BackendConfig { secret_key: Some(Secret::new("hunter2")), ..BackendConfig::new("a", "s3://b") };
+        let config =
+            BackendConfig { secret_key: Some(Secret::new("hunter2")), ..BackendConfig::new("a", "s3://b") };
         assert!(!format!("{config:?}").contains("hunter2"));
         assert!(format!("{config:?}").contains("redacted"));
     }

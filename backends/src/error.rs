@@ -122,14 +122,22 @@ impl Error {
     pub fn help(&self) -> &'static str {
         match (self.0.kind, self.0.class) {
             (ErrorKind::Invalid, _) => "correct the backend's settings; `akidb config check` reads them",
-            (ErrorKind::NotFound, _) => "check the URL, the bucket and the prefix; nothing is created for you",
-            (ErrorKind::Conflict, _) => "give this database a prefix of its own, or restore into a new directory",
+            (ErrorKind::NotFound, _) => {
+                "check the URL, the bucket and the prefix; nothing is created for you"
+            }
+            (ErrorKind::Conflict, _) => {
+                "give this database a prefix of its own, or restore into a new directory"
+            }
             (ErrorKind::Unavailable, Class::Auth) => {
                 "check the access key, its secret and its rights; uploads resume by themselves"
             }
             (ErrorKind::Unavailable, _) => "nothing to do: writes and searches go on, uploads are retried",
-            (ErrorKind::Corrupt, Class::Local) => "run `akidb verify` on the directory; the file was not uploaded",
-            (ErrorKind::Corrupt, _) => "run `akidb verify` and upload to a fresh prefix; local rows are intact",
+            (ErrorKind::Corrupt, Class::Local) => {
+                "run `akidb verify` on the directory; the file was not uploaded"
+            }
+            (ErrorKind::Corrupt, _) => {
+                "run `akidb verify` and upload to a fresh prefix; local rows are intact"
+            }
             (ErrorKind::NewerFormat, _) => "use the newer AkiDB that wrote it",
             (ErrorKind::Fenced, _) => {
                 "another copy of this database publishes here; close one of the two, then reopen the other"

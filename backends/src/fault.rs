@@ -152,7 +152,12 @@ impl FaultStore {
         fault
     }
 
-    async fn around<T>(&self, op: Op, path: &Path, call: impl Future<Output = Result<T>> + Send) -> Result<T> {
+    async fn around<T>(
+        &self,
+        op: Op,
+        path: &Path,
+        call: impl Future<Output = Result<T>> + Send,
+    ) -> Result<T> {
         match self.meet(op, path) {
             None | Some(Fault::Flip) => call.await,
             Some(Fault::Fail(cause)) => Err(cause.error(path)),
@@ -211,7 +216,11 @@ impl ObjectStore for FaultStore {
         }
     }
 
-    async fn put_multipart_opts(&self, path: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+    async fn put_multipart_opts(
+        &self,
+        path: &Path,
+        opts: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
         let inner = self.around(Op::Part, path, self.inner.put_multipart_opts(path, opts)).await?;
         Ok(Box::new(FaultUpload { inner, store: self.clone(), path: path.clone() }))
     }

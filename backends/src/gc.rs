@@ -83,7 +83,9 @@ impl Publisher {
         self.client.delete(&key).await?;
         match meta {
             Some(meta) => Ok(meta.last_modified.timestamp_micros()),
-            None => Err(Error::corrupt(self.client.name(), &key, "a probe object is not there after its put")),
+            None => {
+                Err(Error::corrupt(self.client.name(), &key, "a probe object is not there after its put"))
+            }
         }
     }
 }

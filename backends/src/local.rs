@@ -11,15 +11,17 @@ use crate::error::{Error, Result};
 
 pub(crate) fn open(config: &BackendConfig) -> Result<Backend> {
     let dir = directory(config)?;
-    std::fs::create_dir_all(&dir)
-        .map_err(|e| Error::invalid(&config.name, "url: cannot create the directory").at(&config.url).because(e))?;
+    std::fs::create_dir_all(&dir).map_err(|e| {
+        Error::invalid(&config.name, "url: cannot create the directory").at(&config.url).because(e)
+    })?;
     Ok(Backend::assemble(config, Kind::Local, Arc::new(store(&dir, config)?)))
 }
 
 /// Without fsync a put that returned can be gone, or empty, after a power cut; it is off by default.
 fn store(dir: &std::path::Path, config: &BackendConfig) -> Result<LocalFileSystem> {
-    let store = LocalFileSystem::new_with_prefix(dir)
-        .map_err(|e| Error::invalid(&config.name, "url: cannot use the directory").at(&config.url).because(e))?;
+    let store = LocalFileSystem::new_with_prefix(dir).map_err(|e| {
+        Error::invalid(&config.name, "url: cannot use the directory").at(&config.url).because(e)
+    })?;
     Ok(store.with_fsync(true))
 }
 
@@ -27,10 +29,9 @@ fn directory(config: &BackendConfig) -> Result<PathBuf> {
     if !config.url.starts_with("file://") {
         return Ok(PathBuf::from(&config.url));
     }
-    url::Url::parse(&config.url)
-        .ok()
-        .and_then(|url| url.to_file_path().ok())
-        .ok_or_else(|| Error::invalid(&config.name, "url: file:// needs an absolute path, as in file:///data/backup"))
+    url::Url::parse(&config.url).ok().and_then(|url| url.to_file_path().ok()).ok_or_else(|| {
+        Error::invalid(&config.name, "url: file:// needs an absolute path, as in file:///data/backup")
+    })
 }
 
 #[cfg(test)]

@@ -123,7 +123,8 @@ pub(crate) fn encode(document: &Document) -> (Bytes, u32) {
 pub(crate) fn decode(backend: &str, number: u64, bytes: &[u8]) -> Result<Sealed> {
     let key = key_of(number);
     let damaged = |offset: usize, what: &str| {
-        Err(Error::corrupt(backend, &key, format!("damaged remote document: {what}")).at_offset(offset as u64))
+        Err(Error::corrupt(backend, &key, format!("damaged remote document: {what}"))
+            .at_offset(offset as u64))
     };
     let body_len = match bytes.strip_suffix(b"\n").and_then(|b| b.iter().rposition(|&c| c == b'\n')) {
         Some(end) => end + 1,
@@ -163,7 +164,8 @@ fn check_version(backend: &str, key: &str, body: &[u8]) -> Result<()> {
     match serde_json::from_slice::<Head>(body) {
         Ok(head) if head.version == VERSION && head.incompatible == 0 => Ok(()),
         Ok(head) if head.version >= VERSION => {
-            let what = format!("remote document of version {}, features {:#x}", head.version, head.incompatible);
+            let what =
+                format!("remote document of version {}, features {:#x}", head.version, head.incompatible);
             Err(Error::new(ErrorKind::NewerFormat, Class::Permanent, backend, what).at(key))
         }
         _ => Err(Error::corrupt(backend, key, "damaged remote document: no known version")),

@@ -26,7 +26,9 @@ pub async fn probe(client: &Client) -> Result<()> {
     let found = client.get(&key).await?;
     client.delete(&key).await?;
     match (again, found) {
-        (_, Some(found)) if found != first => Err(liar(client, "a conditional put replaced an existing object")),
+        (_, Some(found)) if found != first => {
+            Err(liar(client, "a conditional put replaced an existing object"))
+        }
         (Ok(()), _) => Err(liar(client, "a second conditional put of the same key was accepted")),
         (Err(error), Some(_)) if error.class() == Class::Conflict => Ok(()),
         (Err(error), _) => Err(error),

@@ -165,7 +165,9 @@ impl Publisher {
     async fn commit(&mut self, plan: &FilePlan) -> Result<u64> {
         self.check_all_verified(plan)?;
         let content = plan.content();
-        let Some(chain) = self.chain.as_mut() else { return Err(self.not_verified("the backend is not claimed")) };
+        let Some(chain) = self.chain.as_mut() else {
+            return Err(self.not_verified("the backend is not claimed"));
+        };
         let published = chain.newest().filter(|document| document.content.as_ref() == Some(&content));
         let number = match published.map(|document| document.number) {
             Some(number) => number,
@@ -200,3 +202,6 @@ impl Publisher {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests;

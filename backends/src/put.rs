@@ -100,7 +100,10 @@ impl Putter {
         if found == item.crc32 {
             return Ok(());
         }
-        let what = format!("local file's checksum is {found:08x}, its manifest says {:08x}; not uploaded", item.crc32);
+        let what = format!(
+            "local file's checksum is {found:08x}, its manifest says {:08x}; not uploaded",
+            item.crc32
+        );
         Err(Error::local(self.client.name(), &item.local, what))
     }
 
@@ -166,7 +169,9 @@ impl Putter {
         };
         match self.client.head(&item.key).await? {
             Some(meta) if meta.size == item.len => {}
-            Some(meta) => return wrong(format!("stored object has {} bytes, {} were put", meta.size, item.len)),
+            Some(meta) => {
+                return wrong(format!("stored object has {} bytes, {} were put", meta.size, item.len));
+            }
             None => return wrong("stored object is not there after its put".to_owned()),
         }
         if item.len == 0 {
@@ -175,7 +180,11 @@ impl Putter {
         if !self.client.backend().reads_back() {
             let from = item.len - tail.len() as u64;
             let found = self.client.get_range(&item.key, from..item.len).await?;
-            return if found == *tail { Ok(()) } else { wrong("stored object ends in other bytes".to_owned()) };
+            return if found == *tail {
+                Ok(())
+            } else {
+                wrong("stored object ends in other bytes".to_owned())
+            };
         }
         let found = self.stored_crc32(&item.key, item.len).await?;
         if found == item.crc32 { Ok(()) } else { wrong(format!("stored object's checksum is {found:08x}")) }

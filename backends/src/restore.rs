@@ -116,7 +116,9 @@ impl Restorer {
         );
         let job = job.map_err(|e| failed("cannot start a thread").because(e))?;
         let ended = job.join();
-        receive.try_recv().map_err(|_| failed(if ended { "the reader left no answer" } else { "the reader panicked" }))?
+        receive
+            .try_recv()
+            .map_err(|_| failed(if ended { "the reader left no answer" } else { "the reader panicked" }))?
     }
 }
 
@@ -134,7 +136,8 @@ fn published(client: &Client, document: Option<Document>, missing: &str) -> Resu
 }
 
 async fn download(client: &Client, file: &RemoteFile, fs: &dyn Fs, to: &Path) -> Result<()> {
-    let disk = |e: std::io::Error| Error::local(client.name(), to, "cannot write the restored file").because(e);
+    let disk =
+        |e: std::io::Error| Error::local(client.name(), to, "cannot write the restored file").because(e);
     if is_there_already(file, fs, to) {
         return Ok(());
     }
@@ -159,7 +162,8 @@ async fn download(client: &Client, file: &RemoteFile, fs: &dyn Fs, to: &Path) ->
 
 /// One attempt: all bytes into `tmp`, checked against the document and synced.
 async fn receive(client: &Client, file: &RemoteFile, fs: &dyn Fs, tmp: &Path) -> Result<()> {
-    let disk = |e: std::io::Error| Error::local(client.name(), tmp, "cannot write the restored file").because(e);
+    let disk =
+        |e: std::io::Error| Error::local(client.name(), tmp, "cannot write the restored file").because(e);
     let wrong = |what: String| Error::corrupt(client.name(), &file.key, what);
     match fs.unlink(tmp) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(disk(e)),
@@ -194,7 +198,8 @@ async fn receive(client: &Client, file: &RemoteFile, fs: &dyn Fs, tmp: &Path) ->
 
 fn is_there_already(file: &RemoteFile, fs: &dyn Fs, path: &Path) -> bool {
     let Ok(there) = fs.open(path, Access::Read) else { return false };
-    there.len().is_ok_and(|len| len == file.len) && local_crc32(there.as_ref()).is_ok_and(|crc| crc == file.crc32)
+    there.len().is_ok_and(|len| len == file.len)
+        && local_crc32(there.as_ref()).is_ok_and(|crc| crc == file.crc32)
 }
 
 fn local_crc32(file: &dyn File) -> std::io::Result<u32> {

@@ -154,7 +154,9 @@ impl Uploader {
         }
         let (kind, what) = match slot.ended {
             true => (ErrorKind::Closed, "the uploader has ended".to_owned()),
-            false => (ErrorKind::Unavailable, format!("not uploaded within {} s; it goes on", timeout.as_secs())),
+            false => {
+                (ErrorKind::Unavailable, format!("not uploaded within {} s; it goes on", timeout.as_secs()))
+            }
         };
         let error = Error::new(kind, Class::Timeout, &self.shared.backend, what);
         Err(match slot.status.last_error.clone() {
@@ -336,7 +338,8 @@ impl Worker {
     }
 
     fn backoff(&self, failures: u32) -> Duration {
-        let bound = PLAN_PAUSE.saturating_mul(2u32.saturating_pow(failures.saturating_sub(1))).min(PLAN_PAUSE_CAP);
+        let bound =
+            PLAN_PAUSE.saturating_mul(2u32.saturating_pow(failures.saturating_sub(1))).min(PLAN_PAUSE_CAP);
         bound.mul_f64(0.5 + self.client.random_fraction() / 2.0)
     }
 

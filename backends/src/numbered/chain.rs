@@ -100,7 +100,12 @@ impl Chain {
     pub async fn commit(&mut self, content: Content) -> Result<u64> {
         self.check_open()?;
         let Some(identity) = self.owner.clone() else {
-            return Err(Error::new(ErrorKind::Internal, Class::Permanent, self.client.name(), "commit before claim"));
+            return Err(Error::new(
+                ErrorKind::Internal,
+                Class::Permanent,
+                self.client.name(),
+                "commit before claim",
+            ));
         };
         loop {
             let mine = match &self.pending {
