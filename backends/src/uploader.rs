@@ -375,3 +375,6 @@ async fn unless_stopped<T>(shared: &Shared, work: impl Future<Output = T>) -> Op
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
