@@ -276,7 +276,9 @@ impl Appender {
     fn show(&mut self) {
         self.published = self.at;
         // Release: a reader that sees this end sees every byte copied below it.
-        self.shared.end.store(self.at as u64, Ordering::Release);
+        let order =
+            if cfg!(seeded_bug = "map_publish_relaxed") { Ordering::Relaxed } else { Ordering::Release };
+        self.shared.end.store(self.at as u64, order);
     }
 
     /// Takes the region back, to write it from its start again: only when no [`Tail`] of it is left, otherwise
@@ -413,4 +415,8 @@ pub fn probe_folio(fs: &dyn Fs, file: &dyn File, offset: u64) -> Option<u64> {
 }
 
 #[cfg(test)]
+#[cfg(akidb_loom)]
+mod model;
+#[cfg(test)]
+#[cfg(not(akidb_loom))]
 mod tests;

@@ -74,6 +74,11 @@ impl Op {
         matches!(self, Self::SyncData | Self::SyncAll | Self::SyncDir | Self::CreateDir)
     }
 
+    /// Whether half of the call is something.
+    fn has_a_middle(self) -> bool {
+        matches!(self, Self::WriteAt | Self::LogAppend)
+    }
+
     /// Whether the call can return an error: all but stores into a map.
     #[must_use]
     pub fn can_fail(self) -> bool {
@@ -148,63 +153,53 @@ impl HookFs {
     }
 }
 
+/// How much of its bytes a call shall move.
+#[derive(Clone, Copy)]
+enum Part {
+    All,
+    FirstHalf,
+}
+
+impl Part {
+    fn of(self, len: usize) -> usize {
+        match self {
+            Self::All => len,
+            Self::FirstHalf => len / 2,
+        }
+    }
+}
+
 impl Asker {
     fn ask(&self, op: Op, path: &Path, len: u64) -> Act {
         let n = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
-        (self.hook)(&Call { n, op, path, len })
-    }
-
-    /// Runs a call that is all or nothing.
-    fn run<T>(&self, op: Op, path: &Path, len: u64, run: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-        match self.ask(op, path, len) {
-            Act::Go => run(),
-            Act::Fail(errno) | Act::FailMidway(errno) => Err(io::Error::from_raw_os_error(errno)),
-            Act::FailAfter(errno) => run().and(Err(io::Error::from_raw_os_error(errno))),
-            Act::Kill | Act::KillMidway => kill(),
-            Act::KillAfter => {
-                let _ = run();
-                kill()
-            }
+        match (self.hook)(&Call { n, op, path, len }) {
+            Act::Fail(_) | Act::FailMidway(_) | Act::FailAfter(_) if !op.can_fail() => Act::Go,
+            Act::FailMidway(errno) if !op.has_a_middle() => Act::Fail(errno),
+            Act::KillMidway if !op.has_a_middle() => Act::Kill,
+            act => act,
         }
     }
 
-    /// Runs `write`, which takes how many of the `len` bytes it shall write.
-    fn write(
+    fn run<T>(
         &self,
+        op: Op,
         path: &Path,
-        len: usize,
-        mut write: impl FnMut(usize) -> io::Result<()>,
-    ) -> io::Result<()> {
-        match self.ask(Op::WriteAt, path, len as u64) {
-            Act::Go => write(len),
-            Act::Fail(errno) => Err(io::Error::from_raw_os_error(errno)),
-            Act::FailMidway(errno) => write(len / 2).and(Err(io::Error::from_raw_os_error(errno))),
-            Act::FailAfter(errno) => write(len).and(Err(io::Error::from_raw_os_error(errno))),
+        len: u64,
+        mut run: impl FnMut(Part) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let (part, errno) = match self.ask(op, path, len) {
+            Act::Go => return run(Part::All),
+            Act::Fail(errno) => return Err(io::Error::from_raw_os_error(errno)),
+            Act::FailMidway(errno) => (Part::FirstHalf, Some(errno)),
+            Act::FailAfter(errno) => (Part::All, Some(errno)),
             Act::Kill => kill(),
-            Act::KillMidway => {
-                let _ = write(len / 2);
-                kill()
-            }
-            Act::KillAfter => {
-                let _ = write(len);
-                kill()
-            }
-        }
-    }
-
-    /// Runs a step of a log's appender, of which `step` does at most as many bytes as it is told.
-    fn step(&self, op: Op, path: &Path, len: usize, step: &mut dyn FnMut(usize)) {
-        match self.ask(op, path, len as u64) {
-            Act::Go | Act::Fail(_) | Act::FailMidway(_) | Act::FailAfter(_) => step(len),
-            Act::KillMidway if op == Op::LogAppend => {
-                step(len / 2);
-                kill()
-            }
-            Act::Kill | Act::KillMidway => kill(),
-            Act::KillAfter => {
-                step(len);
-                kill()
-            }
+            Act::KillMidway => (Part::FirstHalf, None),
+            Act::KillAfter => (Part::All, None),
+        };
+        let done = run(part);
+        match errno {
+            Some(errno) => done.and(Err(io::Error::from_raw_os_error(errno))),
+            None => kill(),
         }
     }
 }
@@ -218,45 +213,45 @@ fn kill() -> ! {
 
 impl Fs for HookFs {
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn File>> {
-        let file = self.asker.run(Op::Open, path, 0, || self.inner.open(path, access))?;
+        let file = self.asker.run(Op::Open, path, 0, |_| self.inner.open(path, access))?;
         Ok(self.file(file, path))
     }
 
     fn create_new(&self, path: &Path) -> io::Result<Arc<dyn File>> {
-        let file = self.asker.run(Op::CreateNew, path, 0, || self.inner.create_new(path))?;
+        let file = self.asker.run(Op::CreateNew, path, 0, |_| self.inner.create_new(path))?;
         Ok(self.file(file, path))
     }
 
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        self.asker.run(Op::CreateDir, path, 0, || self.inner.create_dir_all(path))
+        self.asker.run(Op::CreateDir, path, 0, |_| self.inner.create_dir_all(path))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.asker.run(Op::Rename, to, 0, || self.inner.rename(from, to))
+        self.asker.run(Op::Rename, to, 0, |_| self.inner.rename(from, to))
     }
 
     fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.asker.run(Op::HardLink, to, 0, || self.inner.hard_link(from, to))
+        self.asker.run(Op::HardLink, to, 0, |_| self.inner.hard_link(from, to))
     }
 
     fn unlink(&self, path: &Path) -> io::Result<()> {
-        self.asker.run(Op::Unlink, path, 0, || self.inner.unlink(path))
+        self.asker.run(Op::Unlink, path, 0, |_| self.inner.unlink(path))
     }
 
     fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        self.asker.run(Op::RemoveDir, path, 0, || self.inner.remove_dir(path))
+        self.asker.run(Op::RemoveDir, path, 0, |_| self.inner.remove_dir(path))
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>> {
-        self.asker.run(Op::List, dir, 0, || self.inner.list(dir))
+        self.asker.run(Op::List, dir, 0, |_| self.inner.list(dir))
     }
 
     fn metadata(&self, path: &Path) -> io::Result<Metadata> {
-        self.asker.run(Op::Metadata, path, 0, || self.inner.metadata(path))
+        self.asker.run(Op::Metadata, path, 0, |_| self.inner.metadata(path))
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.asker.run(Op::SyncDir, dir, 0, || self.inner.sync_dir(dir))
+        self.asker.run(Op::SyncDir, dir, 0, |_| self.inner.sync_dir(dir))
     }
 
     fn statfs(&self, path: &Path) -> io::Result<FsStats> {
@@ -264,7 +259,7 @@ impl Fs for HookFs {
     }
 
     fn try_lock(&self, path: &Path) -> io::Result<Option<Box<dyn LockGuard>>> {
-        self.asker.run(Op::Lock, path, 0, || self.inner.try_lock(path))
+        self.asker.run(Op::Lock, path, 0, |_| self.inner.try_lock(path))
     }
 
     fn written_bytes(&self) -> Option<u64> {
@@ -290,28 +285,30 @@ impl File for HookFile {
     }
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.asker.run(Op::ReadAt, &self.path, buf.len() as u64, || self.inner.read_at(buf, offset))
+        self.asker.run(Op::ReadAt, &self.path, buf.len() as u64, |_| self.inner.read_at(buf, offset))
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.asker.write(&self.path, bytes.len(), |len| self.inner.write_at(&bytes[..len], offset))
+        self.asker.run(Op::WriteAt, &self.path, bytes.len() as u64, |part| {
+            self.inner.write_at(&bytes[..part.of(bytes.len())], offset)
+        })
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.asker.run(Op::SetLen, &self.path, len, || self.inner.set_len(len))
+        self.asker.run(Op::SetLen, &self.path, len, |_| self.inner.set_len(len))
     }
 
     fn zero_fill(&self, from: u64, to: u64) -> io::Result<()> {
         let len = to.saturating_sub(from);
-        self.asker.run(Op::ZeroFill, &self.path, len, || self.inner.zero_fill(from, to))
+        self.asker.run(Op::ZeroFill, &self.path, len, |_| self.inner.zero_fill(from, to))
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.asker.run(Op::SyncData, &self.path, 0, || self.inner.sync_data())
+        self.asker.run(Op::SyncData, &self.path, 0, |_| self.inner.sync_data())
     }
 
     fn sync_all(&self) -> io::Result<()> {
-        self.asker.run(Op::SyncAll, &self.path, 0, || self.inner.sync_all())
+        self.asker.run(Op::SyncAll, &self.path, 0, |_| self.inner.sync_all())
     }
 
     fn advise(&self, advice: Advice) {
@@ -319,13 +316,19 @@ impl File for HookFile {
     }
 
     fn map(&self) -> io::Result<Region> {
-        self.asker.run(Op::Map, &self.path, 0, || self.inner.map())
+        self.asker.run(Op::Map, &self.path, 0, |_| self.inner.map())
     }
 
     fn map_log(&self, len: u64) -> io::Result<LogRegion> {
-        let region = self.asker.run(Op::MapLog, &self.path, len, || self.inner.map_log(len))?;
+        let region = self.asker.run(Op::MapLog, &self.path, len, |_| self.inner.map_log(len))?;
         let (path, asker) = (self.path.clone(), Arc::clone(&self.asker));
-        Ok(region.with_hook(Arc::new(move |op, len, step| asker.step(op, &path, len, step))))
+        Ok(region.with_hook(Arc::new(move |op, len, step| {
+            // Never an error: these two operations cannot fail.
+            let _ = asker.run(op, &path, len as u64, |part| {
+                step(part.of(len));
+                Ok(())
+            });
+        })))
     }
 }
 
