@@ -4,6 +4,7 @@
 mod error;
 mod id;
 mod lsn;
+pub mod manifest;
 mod row;
 mod schema;
 mod segment_meta;
