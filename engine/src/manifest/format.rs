@@ -163,7 +163,7 @@ fn check_format(file: &Path, document: &[u8]) -> Result<()> {
         return Err(Error::corrupt("AKI-0306", file, 0, message).help_is(REPAIR_HELP));
     }
     let unknown = format.incompatible.iter().find(|f| !KNOWN_INCOMPATIBLE.contains(&f.as_str()));
-    if format.major == FORMAT_MAJOR && format.minor <= FORMAT_MINOR && unknown.is_none() {
+    if (format.major, format.minor) <= (FORMAT_MAJOR, FORMAT_MINOR) && unknown.is_none() {
         return Ok(());
     }
     let feature = unknown.map(|f| format!(" with feature \"{f}\"")).unwrap_or_default();

@@ -116,7 +116,7 @@ impl Store {
     }
 
     fn read(&self, path: &Path) -> Result<Vec<u8>> {
-        let read = || {
+        let read = || -> io::Result<Option<Vec<u8>>> {
             let file = self.fs.open(path, Access::Read)?;
             let len = file.len()?;
             if len > MAX_FILE_BYTES {
