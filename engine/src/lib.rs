@@ -1,13 +1,16 @@
 //! An embedded, WAL-first vector storage engine.
 #![deny(unsafe_code)]
 
+mod config;
 mod error;
 mod id;
 mod lsn;
+pub mod manifest;
 mod row;
 mod schema;
 mod segment_meta;
 
+pub use config::{BackendKind, BackendSettings, EngineSettings, Secret, Settings, Tiering};
 pub use error::{Error, ErrorKind, Fate, Result};
 pub use id::{Id, MAX_ID_BYTES};
 pub use lsn::Lsn;
