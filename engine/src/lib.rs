@@ -1,11 +1,13 @@
 //! An embedded, WAL-first vector storage engine.
 #![deny(unsafe_code)]
 
+mod deletion_vector;
 mod error;
 mod id;
 mod lsn;
 mod row;
 mod schema;
+mod segment;
 mod segment_meta;
 
 pub use error::{Error, ErrorKind, Fate, Result};
@@ -15,4 +17,5 @@ pub use row::{FieldValue, Payload, Row};
 pub use schema::{
     Field, FieldType, IdKind, MAX_DIM, MAX_FIELDS, MAX_NAME_BYTES, Metric, RESERVED_NAMES, Schema,
 };
+pub use segment::{Damage, RowGroupReport, SectionReport, SegmentReport, VerifyReport, inspect_segment};
 pub use segment_meta::{DeletionVectorRef, Place, SegmentMeta};
