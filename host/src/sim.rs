@@ -1,1 +1,5 @@
 //! Simulated machines for tests.
+
+mod hook;
+
+pub use hook::Op;
