@@ -41,7 +41,7 @@ impl Putter {
                 Err(error) => error,
             };
             failures += 1;
-            match self.client.pause_after(error.class(), failures) {
+            match self.client.pause_after(&error, failures) {
                 Some(pause) => {
                     tracing::debug!(%error, failures, "trying again");
                     self.client.sleep().pause(pause).await;
@@ -165,7 +165,7 @@ impl Putter {
         let wrong = |what: String| {
             let error = Error::corrupt(self.client.name(), &item.key, what);
             // A fresh put may mend it.
-            Err(error.as_transient())
+            Err(error.into_transient())
         };
         match self.client.head(&item.key).await? {
             Some(meta) if meta.size == item.len => {}

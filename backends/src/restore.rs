@@ -152,7 +152,7 @@ async fn download(client: &Client, file: &RemoteFile, fs: &dyn Fs, to: &Path) ->
         };
         let _ = fs.unlink(&tmp);
         failures += 1;
-        match client.pause_after(error.class(), failures) {
+        match client.pause_after(&error, failures) {
             Some(pause) => client.sleep().pause(pause).await,
             None => return Err(error),
         }
