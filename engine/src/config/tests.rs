@@ -60,7 +60,11 @@ fn the_earlier_systems_file_is_read_and_says_what_has_no_effect_yet() {
 
 #[test]
 fn what_is_not_built_is_refused_by_name_and_line() {
-    refused("[storage]\ncache_size_mb = 512", "AKI-0404", &["line 2", "storage.cache_size_mb", "later version"]);
+    refused(
+        "[storage]\ncache_size_mb = 512",
+        "AKI-0404",
+        &["line 2", "storage.cache_size_mb", "later version"],
+    );
     refused("[storage]\ntiering_policy = \"cache\"", "AKI-0404", &["line 2", "tiering_policy", "mirror"]);
     refused("[storage]\ntiering_policy = \"backend_only\"", "AKI-0404", &["backend_only"]);
     for (from, to) in [
@@ -94,7 +98,11 @@ fn an_empty_file_is_the_defaults_and_the_defaults_hold() {
 
 #[test]
 fn an_unknown_key_is_named_with_path_line_and_a_guess() {
-    refused("[engine]\n\nmemtable_byte = 1", "AKI-0402", &["line 3", "engine.memtable_byte", "\"memtable_bytes\""]);
+    refused(
+        "[engine]\n\nmemtable_byte = 1",
+        "AKI-0402",
+        &["line 3", "engine.memtable_byte", "\"memtable_bytes\""],
+    );
     refused("[storag]\nx = 1", "AKI-0402", &["line 1", "\"storag\"", "\"storage\""]);
     refused("[storage]\nmax_size = 1", "AKI-0402", &["storage.dlq_config.max_size"]);
     refused("[storage.dlq_config]\nzzz = 1", "AKI-0402", &["storage.dlq_config.zzz", "valid here: max_size"]);
@@ -109,10 +117,16 @@ fn an_unknown_key_is_named_with_path_line_and_a_guess() {
 fn a_wrong_type_is_named_with_path_and_line() {
     refused("[engine]\nmanifest_keep = \"many\"", "AKI-0403", &["line 2", "engine.manifest_keep", "many"]);
     refused("[engine]\nmanifest_keep = -1", "AKI-0403", &["line 2", "engine.manifest_keep"]);
-    refused("[engine]\nmemtable_bytes = \"a lot\"", "AKI-0403", &["line 2", "engine.memtable_bytes", "32 MiB"]);
+    refused(
+        "[engine]\nmemtable_bytes = \"a lot\"",
+        "AKI-0403",
+        &["line 2", "engine.memtable_bytes", "32 MiB"],
+    );
     refused("[engine]\nmemtable_bytes = -5", "AKI-0403", &["engine.memtable_bytes"]);
     refused("[engine]\nmemtable_bytes = true", "AKI-0403", &["engine.memtable_bytes"]);
-    refused("storage = 3", "AKI-0403", &["line 1", "storage"]);
+    refused("storage = 3", "AKI-0403", &["line 1", "storage: expected a table", "integer"]);
+    refused("\n[backends]\nname = \"a\"", "AKI-0403", &["line 2", "[[backends]]"]);
+    refused("[storage]\ncircuit_breaker_config = [0.5]", "AKI-0403", &["line 2", "expected a table"]);
     refused("[[backends]]\nname = \"a\"", "AKI-0403", &["line 1", "url"]);
     refused("[storage.circuit_breaker_config]\nfailure_threshold = \"half\"", "AKI-0403", &["line 2"]);
 }
@@ -137,14 +151,22 @@ fn sizes_are_numbers_or_words() {
 #[test]
 fn values_out_of_range_or_against_each_other_are_refused() {
     refused("[engine]\nmemtable_bytes = 1000", "AKI-0405", &["line 2", "65536 to 1073741824"]);
-    refused("[engine]\nwal_max_bytes = \"64 MiB\"", "AKI-0405", &["line 2", "engine.wal_max_bytes", "at least"]);
+    refused(
+        "[engine]\nwal_max_bytes = \"64 MiB\"",
+        "AKI-0405",
+        &["line 2", "engine.wal_max_bytes", "at least"],
+    );
     refused("[engine]\nupload_attempts = 0", "AKI-0405", &["engine.upload_attempts"]);
     refused("[storage]\ntiering_policy = \"mirror\"", "AKI-0405", &["line 2", "needs a backend"]);
     let local = "[[backends]]\nname = \"a\"\nurl = \"file:///b\"\n[storage]\ntiering_policy = \"local\"";
     refused(local, "AKI-0405", &["line 5", "keeps no copies"]);
     refused("[storage]\ntiering_policy = \"locl\"", "AKI-0405", &["none of"]);
     refused("[storage]\n\ns3_region = \"x\"", "AKI-0405", &["line 3", "s3_bucket must be given"]);
-    refused("[storage]\ns3_bucket = \"abc\"\ns3_access_key = \"k\"", "AKI-0405", &["s3_secret_key", "come together"]);
+    refused(
+        "[storage]\ns3_bucket = \"abc\"\ns3_access_key = \"k\"",
+        "AKI-0405",
+        &["s3_secret_key", "come together"],
+    );
     refused("[storage]\ns3_bucket = \"abc/prefix\"", "AKI-0405", &["line 2", "[[backends]]"]);
     let mut made = Settings::default();
     made.engine.manifest_keep = 0;
@@ -156,20 +178,30 @@ fn a_backend_is_a_directory_or_a_bucket_and_minio_is_s3() {
     let one = |rest: &str| format!("[[backends]]\nname = \"b\"\n{rest}");
     let s = accepted(&one("url = \"file:///var/copies\""));
     assert_eq!((s.tiering, s.backends[0].kind), (Tiering::Mirror, BackendKind::Local));
-    for rest in ["url = \"minio://bucket/some/prefix/\"", "kind = \"minio\"\nurl = \"s3://bucket/some/prefix\""] {
+    for rest in
+        ["url = \"minio://bucket/some/prefix/\"", "kind = \"minio\"\nurl = \"s3://bucket/some/prefix\""]
+    {
         let s = accepted(&one(rest));
-        assert_eq!((s.backends[0].kind, s.backends[0].url.as_str()), (BackendKind::S3, "s3://bucket/some/prefix"));
+        assert_eq!(
+            (s.backends[0].kind, s.backends[0].url.as_str()),
+            (BackendKind::S3, "s3://bucket/some/prefix")
+        );
     }
     let clear = "url = \"s3://bucket\"\nendpoint = \"http://127.0.0.1:9000\"";
     refused(&one(clear), "AKI-0405", &["line 4", "backends[0].endpoint", "allow_http = true"]);
     accepted(&one(&format!("{clear}\nallow_http = true")));
     refused(&one("url = \"/var/copies\""), "AKI-0405", &["line 3", "did you mean \"file:///var/copies\""]);
-    for bad in ["file://var", "file:///a/../b", "s3://", "s3://UP", "s3://ab", "s3://bucket/a/../b", "gs://x"] {
+    for bad in ["file://var", "file:///a/../b", "s3://", "s3://UP", "s3://ab", "s3://bucket/a/../b", "gs://x"]
+    {
         refused(&one(&format!("url = \"{bad}\"")), "AKI-0405", &["line 3", "backends[0].url"]);
     }
     refused(&one("kind = \"local\"\nurl = \"s3://bucket\""), "AKI-0405", &["line 3", "does not fit"]);
     refused(&one("kind = \"gcs\"\nurl = \"s3://bucket\""), "AKI-0405", &["minio"]);
-    refused(&one("url = \"file:///b\"\nregion = \"x\""), "AKI-0405", &["backends[0].region", "no such setting"]);
+    refused(
+        &one("url = \"file:///b\"\nregion = \"x\""),
+        "AKI-0405",
+        &["backends[0].region", "no such setting"],
+    );
     let twice = format!("{0}\n{0}", one("url = \"file:///b\""));
     refused(&twice, "AKI-0405", &["line 5", "backends[1].name", "two backends"]);
     for name in ["", "../x", "A", "-a", "a b"] {
@@ -229,7 +261,10 @@ fn a_file_that_cannot_be_read_and_one_that_is_wrong_are_named() {
 fn the_guide_explains_every_key_and_every_example_in_it_is_accepted() {
     for (table, keys) in TABLES {
         for key in keys.iter().filter(|_| !table.is_empty()) {
-            assert!(GUIDE.contains(&format!("| `{key}` |")), "docs/operations/settings.md lacks {table}.{key}");
+            assert!(
+                GUIDE.contains(&format!("| `{key}` |")),
+                "docs/operations/settings.md lacks {table}.{key}"
+            );
         }
     }
     let examples: Vec<&str> =
