@@ -25,8 +25,13 @@ mod tests;
 pub use inspect::{RowGroupReport, SectionReport, SegmentReport, inspect_segment};
 pub use verify::{Damage, VerifyReport};
 
-pub(crate) use columns::{Column, Columns};
 pub(crate) use name::SegmentName;
-pub(crate) use reader::{Segment, Touched};
-pub(crate) use rows::{Batch, Scan};
+pub(crate) use reader::Segment;
 pub(crate) use writer::{Writing, write_segment};
+
+#[expect(unused_imports, reason = "flush, recovery and search, which name them, come next")]
+pub(crate) use {
+    columns::{Column, Columns},
+    reader::Touched,
+    rows::{Batch, Scan},
+};

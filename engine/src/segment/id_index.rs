@@ -17,8 +17,6 @@ use crate::id::Id;
 use crate::lsn::Lsn;
 use crate::row::Row;
 
-/// Bytes of one entry, hash and row.
-pub(super) const ENTRY_LEN: u64 = 12;
 const HASH_LEN: u64 = 8;
 const ROW_LEN: u64 = 4;
 

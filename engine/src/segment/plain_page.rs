@@ -4,7 +4,7 @@
 //! thrift compact PageHeader
 //!   15 00         type = DATA_PAGE          15 <v>  uncompressed_page_size    15 <v>  compressed_page_size (the same)
 //!   15 <v>        crc = crc32 of all that follows the header
-//!   2c            data_page_header {
+//!   1c            data_page_header {
 //!     15 <v>        num_values                15 00  encoding = PLAIN
 //!     15 06         definition levels = RLE   15 06  repetition levels = RLE
 //!   00 00         }
@@ -217,7 +217,7 @@ fn page_header(page_len: usize, crc: u32, num_values: usize) -> Vec<u8> {
     out.push(0x15);
     let crc = crc.cast_signed();
     put_varint(&mut out, u64::from(((crc << 1) ^ (crc >> 31)).cast_unsigned()));
-    out.extend_from_slice(&[0x2c, 0x15]);
+    out.extend_from_slice(&[0x1c, 0x15]);
     put_varint(&mut out, (num_values as u64) << 1);
     out.extend_from_slice(&[0x15, 0x00, 0x15, 0x06, 0x15, 0x06, 0x00, 0x00]);
     out
@@ -269,8 +269,8 @@ mod tests {
     fn levels_are_as_drawn() {
         assert_eq!(vector_levels(2, 10), [8, 0, 0, 0, 3, 0xfe, 4, 1, 3, 0xfe, 4, 1, 2, 0, 0, 0, 40, 1]);
         assert_eq!(vector_levels(1, 8), [2, 0, 0, 0, 3, 0xfe, 2, 0, 0, 0, 16, 1]);
-        // Rows of three: 0 1 1 0 1 1 0 1 | 1 and padding, which readers cut off by the number of values.
-        assert_eq!(vector_levels(3, 3)[..7], [3, 0, 0, 0, 5, 0b1011_0110, 0b1101_1011]);
+        // Rows of three, low bits first: 0 1 1 0 1 1 0 1 | 1, and a pattern that goes on to the end of its byte.
+        assert_eq!(vector_levels(3, 3)[..7], [3, 0, 0, 0, 5, 0b1011_0110, 0b0110_1101]);
     }
 
     #[test]

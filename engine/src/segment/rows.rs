@@ -45,7 +45,7 @@ impl Segment {
     /// The LSN of `row`.
     pub(crate) fn lsn_at(&self, row: u32) -> Result<Lsn> {
         self.check_row(row)?;
-        let mut reader = self.reader(&[LSN], &[row..row + 1], 1)?;
+        let mut reader = self.reader(&[LSN], &join(&[row]), 1)?;
         let batch = reader.next_batch()?.ok_or_else(|| self.undecodable("no LSN in its row"))?;
         let lsns = batch.column(0).as_primitive_opt::<Int64Type>().filter(|a| a.len() == 1);
         lsns.and_then(|a| lsn_of(a, 0)).ok_or_else(|| self.undecodable("the lsn column"))
