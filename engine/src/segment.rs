@@ -25,13 +25,11 @@ mod tests;
 pub use inspect::{RowGroupReport, SectionReport, SegmentReport, inspect_segment};
 pub use verify::{Damage, VerifyReport};
 
-pub(crate) use name::SegmentName;
-pub(crate) use reader::Segment;
-pub(crate) use writer::{Writing, write_segment};
-
 #[expect(unused_imports, reason = "flush, recovery and search, which name them, come next")]
 pub(crate) use {
     columns::{Column, Columns},
-    reader::Touched,
+    name::SegmentName,
+    reader::{Segment, Touched},
     rows::{Batch, Scan},
+    writer::{Writing, write_segment},
 };

@@ -18,6 +18,7 @@
 use std::io::{self, Read};
 use std::sync::Arc;
 
+use arrow::datatypes::ToByteSlice;
 use bytes::Bytes;
 use crc32fast::Hasher;
 use parquet::basic::{Encoding, PageType};
@@ -30,6 +31,9 @@ use parquet::schema::types::ColumnDescPtr;
 use crate::id::Id;
 use crate::lsn::Lsn;
 use crate::row::Row;
+
+// Numbers lie in the file as they lie in memory; both are little endian.
+const _: () = assert!(cfg!(target_endian = "little"), "segments are little endian");
 
 /// Bytes of values converted at a time while a chunk is streamed.
 const STREAM_BYTES: usize = 64 * 1024;
@@ -173,7 +177,7 @@ impl<'a> PageRead<'a> {
         match &mut self.values {
             Values::Vectors(rest) => {
                 for (_, row) in now {
-                    self.buffer.extend(row.vector.iter().flat_map(|x| x.to_le_bytes()));
+                    self.buffer.extend_from_slice(row.vector.to_byte_slice());
                 }
                 *rest = later;
             }

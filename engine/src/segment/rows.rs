@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::array::{ArrayRef, AsArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::concat;
 use arrow::datatypes::Int64Type;
 use arrow::error::ArrowError;
@@ -184,7 +184,7 @@ impl Segment {
             let id = ids.id(at).ok_or_else(|| self.undecodable("the id column"))?;
             let value = |place: &Option<usize>| place.map_or(FieldValue::Null, |own| columns[own].value(at));
             let fields = places.iter().map(value).collect();
-            let rest = payload.iter().nth(at).flatten().map(Box::from);
+            let rest = payload.is_valid(at).then(|| payload.value(at).into());
             let vector = if with_vector { Arc::from(self.vector(*number)?) } else { Arc::from([]) };
             out.push((lsn, Row { id, vector, fields, rest }));
         }
