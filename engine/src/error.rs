@@ -118,6 +118,13 @@ impl Error {
         self
     }
 
+    /// Names the byte where no file is known yet.
+    #[must_use]
+    pub(crate) fn at_offset(mut self, offset: u64) -> Self {
+        self.0.offset = Some(offset);
+        self
+    }
+
     /// Says what became of the write.
     #[must_use]
     pub(crate) fn fate_is(mut self, fate: Fate) -> Self {

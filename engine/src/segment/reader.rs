@@ -12,7 +12,7 @@ use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use super::arrow_schema::ID;
 use super::blocks::{Blocks, Describe, Fault};
 use super::footer::{self, Footer};
-use super::format::HEAD_LEN;
+use super::format::{HEAD_LEN, Kind};
 use super::{id_index, verify};
 use crate::error::{Error, Result};
 use crate::id::Id;
@@ -266,7 +266,10 @@ impl Shared {
 }
 
 fn open_file(fs: &dyn Fs, path: &Path) -> Result<Arc<dyn File>> {
-    fs.open(path, Access::Read).map_err(|e| Error::io("AKI-0501", path, "opening a segment", &e))
+    fs.open(path, Access::Read).map_err(|e| {
+        Error::io("AKI-0501", path, "opening a segment", &e)
+            .help_is("a segment a manifest names must be there: restore the file from a backend")
+    })
 }
 
 fn file_len(file: &dyn File, path: &Path) -> Result<u64> {
@@ -343,6 +346,10 @@ fn check_same(footer: &Footer, meta: &SegmentMeta, schema: &Schema, path: &Path)
         == (meta.rows, meta.group_bits, meta.min_lsn, meta.max_lsn, &meta.ids, &meta.vectors);
     if !same || footer.schema.version != meta.schema {
         return differs("rows, ids, LSNs, schema version or vectors differ".to_string());
+    }
+    let ids = footer.sections.iter().find(|s| s.kind == Kind::Ids.name());
+    if ids.map(|s| Place { offset: s.offset, len: s.len }) != meta.id_index {
+        return differs("the id index lies elsewhere".to_string());
     }
     let of_file = &footer.schema;
     if (of_file.dim, of_file.id_kind) != (schema.dim, schema.id_kind) {

@@ -15,6 +15,7 @@ use crate::schema::{FieldType, Metric, Schema};
 use crate::segment_meta::SegmentMeta;
 
 mod damage;
+mod faults;
 mod golden;
 mod readers;
 mod round_trip;
