@@ -6,16 +6,19 @@
 mod arrow_schema;
 mod blocks;
 mod check;
+mod checked_file;
 mod columns;
 mod footer;
 mod format;
 mod id_index;
+mod ids;
 mod inspect;
 mod name;
 mod plain_page;
 mod reader;
 mod rows;
 mod sink;
+mod source;
 mod verify;
 mod writer;
 

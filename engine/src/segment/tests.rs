@@ -21,6 +21,11 @@ mod readers;
 mod round_trip;
 mod touch;
 
+const _: fn() = || {
+    fn shared_by_threads<T: Send + Sync>() {}
+    shared_by_threads::<Segment>();
+};
+
 type Rows = Vec<(Lsn, Arc<Row>)>;
 
 /// A segment on disk and what it was made of.

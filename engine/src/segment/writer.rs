@@ -225,8 +225,9 @@ fn write_tail(
     Ok((file.inner_mut().finish()?, check))
 }
 
+/// `crc32` is the checksum the section ends in. (One taken over that as well would be the same for all sections.)
 fn section_key(kind: Kind, place: Place, section: &[u8]) -> SectionKey {
-    let crc32 = crc32fast::hash(section);
+    let crc32 = section.last_chunk().map_or(0, |crc| u32::from_le_bytes(*crc));
     SectionKey { kind: kind.name().to_string(), offset: place.offset, len: place.len, crc32 }
 }
 

@@ -129,6 +129,10 @@ fn a_name_is_never_written_twice_and_a_refused_write_leaves_nothing() {
     assert_eq!(names, [written.meta.file.as_str()]);
 }
 
+fn to_usize(n: u64) -> usize {
+    usize::try_from(n).unwrap()
+}
+
 #[test]
 fn inspect_finds_everything_from_the_footer_alone() {
     let written = Written::new(every_type(384), rows(&every_type(384), 300, 4));
@@ -139,6 +143,13 @@ fn inspect_finds_everything_from_the_footer_alone() {
     assert_eq!(report.tail_offset, written.meta.check.offset);
     let kinds: Vec<_> = report.sections.iter().map(|s| s.kind.as_str()).collect();
     assert_eq!(kinds, ["IDS", "CHK"]);
+    let bytes = written.bytes();
+    for section in &report.sections {
+        let (start, end) = (to_usize(section.offset), to_usize(section.offset + section.len));
+        let crc = crc32fast::hash(&bytes[start..end - 4]);
+        assert_eq!(section.crc32, format!("{crc:08x}"));
+        assert_eq!(bytes[end - 4..end], crc.to_le_bytes());
+    }
     assert_eq!(report.row_groups[0].vectors_offset, written.meta.vectors[0]);
     let not_ours = written.dir.path().join("x.parquet");
     std::fs::write(&not_ours, b"PAR1 and nothing PAR1").unwrap();
