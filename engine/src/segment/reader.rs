@@ -14,7 +14,7 @@ use super::blocks::Blocks;
 use super::checked_file::{CheckedFile, Places};
 use super::footer::{self, Footer};
 use super::format::Kind;
-use super::verify;
+use super::{id_index, verify};
 use crate::error::{Error, Result};
 use crate::schema::{IdKind, Schema};
 use crate::segment_meta::{Place, SegmentMeta};
@@ -274,6 +274,9 @@ fn check_same(footer: &Footer, meta: &SegmentMeta, schema: &Schema, path: &Path)
     let ids = footer.sections.iter().find(|s| s.kind == Kind::Ids.name());
     if ids.map(|s| Place { offset: s.offset, len: s.len }) != meta.id_index {
         return differs("the id index lies elsewhere".to_string());
+    }
+    if meta.id_index.is_some_and(|ids| ids.len != id_index::section_len(meta.rows)) {
+        return differs("the id index has another number of rows".to_string());
     }
     let of_file = &footer.schema;
     if (of_file.dim, of_file.id_kind) != (schema.dim, schema.id_kind) {

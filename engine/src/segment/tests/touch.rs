@@ -83,3 +83,17 @@ fn a_file_cut_short_after_open_is_an_error_not_a_signal() {
     assert_eq!(error.code(), "AKI-0503");
     assert!(segment.verify().is_err());
 }
+
+#[test]
+fn threads_that_touch_a_cold_segment_together_read_the_same_and_check_each_block_once() {
+    let schema = every_type(64);
+    let written = Written::new(schema.clone(), rows(&schema, 3_000, 8));
+    let segment = written.open().unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| assert_reads_back(&written, &segment).unwrap());
+        }
+    });
+    let touched = segment.touched();
+    assert!(touched.verified_bytes <= written.meta.check.offset, "{touched:?}");
+}
