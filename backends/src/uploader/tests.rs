@@ -146,6 +146,20 @@ fn a_dead_backend_is_waited_out_with_growing_pauses_and_drains_alone_when_it_hea
 }
 
 #[test]
+fn one_who_waits_on_a_dead_backend_makes_it_tried_once_more_and_not_in_a_loop() {
+    let (faults, store) = faulty();
+    faults.set_dead(Some(Cause::Refused));
+    let (uploader, pauses) = start_with_endless_pauses(&store);
+    pauses.recv_timeout(LONG).unwrap();
+    uploader.wait_published(1, Duration::ZERO).unwrap_err();
+    pauses.recv_timeout(LONG).unwrap();
+    assert!(
+        pauses.recv_timeout(Duration::from_millis(50)).is_err(),
+        "nothing was offered, and nobody waits any more"
+    );
+}
+
+#[test]
 fn a_fenced_uploader_says_so_to_everybody_and_stays_silent_on_the_backend() {
     let (faults, store) = faulty();
     let old = start(&store, 1);
