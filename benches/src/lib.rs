@@ -1,1 +1,12 @@
-//! placeholder
+//! What the benches, the command line and the tests share: a real sample, an independent judge, `.npy` files.
+#![forbid(unsafe_code)]
+
+mod exact;
+mod npy;
+mod sample;
+
+pub use exact::{cosine_f64, exact_top_k_cosine_f64};
+pub use npy::{MAX_DIM as NPY_MAX_DIM, Npy, NpyError, read_npy};
+pub use sample::{
+    DEMO_QUERIES, SAMPLE_DIM, SAMPLE_ROWS, Sample, SampleQuery, SampleRow, sample, sample_schema, text_of,
+};

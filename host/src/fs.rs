@@ -156,7 +156,8 @@ pub trait Fs: Send + Sync + fmt::Debug {
     /// Creates a file that must not exist yet (`AlreadyExists` otherwise), for reading and writing.
     fn create_new(&self, path: &Path) -> io::Result<Arc<dyn File>>;
 
-    /// Creates a directory and its missing parents; each new name is synced into its parent.
+    /// Creates a directory and its missing parents; each new name is synced into its parent. Names found present
+    /// are not synced: one left by a process that died may need [`Fs::sync_dir`] of its parent.
     fn create_dir_all(&self, path: &Path) -> io::Result<()>;
 
     /// Renames, replacing the target.
@@ -193,12 +194,14 @@ pub trait Fs: Send + Sync + fmt::Debug {
     }
 }
 
-/// Writes `bytes` under the final name `dir/name` so that the name, once it exists, always has all of them:
-/// temporary file, sync, exclusive link, directory sync. `AlreadyExists` if the name is taken; then, as on any
-/// failure before the link, nothing of it stays.
+/// Creates `dir/name` holding `bytes`, whole or not at all, at every moment and after a power cut: temporary file,
+/// sync, exclusive link, directory sync. Blocks for two syncs.
 ///
-/// A failure of the last step, the directory sync, leaves the outcome unknown: the name exists now and may be
-/// gone after a power cut. A caller for whom that matters looks whether the name exists.
+/// - `Ok`: the name is there and durable.
+/// - `AlreadyExists`: the name was taken, and what stood there stands unchanged.
+/// - Any other error: the name may be there or not, and if it is, a power cut may still take it away (the
+///   directory sync may be what failed). A caller for whom that matters looks for the name; it is never there
+///   with other bytes than `bytes`.
 pub fn publish_new(fs: &dyn Fs, dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     let tmp = write_tmp(fs, dir, name, bytes)?;
     let linked = fs.hard_link(&tmp, &dir.join(name));
@@ -217,6 +220,8 @@ pub fn publish_over(fs: &dyn Fs, dir: &Path, name: &str, bytes: &[u8]) -> io::Re
     fs.sync_dir(dir)
 }
 
+/// Writes and syncs `dir/name.tmp`; a leftover of an earlier try is unlinked first, never written into, because
+/// it may be a second name of a published file.
 fn write_tmp(fs: &dyn Fs, dir: &Path, name: &str, bytes: &[u8]) -> io::Result<PathBuf> {
     let tmp = dir.join(format!("{name}.tmp"));
     match fs.unlink(&tmp) {

@@ -4,6 +4,8 @@
 //! simulated machine can stand under the log, the segments, the manifests and the dead letters alike.
 //! No formats and no checksums live here.
 
+#![deny(unsafe_code)]
+
 mod clock;
 mod fs;
 mod map;
@@ -17,6 +19,6 @@ pub use fs::{
     Access, Advice, DirEntry, EntryKind, File, Fs, FsKind, FsStats, LockGuard, Metadata, RealFs, publish_new,
     publish_over,
 };
-pub use map::{Appender, LogRegion, Region, Tail};
+pub use map::{Appender, LogRegion, NoRoom, Region, Tail, probe_folio};
 pub use rng::Rng;
 pub use spawn::{Job, Next, RealSpawn, Spawn, Tick, Ticker};
