@@ -70,12 +70,7 @@ enum Numbers<'a> {
 
 impl<'a> Vector<'a> {
     /// No numbers: the vector of a delete.
-    pub(crate) const EMPTY: Self = Self(Numbers::Floats(&[]));
-
-    /// A vector about to be encoded.
-    pub(crate) fn from_floats(floats: &'a [f32]) -> Self {
-        Self(Numbers::Floats(floats))
-    }
+    const EMPTY: Self = Self(Numbers::Floats(&[]));
 
     /// How many numbers.
     pub(crate) fn dim(&self) -> usize {
@@ -85,24 +80,11 @@ impl<'a> Vector<'a> {
         }
     }
 
-    /// The numbers in order.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = f32> + 'a {
-        let (floats, bytes): (&'a [f32], &'a [[u8; 4]]) = match self.0 {
-            Numbers::Floats(floats) => (floats, &[]),
-            Numbers::Bytes(bytes) => (&[], bytes),
-        };
-        floats.iter().copied().chain(bytes.iter().map(|b| f32::from_le_bytes(*b)))
-    }
-
-    /// Copies the numbers out.
-    ///
-    /// # Panics
-    /// If `to` is not [`Vector::dim`] long.
-    pub(crate) fn copy_to_f32(&self, to: &mut [f32]) {
-        assert_eq!(to.len(), self.dim(), "destination of a vector");
+    /// The numbers, copied out.
+    pub(crate) fn to_f32(self) -> Vec<f32> {
         match self.0 {
-            Numbers::Floats(floats) => to.copy_from_slice(floats),
-            Numbers::Bytes(bytes) => to.iter_mut().zip(bytes).for_each(|(x, b)| *x = f32::from_le_bytes(*b)),
+            Numbers::Floats(floats) => floats.to_vec(),
+            Numbers::Bytes(bytes) => bytes.iter().map(|b| f32::from_le_bytes(*b)).collect(),
         }
     }
 
@@ -114,10 +96,18 @@ impl<'a> Vector<'a> {
     }
 }
 
+/// A vector about to be encoded.
+impl<'a> From<&'a [f32]> for Vector<'a> {
+    fn from(floats: &'a [f32]) -> Self {
+        Self(Numbers::Floats(floats))
+    }
+}
+
 /// Equal when every number has the same bits.
 impl PartialEq for Vector<'_> {
     fn eq(&self, other: &Self) -> bool {
-        self.dim() == other.dim() && self.iter().zip(other.iter()).all(|(a, b)| a.to_bits() == b.to_bits())
+        let (a, b) = (self.to_f32(), other.to_f32());
+        a.iter().map(|x| x.to_bits()).eq(b.iter().map(|x| x.to_bits()))
     }
 }
 
@@ -167,9 +157,27 @@ impl RecordError {
 }
 
 impl<'a> Record<'a> {
+    /// An upsert checked against this version of the schema, with everything else empty: to be filled in.
+    pub(crate) fn new(schema: u16) -> Self {
+        Self {
+            op: Op::Upsert,
+            collection: 0,
+            schema,
+            expires_at: 0,
+            key: &[],
+            idempotency_key: &[],
+            payload: "",
+            vector: Vector::EMPTY,
+        }
+    }
+
     /// Bytes this record takes.
     pub(crate) fn encoded_len(&self) -> usize {
-        HEADER_BYTES + self.key.len() + self.idempotency_key.len() + self.payload.len() + 4 * self.vector.dim()
+        HEADER_BYTES
+            + self.key.len()
+            + self.idempotency_key.len()
+            + self.payload.len()
+            + 4 * self.vector.dim()
     }
 
     /// Appends the encoded record.
