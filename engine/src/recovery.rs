@@ -232,7 +232,7 @@ fn newest_or_first(place: &Place, store: &Store) -> Result<Committed> {
             .help_is("put the manifest directory back, or restore with `akidb restore URL DIR`"));
     }
     let stamp =
-        Stamp { writer_epoch: 0, writer_id: 0, commit_id: rng.u64(), unix_micros: place.clock.unix_micros() };
+        Stamp { writer_epoch: 1, writer_id: 0, commit_id: rng.u64(), unix_micros: place.clock.unix_micros() };
     let mut bytes = [0; 16];
     rng.fill(&mut bytes);
     store.commit(None, Manifest::first(uuid::Builder::from_random_bytes(bytes).into_uuid(), stamp))
@@ -365,7 +365,12 @@ fn replayed_op(item: &akidb_wal::Record<'_>, schemas: &Schemas) -> Result<Op> {
         Error::new(ErrorKind::Corrupt, "AKI-0226", message)
             .help_is("it was written by another version or by a bug; please report it, with the file")
     };
-    let record = Record::decode(item.bytes).map_err(|error| bad(error.to_string()))?;
+    let record = Record::decode(item.bytes).map_err(|error| match error.is_newer_format() {
+        true => {
+            Error::new(ErrorKind::NewerFormat, "AKI-0227", format!("record {} of the log: {error}", item.lsn))
+        }
+        false => bad(error.to_string()),
+    })?;
     // Ids of collections are never reused, so a record of an unknown one is of a dropped one.
     let Some((versions, flushed)) = schemas.get(&record.collection) else {
         return Ok(Op::nothing(record.collection));
