@@ -205,7 +205,7 @@ impl Log {
         let active = writing.active.as_mut().expect("room_for found it open");
         active.write(&head, lengths(records), records);
         inner.appended.raise(last);
-        let half_full = active.end() * 2 > active.header.file_bytes;
+        let half_full = active.is_half_full();
         let ask = half_full && !std::mem::replace(&mut writing.spare_asked, half_full);
         drop(writing);
         inner.arm();

@@ -85,6 +85,11 @@ impl LogFile {
         self.end() + bytes + TRAILER_BYTES <= self.appender.capacity()
     }
 
+    /// Whether it is time to make the next file.
+    pub(crate) fn is_half_full(&self) -> bool {
+        self.end() > (self.appender.capacity() + HEADER_PAGE_BYTES as u64) / 2
+    }
+
     /// Writes one frame and shows it to readers. The caller has checked the room.
     pub(crate) fn write(&mut self, head: &Head, table: impl Iterator<Item = u32>, records: &[&[u8]]) {
         let from = self.end();

@@ -220,18 +220,31 @@ impl<'a> Walk<'a> {
 
     /// Files of a session lie side by side, made by one writer.
     fn check_neighbour(&self, i: usize, from: usize) -> Result<()> {
-        if i == from {
-            return Ok(());
+        let Some(missing) = self.missing_before(i).filter(|_| i != from) else { return Ok(()) };
+        let evidence = format!("the file is missing, and {} is there", self.views[i].path.display());
+        Err(Error::corrupt(&missing, 0, self.next, evidence))
+    }
+
+    /// The file that must have stood before view `i`, if it is not the one that does. A CUT may stand anywhere.
+    fn missing_before(&self, i: usize) -> Option<PathBuf> {
+        let (before, view) = (&self.views[i.checked_sub(1)?].header, &self.views[i]);
+        let same_epoch = view.header.epoch == before.epoch;
+        let cut = || {
+            read_frame(view.bytes(), HEADER_PAGE_BYTES, view.header.salt)
+                .is_ok_and(|frame| frame.head.kind == FrameType::Cut)
+        };
+        if view.made_at_open() || same_epoch && view.header.seq == before.seq + 1 || cut() {
+            return None;
         }
-        let (before, view) = (&self.views[i - 1].header, &self.views[i]);
-        if view.header.seq == before.seq + 1 && view.header.epoch == before.epoch {
-            return Ok(());
-        }
-        let missing = view.path.with_file_name(file_name(before.seq + 1));
-        let evidence =
-            format!("the file is missing between its neighbours, {} is there", view.path.display());
-        let seen = if view.header.seq == before.seq + 1 { view.path.clone() } else { missing };
-        Err(Error::corrupt(&seen, 0, self.next, evidence))
+        // The file made at an open is followed at once by those it rotated into.
+        let seq = if same_epoch { before.seq + 1 } else { view.header.seq - 1 };
+        Some(view.path.with_file_name(file_name(seq)))
+    }
+
+    /// Words for an error about view `i` if a later file is missing: that may be all that is wrong.
+    fn missing_after(&self, i: usize) -> String {
+        let missing = (i + 1..self.views.len()).find_map(|later| self.missing_before(later));
+        missing.map_or_else(String::new, |path| format!("; {} is missing", path.display()))
     }
 
     fn check_stop(&self, i: usize, stop: &Stop) -> Result<()> {
@@ -273,9 +286,10 @@ impl<'a> Walk<'a> {
             return Error::corrupt(&missing, 0, self.next, evidence);
         }
         let evidence = format!(
-            "{} continues after {previous_last} at offset {previous_end} of {}; found here: {found}",
+            "{} continues after {previous_last} at offset {previous_end} of {}; found here: {found}{}",
             stop.said_by.display(),
-            file_name(previous_seq)
+            file_name(previous_seq),
+            self.missing_after(i)
         );
         Error::corrupt(path, at, self.next, evidence)
     }
@@ -314,11 +328,12 @@ impl<'a> Walk<'a> {
         let expected = self.next.max(self.floor);
         if let Some(witness) = rest.witness.filter(|w| w.durable >= expected) {
             return corrupt(format!(
-                "the frame at offset {} of {} was written when {} was already on disk; found there: {}",
+                "the frame at offset {} of {} was written when {} was already on disk; found here: {}{}",
                 witness.offset,
                 self.views[i + witness.view].path.display(),
                 witness.durable,
-                misfit.reason()
+                misfit.reason(),
+                self.missing_after(i)
             ));
         }
         self.check_floor(i, at)?;
@@ -389,6 +404,10 @@ impl<'a> Walk<'a> {
         self.durable = self.durable.max(head.durable);
         match head.kind {
             FrameType::Batch => {
+                if head.lsn < self.floor && self.floor <= head.last() {
+                    // A floor inside a batch: a batch is on disk whole or not at all.
+                    self.durable = self.durable.max(head.last());
+                }
                 self.last = head.last();
                 self.next = self.last.plus(1);
                 if self.first == Lsn::ZERO && self.last >= self.floor {
@@ -420,6 +439,10 @@ impl<'a> Walk<'a> {
         };
         for (i, end, last) in &self.read {
             let view = &self.views[*i];
+            if *end == HEADER_PAGE_BYTES as u64 && !found.live.is_empty() {
+                // A spare, or nothing but a CUT.
+                continue;
+            }
             let split = if *i < self.session_from || *last <= proven {
                 *end
             } else {
