@@ -49,7 +49,6 @@ impl Lsn {
 
     /// The epoch.
     #[must_use]
-    #[expect(clippy::cast_possible_truncation, reason = "23 bits remain after the shift")]
     pub const fn epoch(self) -> u32 {
         (self.0 >> COUNTER_BITS) as u32
     }

@@ -1,4 +1,9 @@
 //! The log from outside: every promise of its API, on real files, with a bad disk where it takes one.
+#![expect(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a test that is surprised stops there"
+)]
 
 mod damage;
 mod faults;
