@@ -72,7 +72,11 @@ impl LogFile {
         let linked = fs.hard_link(&tmp, &self.path);
         let _ = fs.unlink(&tmp);
         linked.map_err(|e| Error::io("name", &self.path, e))?;
-        fs.sync_dir(dir).map_err(|e| Error::io("sync the directory of", &self.path, e))
+        fs.sync_dir(dir).map_err(|e| {
+            // A name that may be gone after a power cut must not be built on: take it back.
+            let _ = fs.unlink(&self.path);
+            Error::io("sync the directory of", &self.path, e)
+        })
     }
 
     /// Where the next frame goes; also the bytes used so far.

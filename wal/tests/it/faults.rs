@@ -85,6 +85,35 @@ fn no_space_for_the_next_file_is_typed_and_heals() {
 }
 
 #[test]
+fn a_next_file_whose_name_could_not_be_synced_is_not_used_and_writing_heals() {
+    for op in [Op::SyncDir, Op::HardLink, Op::SyncAll, Op::CreateNew] {
+        let mut place = Place::new();
+        let bad = Arc::new(AtomicBool::new(false));
+        let says = bad.clone();
+        let hook = move |call: &akidb_host::sim::Call<'_>| match call.op == op && says.load(Ordering::SeqCst)
+        {
+            true => Act::Fail(EIO),
+            false => Act::Go,
+        };
+        place.fs = Arc::new(HookFs::new(Arc::new(RealFs), Arc::new(hook)));
+        let (log, _) = place.open();
+        bad.store(true, Ordering::SeqCst);
+        let mut model = Vec::new();
+        let error = loop {
+            match log.append(&[&[5; 1000]]) {
+                Ok(appended) => model.push((appended.first, appended.last, vec![5; 1000])),
+                Err(e) => break e,
+            }
+        };
+        assert!(matches!(error.kind(), ErrorKind::Io { .. }), "{op:?}: {error}");
+        bad.store(false, Ordering::SeqCst);
+        append_synced(&log, &[&[6; 1000]], &mut model);
+        drop(log);
+        assert_eq!(rows(&place.open().1), model, "{op:?}");
+    }
+}
+
+#[test]
 fn a_full_disk_opens_on_the_reserve() {
     let mut place = Place::new();
     place.config.reserve_bytes = 65_536;

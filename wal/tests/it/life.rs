@@ -296,3 +296,18 @@ fn one_sync_serves_every_record_appended_before_it_began() {
     }
     assert_eq!(syncs.load(Ordering::SeqCst) - before, 11, "one sync an acknowledgement, no other");
 }
+
+#[test]
+fn a_log_whose_threads_never_run_still_rotates_syncs_and_closes() {
+    let place = Place::new();
+    let spawn = Arc::new(akidb_host::sim::InlineSpawn::default());
+    let (log, _) = Log::open(Options { spawn, ..place.options() }).unwrap();
+    let mut model = Vec::new();
+    for i in 0..100_u8 {
+        append_synced(&log, &[&[i; 700]], &mut model);
+    }
+    assert!(place.files().len() > 3);
+    log.close().unwrap();
+    drop(log);
+    assert_eq!(rows(&place.open().1), model);
+}
