@@ -48,9 +48,12 @@ impl Client {
         &self.sleep
     }
 
-    /// The pause after `failures` failed attempts, or `None` to give up.
-    pub(crate) fn pause_after(&self, class: Class, failures: u32) -> Option<Duration> {
-        self.schedule.pause(class, failures, &mut self.rng.lock().unwrap_or_else(PoisonError::into_inner))
+    /// The pause after `failures` failed attempts, or `None` to give up. A server that says how long to wait is
+    /// obeyed, within the cap.
+    pub(crate) fn pause_after(&self, error: &Error, failures: u32) -> Option<Duration> {
+        let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
+        let pause = self.schedule.pause(error.class(), failures, &mut rng)?;
+        Some(pause.max(error.retry_after().unwrap_or_default().min(self.schedule.throttle_cap)))
     }
 
     /// 128 random bits as 32 hex digits.
@@ -99,7 +102,7 @@ impl Client {
                 Err(error) => error,
             };
             failures += 1;
-            match self.pause_after(error.class(), failures) {
+            match self.pause_after(&error, failures) {
                 Some(pause) => {
                     tracing::debug!(%error, failures, "trying again");
                     self.sleep.pause(pause).await;

@@ -3,8 +3,9 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::retry::{Class, Op};
+use crate::retry::{Class, Op, retry_after};
 
 /// What an error asks of the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +57,7 @@ struct Inner {
     what: String,
     file: Option<String>,
     offset: Option<u64>,
+    retry_after: Option<Duration>,
     source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
@@ -97,6 +99,12 @@ impl Error {
     #[must_use]
     pub fn offset(&self) -> Option<u64> {
         self.0.offset
+    }
+
+    /// How long the server asked to be left alone, if it did.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.0.retry_after
     }
 
     /// Stable code for scripts and search engines.
@@ -156,6 +164,7 @@ impl Error {
             what: what.into(),
             file: None,
             offset: None,
+            retry_after: None,
             source: None,
         }))
     }
@@ -191,7 +200,9 @@ impl Error {
             _ => format!("{op} failed"),
         };
         let fate = if class == Class::Ambiguous { Fate::Unknown } else { Fate::NotWritten };
-        Self::new(kind, class, backend, what).at(key).because(source).fated(fate)
+        let mut error = Self::new(kind, class, backend, what).at(key).fated(fate);
+        error.0.retry_after = retry_after(&source);
+        error.because(source)
     }
 
     pub(crate) fn at(mut self, file: &str) -> Self {
@@ -209,12 +220,12 @@ impl Error {
         self
     }
 
-    pub(crate) fn as_unavailable(mut self) -> Self {
+    pub(crate) fn into_unavailable(mut self) -> Self {
         self.0.kind = ErrorKind::Unavailable;
         self
     }
 
-    pub(crate) fn as_transient(mut self) -> Self {
+    pub(crate) fn into_transient(mut self) -> Self {
         self.0.class = Class::Transient;
         self
     }

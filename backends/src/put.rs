@@ -7,6 +7,7 @@ use akidb_host::{Access, Advice, File, Fs};
 use bytes::Bytes;
 use futures::TryStreamExt;
 use object_store::{MultipartUpload, ObjectStoreExt, PutMode, PutPayload};
+use tracing::{Instrument, info_span};
 
 use crate::client::Client;
 use crate::error::{Error, Result};
@@ -41,7 +42,7 @@ impl Putter {
                 Err(error) => error,
             };
             failures += 1;
-            match self.client.pause_after(error.class(), failures) {
+            match self.client.pause_after(&error, failures) {
                 Some(pause) => {
                     tracing::debug!(%error, failures, "trying again");
                     self.client.sleep().pause(pause).await;
@@ -59,7 +60,7 @@ impl Putter {
             self.put_parts(item, file.as_ref()).await?
         };
         file.advise(Advice::DontNeed);
-        self.verify(item, &tail).await
+        self.verify(item, &tail).instrument(info_span!("verify")).await
     }
 
     fn open(&self, item: &PlanItem) -> Result<Arc<dyn File>> {
@@ -165,7 +166,7 @@ impl Putter {
         let wrong = |what: String| {
             let error = Error::corrupt(self.client.name(), &item.key, what);
             // A fresh put may mend it.
-            Err(error.as_transient())
+            Err(error.into_transient())
         };
         match self.client.head(&item.key).await? {
             Some(meta) if meta.size == item.len => {}

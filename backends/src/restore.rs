@@ -16,7 +16,8 @@ use crate::plan::check_key;
 use crate::retry::{Class, Op};
 
 /// Reads a backend without claiming anything. Its calls block, and may be made from anywhere: each runs on a
-/// thread and a runtime of its own.
+/// thread and a runtime of its own. Inside a runtime, give it a backend that this runtime has not used (see
+/// [`crate::Backend`]).
 #[derive(Clone, Debug)]
 pub struct Restorer {
     client: Client,
@@ -152,7 +153,7 @@ async fn download(client: &Client, file: &RemoteFile, fs: &dyn Fs, to: &Path) ->
         };
         let _ = fs.unlink(&tmp);
         failures += 1;
-        match client.pause_after(error.class(), failures) {
+        match client.pause_after(&error, failures) {
             Some(pause) => client.sleep().pause(pause).await,
             None => return Err(error),
         }

@@ -104,6 +104,19 @@ impl Op {
     }
 }
 
+/// How long the server asked to be left alone, if the store could tell.
+pub(crate) fn retry_after(error: &object_store::Error) -> Option<Duration> {
+    let mut next = error.source();
+    while let Some(error) = next {
+        #[cfg(feature = "s3")]
+        if let Some(time) = crate::s3::retry_after(error) {
+            return Some(time);
+        }
+        next = error.source();
+    }
+    None
+}
+
 fn classify_source(source: &(dyn StdError + 'static), op: Op) -> Class {
     let mut next = Some(source);
     while let Some(error) = next {

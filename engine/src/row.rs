@@ -1,10 +1,21 @@
-//! A row as the engine holds it: id, vector, typed fields, and the JSON rest.
+//! A row as the engine holds it: id, vector, typed fields, and the JSON rest; and the ways from payload to fields
+//! and back.
 
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
 use crate::id::Id;
+
+mod check;
+mod payload;
+mod view;
+
+pub(crate) use check::check_vector;
+pub(crate) use payload::{
+    join_payload, parse_timestamp, payload_from_json, payload_to_json, split_payload, timestamp_text,
+};
+pub(crate) use view::{FieldRef, Texts};
 
 /// A value of a declared field.
 #[derive(Clone, Debug, PartialEq)]

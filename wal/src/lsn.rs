@@ -68,6 +68,12 @@ impl Lsn {
         Self::new(self.epoch(), self.counter() + n)
     }
 
+    /// The number just above this one (`MAX` stays).
+    #[must_use]
+    pub const fn next(self) -> Self {
+        if self.0 >= Self::MAX.0 { Self::MAX } else { Self(self.0 + 1) }
+    }
+
     /// The number just below this one (`ZERO` stays): an upper bound for "everything before".
     #[must_use]
     pub const fn pred(self) -> Self {

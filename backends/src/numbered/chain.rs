@@ -151,7 +151,7 @@ impl Chain {
                 None => {}
             }
             failures += 1;
-            match self.client.pause_after(error.class(), failures) {
+            match self.client.pause_after(&error, failures) {
                 Some(pause) => self.client.sleep().pause(pause).await,
                 None => return Err(unsettled(error)),
             }
@@ -233,7 +233,7 @@ fn unsettled(error: Error) -> Error {
     match error.class() {
         Class::Permanent | Class::NotFound => error,
         // Refused, yet nothing is there: the server was busy with another request for the same key.
-        Class::Conflict => error.as_unavailable().fated(Fate::Unknown),
+        Class::Conflict => error.into_unavailable().fated(Fate::Unknown),
         _ => error.fated(Fate::Unknown),
     }
 }

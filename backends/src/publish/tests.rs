@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use akidb_host::{Clock, RealClock, RealSpawn, Rng};
-use object_store::{ObjectStore, ObjectStoreExt};
+use object_store::ObjectStoreExt;
 
 use super::*;
 use crate::fault::{Cause, Fault, FaultStore};
@@ -305,8 +305,7 @@ fn a_restore_brings_every_file_back_and_refuses_what_is_not_right() {
     let (_, store) = faulty();
     let restorer = Restorer::new(client_over(&store, 3), Arc::new(RealSpawn));
     assert_eq!(restorer.newest().unwrap_err().kind(), ErrorKind::NotFound);
-    let mut items =
-        vec![item(dir.path(), "a.parquet", 5000, &mut rng), item(dir.path(), "b.bin", 0, &mut rng)];
+    let items = vec![item(dir.path(), "a.parquet", 5000, &mut rng), item(dir.path(), "b.bin", 0, &mut rng)];
     let runtime = crate::restore::runtime("t").unwrap();
     let mut up = publisher(client_over(&store, 1), 1);
     runtime.block_on(up.claim()).unwrap();
@@ -328,7 +327,7 @@ fn a_restore_brings_every_file_back_and_refuses_what_is_not_right() {
     assert_eq!(restorer.document(9).unwrap_err().kind(), ErrorKind::NotFound);
     // A damaged, a short and a missing object.
     let key = Path::new(&items[0].key);
-    let file = RemoteFileOf(&items.remove(0)).file();
+    let file = plan(1, &items).content().files[0].clone();
     for bytes in [Some(vec![7; 5000]), Some(vec![7; 10]), Some(vec![7; 6000]), None] {
         let path = file.key.as_str().into();
         match bytes.clone() {
@@ -343,14 +342,6 @@ fn a_restore_brings_every_file_back_and_refuses_what_is_not_right() {
     }
     // What is there and right is not asked for again.
     restorer.download(&file, &real_fs(), &to.join(key)).unwrap();
-}
-
-struct RemoteFileOf<'a>(&'a PlanItem);
-
-impl RemoteFileOf<'_> {
-    fn file(&self) -> crate::RemoteFile {
-        crate::RemoteFile { key: self.0.key.clone(), len: self.0.len, crc32: self.0.crc32 }
-    }
 }
 
 #[tokio::test]
