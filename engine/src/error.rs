@@ -118,6 +118,13 @@ impl Error {
         self
     }
 
+    /// Names the byte where no file is known yet.
+    #[must_use]
+    pub(crate) fn at_offset(mut self, offset: u64) -> Self {
+        self.0.offset = Some(offset);
+        self
+    }
+
     /// Says what became of the write.
     #[must_use]
     pub(crate) fn fate_is(mut self, fate: Fate) -> Self {
@@ -129,6 +136,13 @@ impl Error {
     #[must_use]
     pub(crate) fn help_is(mut self, help: impl Into<String>) -> Self {
         self.0.help = Some(help.into());
+        self
+    }
+
+    /// Says which part of a larger call it was.
+    #[must_use]
+    pub(crate) fn about(mut self, what: &str) -> Self {
+        self.0.message = format!("{what}: {}", self.0.message);
         self
     }
 
@@ -197,3 +211,9 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+impl From<std::convert::Infallible> for Error {
+    fn from(never: std::convert::Infallible) -> Self {
+        match never {}
+    }
+}

@@ -1,18 +1,128 @@
-//! An embedded, WAL-first vector storage engine.
+//! An embedded, WAL-first vector storage engine: when a write returns, its row survives a power cut and every
+//! search finds it.
 #![deny(unsafe_code)]
+#![cfg_attr(akidb_loom, allow(dead_code, unused_imports, reason = "the models see the commit path alone"))]
 
-mod error;
-mod id;
+mod apply;
 mod lsn;
-mod row;
-mod schema;
-mod segment_meta;
+mod sync;
+mod version;
+mod write;
 
+#[cfg(all(akidb_loom, test))]
+mod loom_tests;
+
+#[cfg(not(akidb_loom))]
+mod builder;
+#[cfg(not(akidb_loom))]
+mod catalog;
+#[cfg(not(akidb_loom))]
+mod collection;
+#[cfg(not(akidb_loom))]
+mod commit;
+#[cfg(not(akidb_loom))]
+mod config;
+#[cfg(not(akidb_loom))]
+mod db;
+#[cfg(not(akidb_loom))]
+mod deletion_vector;
+#[cfg(not(akidb_loom))]
+mod distance;
+#[cfg(not(akidb_loom))]
+mod driver;
+#[cfg(not(akidb_loom))]
+mod engine;
+#[cfg(not(akidb_loom))]
+mod error;
+#[cfg(not(akidb_loom))]
+mod filter;
+#[cfg(not(akidb_loom))]
+mod flush;
+#[cfg(not(akidb_loom))]
+mod gc;
+#[cfg(not(akidb_loom))]
+mod handle;
+#[cfg(not(akidb_loom))]
+mod id;
+#[cfg(not(akidb_loom))]
+mod limits;
+#[cfg(not(akidb_loom))]
+mod log;
+#[cfg(not(akidb_loom))]
+pub mod manifest;
+#[cfg(not(akidb_loom))]
+mod memtable;
+#[cfg(not(akidb_loom))]
+mod ops;
+#[cfg(not(akidb_loom))]
+mod overlay;
+#[cfg(not(akidb_loom))]
+mod read;
+#[cfg(not(akidb_loom))]
+mod record;
+#[cfg(not(akidb_loom))]
+mod recovery;
+#[cfg(not(akidb_loom))]
+mod restore;
+#[cfg(not(akidb_loom))]
+mod row;
+#[cfg(not(akidb_loom))]
+mod schema;
+#[cfg(not(akidb_loom))]
+mod search;
+#[cfg(not(akidb_loom))]
+mod segment;
+#[cfg(not(akidb_loom))]
+mod segment_meta;
+#[cfg(not(akidb_loom))]
+mod stats;
+#[cfg(not(akidb_loom))]
+mod topk;
+#[cfg(not(akidb_loom))]
+mod upload;
+#[cfg(not(akidb_loom))]
+mod write_stall;
+
+#[cfg(not(akidb_loom))]
+pub use akidb_wal::Lsn;
+#[cfg(not(akidb_loom))]
+pub use arrow;
+#[cfg(not(akidb_loom))]
+pub use object_store;
+
+#[cfg(not(akidb_loom))]
+pub use builder::Builder;
+#[cfg(not(akidb_loom))]
+pub use collection::{Collection, Hit, MAX_BATCH_BYTES, NewRow, Receipt, Scan, Search, StoredRow};
+#[cfg(not(akidb_loom))]
+pub use config::{BackendKind, BackendSettings, EngineSettings, Secret, Settings, Tiering};
+#[cfg(not(akidb_loom))]
+pub use db::Db;
+#[cfg(not(akidb_loom))]
+pub use engine::Watermarks;
+#[cfg(not(akidb_loom))]
 pub use error::{Error, ErrorKind, Fate, Result};
+#[cfg(not(akidb_loom))]
+pub use filter::Filter;
+#[cfg(not(akidb_loom))]
 pub use id::{Id, MAX_ID_BYTES};
-pub use lsn::Lsn;
-pub use row::{FieldValue, Payload, Row};
+#[cfg(not(akidb_loom))]
+pub use recovery::{CutReport, RecoveryReport};
+#[cfg(not(akidb_loom))]
+pub use restore::{RestoreReport, restore};
+#[cfg(not(akidb_loom))]
+pub use row::Payload;
+#[cfg(not(akidb_loom))]
 pub use schema::{
     Field, FieldType, IdKind, MAX_DIM, MAX_FIELDS, MAX_NAME_BYTES, Metric, RESERVED_NAMES, Schema,
 };
+#[cfg(not(akidb_loom))]
+pub use search::MAX_K;
+#[cfg(not(akidb_loom))]
+pub use segment::{Damage, RowGroupReport, SectionReport, SegmentReport, inspect_segment};
+#[cfg(not(akidb_loom))]
 pub use segment_meta::{DeletionVectorRef, Place, SegmentMeta};
+#[cfg(not(akidb_loom))]
+pub use stats::{CollectionStats, Stats, WatermarkStats};
+#[cfg(not(akidb_loom))]
+pub use upload::BackendStats;

@@ -97,9 +97,10 @@ impl fmt::Debug for Region {
     }
 }
 
-/// A step of an appender as a test's hook sees it: it must run `step` once, or never return.
+/// A test's say in a step of an appender of so many bytes. It runs the step once, telling it how many of the
+/// bytes it may do, or never returns.
 #[cfg(feature = "test-util")]
-pub(crate) type AppendHook = StdArc<dyn Fn(crate::sim::Op, u64, &mut dyn FnMut()) + Send + Sync>;
+pub(crate) type AppendHook = StdArc<dyn Fn(crate::sim::Op, usize, &mut dyn FnMut(usize)) + Send + Sync>;
 
 /// A log file's bytes, before they are split between the one appender and its readers.
 pub struct LogRegion {
@@ -141,9 +142,15 @@ impl LogRegion {
         }
     }
 
+    /// Puts `outer` in front of each append and publish, and of a hook that is there already.
     #[cfg(feature = "test-util")]
-    pub(crate) fn with_hook(mut self, hook: AppendHook) -> Self {
-        self.hook = Some(hook);
+    pub(crate) fn with_hook(mut self, outer: AppendHook) -> Self {
+        self.hook = Some(match self.hook.take() {
+            None => outer,
+            Some(inner) => StdArc::new(move |op, len, step: &mut dyn FnMut(usize)| {
+                outer(op, len, &mut |most| inner(op, most, &mut *step));
+            }),
+        });
         self
     }
 
@@ -232,24 +239,26 @@ impl Appender {
         if needed > left {
             return Err(NoRoom { needed: needed as u64, left: left as u64 });
         }
-        let start = self.at;
+        let start = self.at as u64;
         #[cfg(feature = "test-util")]
         if let Some(hook) = self.hook.clone() {
-            hook(crate::sim::Op::LogAppend, needed as u64, &mut || self.copy(start, parts));
-            return Ok(start as u64);
+            hook(crate::sim::Op::LogAppend, needed, &mut |most| self.copy(parts, most));
+            return Ok(start);
         }
-        self.copy(start, parts);
-        Ok(start as u64)
+        self.copy(parts, needed);
+        Ok(start)
     }
 
-    fn copy(&mut self, start: usize, parts: &[&[u8]]) {
-        self.at = start;
+    /// Copies the first `most` bytes of the parts.
+    fn copy(&mut self, parts: &[&[u8]], mut most: usize) {
         for part in parts {
+            let part = &part[..part.len().min(most)];
             // SAFETY: `write_parts` checked that all parts fit; `at` is at or above the published end, because it
             // only grows after the first publish and publish stores `at` itself; `&mut self` of the one appender
             // makes this the only writer.
             unsafe { self.shared.put(self.at, part) };
             self.at += part.len();
+            most -= part.len();
         }
     }
 
@@ -257,8 +266,8 @@ impl Appender {
     pub fn publish(&mut self) {
         #[cfg(feature = "test-util")]
         if let Some(hook) = self.hook.clone() {
-            let len = (self.at - self.published) as u64;
-            hook(crate::sim::Op::LogPublish, len, &mut || self.show());
+            let len = self.at - self.published;
+            hook(crate::sim::Op::LogPublish, len, &mut |_| self.show());
             return;
         }
         self.show();
@@ -267,7 +276,9 @@ impl Appender {
     fn show(&mut self) {
         self.published = self.at;
         // Release: a reader that sees this end sees every byte copied below it.
-        self.shared.end.store(self.at as u64, Ordering::Release);
+        let order =
+            if cfg!(seeded_bug = "map_publish_relaxed") { Ordering::Relaxed } else { Ordering::Release };
+        self.shared.end.store(self.at as u64, order);
     }
 
     /// Takes the region back, to write it from its start again: only when no [`Tail`] of it is left, otherwise
@@ -404,4 +415,8 @@ pub fn probe_folio(fs: &dyn Fs, file: &dyn File, offset: u64) -> Option<u64> {
 }
 
 #[cfg(test)]
+#[cfg(akidb_loom)]
+mod model;
+#[cfg(test)]
+#[cfg(not(akidb_loom))]
 mod tests;

@@ -1,6 +1,37 @@
 //! A checksummed, memory-mapped log of opaque records. Knows bytes and LSNs, nothing of vectors or tables.
+//!
+//! [`Log::append`] puts a batch into the mapped file as one frame and gives its LSNs; [`Log::wait`] returns when
+//! they survive a power cut. [`Log::open`] finds exactly those records again: a torn tail is cut and reported,
+//! damage is an error that names file and offset. The formats are drawn at the top of `frame.rs` and `header.rs`
+//! and in docs/formats/wal.md.
 #![forbid(unsafe_code)]
 
+mod commit;
+mod config;
+mod error;
+mod frame;
+mod header;
+mod inspect;
+mod log;
+mod log_file;
 mod lsn;
+mod open;
+mod recover;
+mod repair;
+mod replay;
+mod sync;
+mod synced;
+mod threads;
+mod watermark;
 
+pub use config::{Config, Durability, Options};
+pub use error::{Error, ErrorKind, Fate, Result};
+#[cfg(feature = "test-util")]
+pub use frame::fuzz_frame;
+pub use inspect::{FrameFacts, HeaderFacts, Inspection, inspect};
+pub use log::{Appended, Log, State, Watermarks};
 pub use lsn::{Lsn, ParseLsnError};
+pub use recover::Cut;
+pub use repair::{CutReport, cut_at};
+pub use replay::{Record, Records, RecordsIter, Recovered};
+pub use synced::Synced;

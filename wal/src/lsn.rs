@@ -49,7 +49,6 @@ impl Lsn {
 
     /// The epoch.
     #[must_use]
-    #[expect(clippy::cast_possible_truncation, reason = "23 bits remain after the shift")]
     pub const fn epoch(self) -> u32 {
         (self.0 >> COUNTER_BITS) as u32
     }
@@ -67,6 +66,12 @@ impl Lsn {
     #[must_use]
     pub fn plus(self, n: u64) -> Self {
         Self::new(self.epoch(), self.counter() + n)
+    }
+
+    /// The number just above this one (`MAX` stays).
+    #[must_use]
+    pub const fn next(self) -> Self {
+        if self.0 >= Self::MAX.0 { Self::MAX } else { Self(self.0 + 1) }
     }
 
     /// The number just below this one (`ZERO` stays): an upper bound for "everything before".

@@ -1,0 +1,186 @@
+//! A configured place for objects: its name, its store and what is known of its manners.
+
+use std::fmt;
+use std::sync::Arc;
+
+use object_store::ObjectStore;
+
+use crate::config::BackendConfig;
+use crate::error::{Error, Result};
+use crate::local;
+
+/// What stands behind a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A directory.
+    Local,
+    /// Any S3 API.
+    S3,
+    /// A store that the program brought along.
+    Custom,
+}
+
+/// A backend. Clones share the store.
+#[derive(Clone)]
+pub struct Backend(Arc<Inner>);
+
+struct Inner {
+    name: String,
+    kind: Kind,
+    place: String,
+    required: bool,
+    attempts: u32,
+    single_writer_unchecked: bool,
+    store: Arc<dyn ObjectStore>,
+}
+
+impl Backend {
+    /// A backend over a store that the program brings along (tests, decorators, other object_store builds).
+    ///
+    /// The store's own retries should be off: one call here is meant to be one attempt.
+    #[must_use]
+    pub fn from_store(name: &str, store: Arc<dyn ObjectStore>) -> Self {
+        Self::assemble(&BackendConfig::new(name, format!("{store}")), Kind::Custom, store)
+    }
+
+    /// The same backend with its store behind a decorator.
+    #[must_use]
+    pub fn decorated(&self, decorate: impl FnOnce(Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore>) -> Self {
+        let inner = &self.0;
+        Self(Arc::new(Inner {
+            name: inner.name.clone(),
+            kind: inner.kind,
+            place: inner.place.clone(),
+            required: inner.required,
+            attempts: inner.attempts,
+            single_writer_unchecked: inner.single_writer_unchecked,
+            store: decorate(Arc::clone(&inner.store)),
+        }))
+    }
+
+    /// Its name in messages and file names.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// What stands behind it.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.0.kind
+    }
+
+    /// Its URL, without secrets.
+    #[must_use]
+    pub fn place(&self) -> &str {
+        &self.0.place
+    }
+
+    /// Whether remote durability waits for it.
+    #[must_use]
+    pub fn required(&self) -> bool {
+        self.0.required
+    }
+
+    /// Attempts of one call.
+    #[must_use]
+    pub fn attempts(&self) -> u32 {
+        self.0.attempts
+    }
+
+    /// Whether the operator vouches that nobody else writes here.
+    #[must_use]
+    pub fn single_writer_unchecked(&self) -> bool {
+        self.0.single_writer_unchecked
+    }
+
+    /// The store. Every call of this crate goes through it.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn ObjectStore> {
+        &self.0.store
+    }
+
+    /// Whether a put is read back whole and compared: where no checksum travels with the request.
+    pub(crate) fn reads_back(&self) -> bool {
+        self.0.kind != Kind::S3
+    }
+
+    pub(crate) fn assemble(config: &BackendConfig, kind: Kind, store: Arc<dyn ObjectStore>) -> Self {
+        Self(Arc::new(Inner {
+            name: config.name.clone(),
+            kind,
+            place: config.url.clone(),
+            required: config.required,
+            attempts: config.attempts,
+            single_writer_unchecked: config.single_writer_unchecked,
+            store,
+        }))
+    }
+}
+
+impl fmt::Debug for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Backend")
+            .field("name", &self.0.name)
+            .field("kind", &self.0.kind)
+            .field("place", &self.0.place)
+            .field("required", &self.0.required)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Builds a backend from its settings. Makes no request; a `local` one creates its directory.
+///
+/// # Errors
+/// `Invalid` for settings that cannot work, naming the setting; without the feature `s3` also for an S3 URL,
+/// naming the feature.
+pub fn open(config: &BackendConfig) -> Result<Backend> {
+    let name_is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if config.name.is_empty() || !config.name.chars().all(name_is_plain) {
+        return Err(Error::invalid(&config.name, "name: must be letters, digits, '-' and '_'"));
+    }
+    if config.attempts == 0 {
+        return Err(Error::invalid(&config.name, "attempts: must be at least 1"));
+    }
+    match config.url.split_once("://") {
+        None if config.url.is_empty() => Err(Error::invalid(&config.name, "url: must not be empty")),
+        None | Some(("file", _)) => local::open(config),
+        #[cfg(feature = "s3")]
+        Some(("s3" | "minio", _)) => crate::s3::open(config),
+        #[cfg(not(feature = "s3"))]
+        Some(("s3" | "minio", _)) => Err(Error::invalid(
+            &config.name,
+            "url: this build has no S3 client; build akidb with the feature `s3`",
+        )),
+        Some((scheme, _)) => Err(Error::invalid(
+            &config.name,
+            format!("url: unknown scheme '{scheme}'; use s3://bucket/prefix, file:///path or a path"),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    #[test]
+    fn settings_that_cannot_work_are_refused_by_name() {
+        for (name, url, word) in [
+            ("", "/tmp/x", "name"),
+            ("a/b", "/tmp/x", "name"),
+            ("a", "", "url"),
+            ("a", "ftp://x/y", "'ftp'"),
+            #[cfg(not(feature = "s3"))]
+            ("a", "s3://bucket/p", "feature `s3`"),
+            #[cfg(not(feature = "s3"))]
+            ("a", "minio://bucket/p", "feature `s3`"),
+        ] {
+            let error = open(&BackendConfig::new(name, url)).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Invalid);
+            assert!(error.to_string().contains(word), "{error}");
+        }
+        let config = BackendConfig { attempts: 0, ..BackendConfig::new("a", "/tmp/x") };
+        assert!(open(&config).unwrap_err().to_string().contains("attempts"));
+    }
+}

@@ -1,0 +1,269 @@
+//! The one error of this crate: what happened, on which backend and object, and what to do about it.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::retry::{Class, Op, retry_after};
+
+/// What an error asks of the caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// A setting or an argument is wrong; the same call will fail again.
+    Invalid,
+    /// The object, document or bucket is not there.
+    NotFound,
+    /// The backend belongs to another database.
+    Conflict,
+    /// The backend does not answer as it should now; later it may. 401 and 403 are here too, with
+    /// [`Class::Auth`].
+    Unavailable,
+    /// Bytes are not what their checksum says: the local file when [`Error::class`] is [`Class::Local`],
+    /// else the remote object.
+    Corrupt,
+    /// Written by a newer AkiDB.
+    NewerFormat,
+    /// Another writer has claimed the backend; this one publishes nothing more there.
+    Fenced,
+    /// The uploader has been stopped.
+    Closed,
+    /// A fault of ours.
+    Internal,
+}
+
+/// What became of the thing that was being written to the backend. Local rows are never at stake here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It is not on the backend.
+    NotWritten,
+    /// It is on the backend.
+    Durable,
+    /// It may or may not be; the next attempt finds out.
+    Unknown,
+}
+
+/// An error of this crate. Cheap to clone, so that every waiter can have it.
+#[derive(Clone)]
+pub struct Error(Box<Inner>);
+
+#[derive(Clone)]
+struct Inner {
+    kind: ErrorKind,
+    class: Class,
+    fate: Fate,
+    backend: String,
+    what: String,
+    file: Option<String>,
+    offset: Option<u64>,
+    retry_after: Option<Duration>,
+    source: Option<Arc<dyn StdError + Send + Sync>>,
+}
+
+/// The result of this crate's calls.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// What the caller should do.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// How retries treat it.
+    #[must_use]
+    pub fn class(&self) -> Class {
+        self.0.class
+    }
+
+    /// Whether what was being published is on the backend.
+    #[must_use]
+    pub fn fate(&self) -> Fate {
+        self.0.fate
+    }
+
+    /// The name of the backend.
+    #[must_use]
+    pub fn backend(&self) -> &str {
+        &self.0.backend
+    }
+
+    /// The object's key, or the local file's path.
+    #[must_use]
+    pub fn file(&self) -> Option<&str> {
+        self.0.file.as_deref()
+    }
+
+    /// Where in the file, in bytes, if that is known.
+    #[must_use]
+    pub fn offset(&self) -> Option<u64> {
+        self.0.offset
+    }
+
+    /// How long the server asked to be left alone, if it did.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.0.retry_after
+    }
+
+    /// Stable code for scripts and search engines.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match (self.0.kind, self.0.class) {
+            (ErrorKind::Invalid, _) => "AKI-0601",
+            (ErrorKind::NotFound, _) => "AKI-0602",
+            (ErrorKind::Conflict, _) => "AKI-0603",
+            (ErrorKind::Unavailable, Class::Auth) => "AKI-0605",
+            (ErrorKind::Unavailable, _) => "AKI-0604",
+            (ErrorKind::Corrupt, Class::Local) => "AKI-0607",
+            (ErrorKind::Corrupt, _) => "AKI-0606",
+            (ErrorKind::NewerFormat, _) => "AKI-0608",
+            (ErrorKind::Fenced, _) => "AKI-0609",
+            (ErrorKind::Closed, _) => "AKI-0610",
+            (ErrorKind::Internal, _) => "AKI-0611",
+        }
+    }
+
+    /// What mends it.
+    #[must_use]
+    pub fn help(&self) -> &'static str {
+        match (self.0.kind, self.0.class) {
+            (ErrorKind::Invalid, _) => "correct the backend's settings; `akidb config check` reads them",
+            (ErrorKind::NotFound, _) => {
+                "check the URL, the bucket and the prefix; nothing is created for you"
+            }
+            (ErrorKind::Conflict, _) => {
+                "give this database a prefix of its own, or restore into a new directory"
+            }
+            (ErrorKind::Unavailable, Class::Auth) => {
+                "check the access key, its secret and its rights; uploads resume by themselves"
+            }
+            (ErrorKind::Unavailable, _) => "nothing to do: writes and searches go on, uploads are retried",
+            (ErrorKind::Corrupt, Class::Local) => {
+                "run `akidb verify` on the directory; the file was not uploaded"
+            }
+            (ErrorKind::Corrupt, _) => {
+                "run `akidb verify` and upload to a fresh prefix; local rows are intact"
+            }
+            (ErrorKind::NewerFormat, _) => "use the newer AkiDB that wrote it",
+            (ErrorKind::Fenced, _) => {
+                "another copy of this database publishes here; close one of the two, then reopen the other"
+            }
+            (ErrorKind::Closed, _) => "reopen the database",
+            (ErrorKind::Internal, _) => "please report this",
+        }
+    }
+
+    pub(crate) fn new(kind: ErrorKind, class: Class, backend: &str, what: impl Into<String>) -> Self {
+        Self(Box::new(Inner {
+            kind,
+            class,
+            fate: Fate::NotWritten,
+            backend: backend.to_owned(),
+            what: what.into(),
+            file: None,
+            offset: None,
+            retry_after: None,
+            source: None,
+        }))
+    }
+
+    pub(crate) fn invalid(backend: &str, what: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Invalid, Class::Permanent, backend, what)
+    }
+
+    /// A remote object that is not what its checksum says.
+    pub(crate) fn corrupt(backend: &str, key: &str, what: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Corrupt, Class::Permanent, backend, what).at(key)
+    }
+
+    /// A local file that cannot be read, or is not what its checksum says.
+    pub(crate) fn local(backend: &str, path: &std::path::Path, what: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Corrupt, Class::Local, backend, what).at(&path.display().to_string())
+    }
+
+    /// What a store answered, classed.
+    pub(crate) fn store(backend: &str, op: Op, key: &str, class: Class, source: object_store::Error) -> Self {
+        let kind = match class {
+            Class::NotFound => ErrorKind::NotFound,
+            Class::Permanent => ErrorKind::Invalid,
+            // A conditional put that was refused is looked into by whoever made it.
+            Class::Conflict => ErrorKind::Conflict,
+            Class::Local => ErrorKind::Corrupt,
+            Class::Transient | Class::Throttle | Class::Timeout | Class::Ambiguous | Class::Auth => {
+                ErrorKind::Unavailable
+            }
+        };
+        let what = match class {
+            Class::Auth => format!("{op}: access denied"),
+            _ => format!("{op} failed"),
+        };
+        let fate = if class == Class::Ambiguous { Fate::Unknown } else { Fate::NotWritten };
+        let mut error = Self::new(kind, class, backend, what).at(key).fated(fate);
+        error.0.retry_after = retry_after(&source);
+        error.because(source)
+    }
+
+    pub(crate) fn at(mut self, file: &str) -> Self {
+        self.0.file = Some(file.to_owned());
+        self
+    }
+
+    pub(crate) fn at_offset(mut self, offset: u64) -> Self {
+        self.0.offset = Some(offset);
+        self
+    }
+
+    pub(crate) fn because(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
+        self.0.source = Some(Arc::new(source));
+        self
+    }
+
+    pub(crate) fn into_unavailable(mut self) -> Self {
+        self.0.kind = ErrorKind::Unavailable;
+        self
+    }
+
+    pub(crate) fn into_transient(mut self) -> Self {
+        self.0.class = Class::Transient;
+        self
+    }
+
+    pub(crate) fn fated(mut self, fate: Fate) -> Self {
+        self.0.fate = fate;
+        self
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} backend '{}': {}", self.code(), self.0.backend, self.0.what)?;
+        if let Some(file) = &self.0.file {
+            write!(f, " ({file}")?;
+            if let Some(offset) = self.0.offset {
+                write!(f, " at byte {offset}")?;
+            }
+            write!(f, ")")?;
+        }
+        if let Some(source) = &self.0.source {
+            write!(f, ": {source}")?;
+        }
+        if self.0.fate == Fate::Unknown {
+            write!(f, "; whether it was stored is not known yet")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self} [{:?}/{:?}]", self.0.kind, self.0.class)
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+    }
+}

@@ -1,0 +1,44 @@
+//! Does the store honour conditional puts? Four requests that find out before anything depends on it.
+
+use bytes::Bytes;
+use object_store::PutMode;
+
+use crate::client::Client;
+use crate::error::{Error, Result};
+use crate::retry::Class;
+
+/// Creates an object twice under a fresh key and looks which of the two stands there.
+///
+/// It finds a store that ignores conditions. It cannot find one whose check and write are not one step.
+///
+/// # Errors
+/// `Invalid` for a liar, naming the setting that overrides; what the store answered if it cannot be asked.
+pub async fn probe(client: &Client) -> Result<()> {
+    let key = format!("probe/{}", client.random_id());
+    let (first, second) = (Bytes::from_static(b"first"), Bytes::from_static(b"second"));
+    let created = client.put_once(&key, first.clone(), PutMode::Create).await;
+    if let Err(error) = created
+        && error.class() != Class::Ambiguous
+    {
+        return Err(error);
+    }
+    let again = client.put_once(&key, second, PutMode::Create).await;
+    let found = client.get(&key).await?;
+    client.delete(&key).await?;
+    match (again, found) {
+        (_, Some(found)) if found != first => {
+            Err(liar(client, "a conditional put replaced an existing object"))
+        }
+        (Ok(()), _) => Err(liar(client, "a second conditional put of the same key was accepted")),
+        (Err(error), Some(_)) if error.class() == Class::Conflict => Ok(()),
+        (Err(error), _) => Err(error),
+    }
+}
+
+fn liar(client: &Client, what: &str) -> Error {
+    let what = format!(
+        "the store ignores conditions: {what}, so two writers could overwrite each other; set \
+         `single_writer_unchecked = true` only if nobody else will ever write here"
+    );
+    Error::invalid(client.name(), what)
+}

@@ -1,0 +1,207 @@
+//! A plan onto a backend, in the order that keeps every remote document true: claim, put, verify, commit.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use akidb_host::{Clock, Fs};
+use futures::{StreamExt, TryStreamExt, stream};
+use tracing::{Instrument, Span, info_span};
+
+use crate::client::Client;
+use crate::error::{Error, Result};
+use crate::known::{Known, Trust};
+use crate::numbered::{Chain, Identity};
+use crate::plan::{FilePlan, PlanItem};
+use crate::probe::probe;
+use crate::put::Putter;
+
+/// How a plan is published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PublishOptions {
+    /// Files put at the same time. Default 4: with [`PublishOptions::part_len_bytes`] at most 256 MiB in memory.
+    pub parallel_puts: usize,
+    /// Files above this length go in parts of this length. Default 64 MiB.
+    pub part_len_bytes: usize,
+    /// How long an object no document names is safe from the sweep. Default 24 h.
+    pub gc_grace: Duration,
+}
+
+impl Default for PublishOptions {
+    fn default() -> Self {
+        Self { parallel_puts: 4, part_len_bytes: 64 << 20, gc_grace: Duration::from_secs(24 * 3600) }
+    }
+}
+
+/// A plan that is on the backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// The plan's local manifest.
+    pub local_number: u64,
+    /// The remote document that names it.
+    pub remote_number: u64,
+    /// Files that had to be put for it.
+    pub files_put: u64,
+    /// Their bytes.
+    pub bytes_put: u64,
+}
+
+/// Publishes the plans of one open of one database on one backend. Dropping a call half-way loses nothing:
+/// files put so far stay known, and the next commit first settles what was under way.
+#[derive(Debug)]
+pub struct Publisher {
+    pub(crate) client: Client,
+    pub(crate) chain: Option<Chain>,
+    identity: Identity,
+    putter: Putter,
+    clock: Arc<dyn Clock>,
+    options: PublishOptions,
+    known: Arc<Mutex<Known>>,
+}
+
+impl Publisher {
+    /// A publisher that has not spoken to the backend yet. `known` is what an earlier run saved, or empty.
+    #[must_use]
+    pub fn new(
+        client: Client,
+        fs: Arc<dyn Fs>,
+        clock: Arc<dyn Clock>,
+        identity: Identity,
+        known: Known,
+        options: PublishOptions,
+    ) -> Self {
+        let putter = Putter { client: client.clone(), fs, part_len_bytes: options.part_len_bytes };
+        Self { client, chain: None, identity, putter, clock, options, known: Arc::new(Mutex::new(known)) }
+    }
+
+    pub(crate) fn known(&self) -> Arc<Mutex<Known>> {
+        Arc::clone(&self.known)
+    }
+
+    /// The newest remote document's number and the local manifest it copies, once the backend was claimed.
+    #[must_use]
+    pub fn newest(&self) -> Option<(u64, Option<u64>)> {
+        let document = self.chain.as_ref()?.newest()?;
+        Some((document.number, document.content.as_ref().map(|content| content.local_number)))
+    }
+
+    /// Probes the store and claims it, once.
+    ///
+    /// # Errors
+    /// `Fenced` and `Conflict` are final; `Invalid` means a store that ignores conditional puts.
+    pub async fn claim(&mut self) -> Result<()> {
+        if self.chain.is_none() {
+            if !self.client.backend().single_writer_unchecked() {
+                probe(&self.client).await?;
+            }
+            self.chain = Some(Chain::open(self.client.clone()).await?);
+        }
+        let Some(chain) = self.chain.as_mut() else { return Ok(()) };
+        if chain.is_claimed() {
+            return Ok(());
+        }
+        chain.claim(self.identity.clone()).await?;
+        if let Some(content) = chain.newest().and_then(|document| document.content.as_ref()) {
+            self.known.lock().unwrap_or_else(PoisonError::into_inner).named(&content.files);
+        }
+        Ok(())
+    }
+
+    /// Puts what the backend lacks of the plan, verifies it, then commits the document that names it. A plan
+    /// that is already published is published.
+    ///
+    /// # Errors
+    /// The first failure that its own retries did not mend. Calling again goes on where this ended.
+    pub async fn publish(&mut self, plan: &FilePlan) -> Result<Published> {
+        let span = info_span!("upload", backend = self.client.name(), local_number = plan.local_number);
+        let publish = self.publish_in(plan, span.clone());
+        publish.instrument(span).await
+    }
+
+    async fn publish_in(&mut self, plan: &FilePlan, span: Span) -> Result<Published> {
+        plan.check(self.client.name())?;
+        self.claim().await?;
+        let missing = self.missing(plan).await?;
+        let files_put = missing.len() as u64;
+        let bytes_put = missing.iter().map(|item| item.len).sum();
+        stream::iter(missing.into_iter().map(|item| self.put(item, &span)))
+            .buffer_unordered(self.options.parallel_puts.max(1))
+            .try_collect::<()>()
+            .await?;
+        let commit = info_span!(parent: &span, "commit");
+        let remote_number = self.commit(plan).instrument(commit).await?;
+        Ok(Published { local_number: plan.local_number, remote_number, files_put, bytes_put })
+    }
+
+    /// The plan's files that are not known to be there. Those verified long ago are looked at first.
+    async fn missing<'p>(&self, plan: &'p FilePlan) -> Result<Vec<&'p PlanItem>> {
+        let fresh_micros = i64::try_from(self.options.gc_grace.as_micros() / 2).unwrap_or(i64::MAX);
+        let mut missing = Vec::new();
+        for item in &plan.items {
+            let trust = self.lock_known().trust(item, self.clock.unix_micros(), fresh_micros);
+            let there = match trust {
+                Trust::Present => true,
+                Trust::Absent => false,
+                Trust::Stale => self.putter.is_there(item).await?,
+            };
+            match (trust, there) {
+                (Trust::Stale, true) => self.lock_known().verified(item, self.clock.unix_micros()),
+                (_, false) => {
+                    self.lock_known().forget(&item.key);
+                    missing.push(item);
+                }
+                (_, true) => {}
+            }
+        }
+        Ok(missing)
+    }
+
+    async fn put(&self, item: &PlanItem, span: &Span) -> Result<()> {
+        let span = info_span!(parent: span, "put", key = %item.key, len = item.len);
+        self.putter.put(item).instrument(span).await?;
+        self.lock_known().verified(item, self.clock.unix_micros());
+        Ok(())
+    }
+
+    async fn commit(&mut self, plan: &FilePlan) -> Result<u64> {
+        self.check_all_verified(plan)?;
+        let content = plan.content();
+        let Some(chain) = self.chain.as_mut() else {
+            return Err(self.not_verified("the backend is not claimed"));
+        };
+        let published = chain.newest().filter(|document| document.content.as_ref() == Some(&content));
+        let number = match published.map(|document| document.number) {
+            Some(number) => number,
+            None => chain.commit(content.clone()).await?,
+        };
+        self.lock_known().only_named(&content.files);
+        Ok(number)
+    }
+
+    /// A remote document never names a file that was not verified.
+    fn check_all_verified(&self, plan: &FilePlan) -> Result<()> {
+        let known = self.lock_known();
+        match plan.items.iter().find(|item| !known.has(item)) {
+            None => Ok(()),
+            Some(item) => Err(self.not_verified("about to name a file that was not verified").at(&item.key)),
+        }
+    }
+
+    fn not_verified(&self, what: &str) -> Error {
+        Error::new(crate::ErrorKind::Internal, crate::Class::Permanent, self.client.name(), what)
+    }
+
+    pub(crate) fn grace(&self) -> Duration {
+        self.options.gc_grace
+    }
+
+    pub(crate) fn forget(&self, key: &str) {
+        self.lock_known().forget(key);
+    }
+
+    fn lock_known(&self) -> std::sync::MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests;

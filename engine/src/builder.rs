@@ -1,0 +1,107 @@
+//! Settings and components in, a database out.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use akidb_host::{Clock, Fs, RealClock, RealFs, RealSpawn, Spawn};
+
+use crate::config::{BackendSettings, Settings, Tiering};
+use crate::db::Db;
+use crate::engine::Place;
+use crate::error::{Error, Result};
+
+/// How a database is opened. Made by [`Db::builder`].
+#[derive(Debug)]
+#[must_use]
+pub struct Builder {
+    dir: PathBuf,
+    settings: Settings,
+    refused: Option<Error>,
+    create: bool,
+    read_only: bool,
+    fs: Arc<dyn Fs>,
+    clock: Arc<dyn Clock>,
+    spawn: Arc<dyn Spawn>,
+}
+
+impl Db {
+    /// Opens the database in a directory for writing, with default settings; makes it if it is not there.
+    ///
+    /// Blocks while the log is replayed. On return every row acknowledged by an earlier writer is found.
+    ///
+    /// # Errors
+    /// `Locked` with who holds the directory; `Corrupt` with file, offset and the mending command; `NewerFormat`;
+    /// `NoSpace`; `Unavailable` when the directory cannot be written.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::builder(path).open()
+    }
+
+    /// Starts an open with settings or components of one's own.
+    pub fn builder(path: impl AsRef<Path>) -> Builder {
+        Builder {
+            dir: path.as_ref().to_path_buf(),
+            settings: Settings::default(),
+            refused: None,
+            create: true,
+            read_only: false,
+            fs: Arc::new(RealFs),
+            clock: Arc::new(RealClock),
+            spawn: Arc::new(RealSpawn),
+        }
+    }
+}
+
+impl Builder {
+    /// Uses these settings.
+    pub fn settings(mut self, settings: Settings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// Copies every flushed segment to one more backend: `file:///path`, or `s3://bucket/prefix` with the feature
+    /// `s3`.
+    /// A URL that cannot be used is told by [`Builder::open`].
+    pub fn backend(mut self, name: impl Into<String>, url: &str) -> Self {
+        match BackendSettings::new(name, url) {
+            Ok(backend) => {
+                self.settings.backends.push(backend);
+                self.settings.tiering = Tiering::Mirror;
+            }
+            Err(error) => self.refused = Some(error),
+        }
+        self
+    }
+
+    /// Opens for reading only: takes no lock and writes nothing.
+    pub fn read_only(mut self, read_only: bool) -> Self {
+        self.read_only = read_only;
+        self
+    }
+
+    /// Whether a directory that holds no database becomes one; `true` unless set.
+    pub fn create(mut self, create: bool) -> Self {
+        self.create = create;
+        self
+    }
+
+    /// Uses this file system, clock and threads instead of the machine's: simulated ones, in tests.
+    pub fn components(mut self, fs: Arc<dyn Fs>, clock: Arc<dyn Clock>, spawn: Arc<dyn Spawn>) -> Self {
+        self.fs = fs;
+        self.clock = clock;
+        self.spawn = spawn;
+        self
+    }
+
+    /// Opens the database; see [`Db::open`].
+    ///
+    /// # Errors
+    /// As [`Db::open`]; `Invalid` for settings that contradict each other; `NotFound` when `create` is off or
+    /// `read_only` is on and the directory holds no database.
+    pub fn open(self) -> Result<Db> {
+        if let Some(error) = self.refused {
+            return Err(error);
+        }
+        let place = Place { dir: self.dir, fs: self.fs, clock: self.clock, spawn: self.spawn };
+        Db::start(place, self.settings, self.create, self.read_only)
+    }
+}

@@ -1,0 +1,146 @@
+//! What a version holds: every collection's schema, memtables and segments.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use crate::deletion_vector::DeletionVector;
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::Id;
+use crate::lsn::Lsn;
+use crate::memtable::Memtable;
+use crate::overlay::Overlay;
+use crate::schema::Schema;
+use crate::segment::Segment;
+
+/// A segment and what is dead in it.
+#[derive(Debug)]
+pub(crate) struct LiveSegment {
+    pub(crate) segment: Arc<Segment>,
+    /// Dead at the manifest's `flushed_lsn`.
+    pub(crate) deletion_vector: Arc<DeletionVector>,
+    /// Hidden since, and still in memory for older readers.
+    pub(crate) overlay: Arc<Overlay>,
+}
+
+impl LiveSegment {
+    pub(crate) fn new(segment: Arc<Segment>, deletion_vector: DeletionVector) -> Self {
+        let overlay = Arc::new(Overlay::new(segment.rows()));
+        Self { segment, deletion_vector: Arc::new(deletion_vector), overlay }
+    }
+
+    /// Whether `row` lives at `lsn`, which is no older than the manifest this deletion vector belongs to.
+    pub(crate) fn lives_at(&self, row: u32, lsn: Lsn) -> bool {
+        !self.deletion_vector.contains(row) && !(self.overlay.len() > 0 && self.overlay.is_hidden(row, lsn))
+    }
+
+    /// Live rows at `lsn`.
+    pub(crate) fn live_rows(&self, lsn: Lsn) -> u64 {
+        let dead = self.deletion_vector.len();
+        let hidden =
+            self.overlay.hidden_at(lsn).filter(|row| !self.deletion_vector.contains(*row)).count() as u64;
+        u64::from(self.segment.rows()) - dead - hidden
+    }
+
+    /// Whether anything may be dead.
+    pub(crate) fn has_dead_rows(&self) -> bool {
+        !self.deletion_vector.is_empty() || self.overlay.len() > 0
+    }
+}
+
+/// One collection in a version. Memtables and overlays are shared between versions and grow; the lists are not.
+#[derive(Clone, Debug)]
+pub(crate) struct CollectionState {
+    pub(crate) id: u32,
+    pub(crate) name: Arc<str>,
+    /// Directory of the segments.
+    pub(crate) dir: Arc<PathBuf>,
+    /// The current schema; older ones only lack its last fields.
+    pub(crate) schema: Arc<Schema>,
+    /// Everything at or below is in segments and deletion vectors.
+    pub(crate) flushed_lsn: Lsn,
+    pub(crate) active: Arc<Memtable>,
+    /// Oldest first; each with the LSN it was sealed at.
+    pub(crate) sealed: Vec<(Arc<Memtable>, Lsn)>,
+    /// Oldest first.
+    pub(crate) segments: Arc<Vec<Arc<LiveSegment>>>,
+    /// Raised whenever `segments` changes: what was looked up before must be looked up again.
+    pub(crate) generation: u64,
+    /// Set when an acknowledged write could not be applied: writes to this collection stop, its `flushed_lsn`
+    /// stands still, and so the log keeps its rows.
+    pub(crate) damage: Arc<OnceLock<Error>>,
+}
+
+impl CollectionState {
+    /// The memtables, newest first.
+    pub(crate) fn memtables(&self) -> impl DoubleEndedIterator<Item = &Arc<Memtable>> {
+        std::iter::once(&self.active).chain(self.sealed.iter().rev().map(|(memtable, _)| memtable))
+    }
+
+    /// Finds the live copy of `id` in the segments, if there is one; reads files.
+    pub(crate) fn find_in_segments(&self, id: &Id) -> Result<Option<(Arc<LiveSegment>, u32)>> {
+        for live in self.segments.iter().rev() {
+            if let Some(row) = live.segment.find(id)?
+                && live.lives_at(row, Lsn::MAX.pred())
+            {
+                return Ok(Some((Arc::clone(live), row)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether anything is not yet in segments.
+    pub(crate) fn is_dirty(&self) -> bool {
+        !self.sealed.is_empty() || self.active.first_op().is_some()
+    }
+
+    /// The oldest LSN of this collection that only the log and memtables hold.
+    pub(crate) fn oldest_unflushed(&self) -> Option<Lsn> {
+        let sealed = self.sealed.iter().filter_map(|(memtable, _)| memtable.first_op());
+        sealed.chain(self.active.first_op()).min()
+    }
+
+    /// Refuses when an earlier write could not be applied.
+    pub(crate) fn check_damage(&self) -> Result<()> {
+        self.damage.get().map_or(Ok(()), |error| Err(error.clone()))
+    }
+}
+
+/// Every collection, by number.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Catalog {
+    pub(crate) collections: BTreeMap<u32, Arc<CollectionState>>,
+}
+
+impl Catalog {
+    pub(crate) fn get(&self, id: u32) -> Result<&Arc<CollectionState>> {
+        self.collections
+            .get(&id)
+            .ok_or_else(|| Error::new(ErrorKind::NotFound, "AKI-0201", "the collection was dropped"))
+    }
+
+    pub(crate) fn by_name(&self, name: &str) -> Option<&Arc<CollectionState>> {
+        self.collections.values().find(|collection| &*collection.name == name)
+    }
+
+    /// The oldest LSN that only the log holds, over all collections.
+    pub(crate) fn oldest_unflushed(&self) -> Option<Lsn> {
+        self.collections.values().filter_map(|collection| collection.oldest_unflushed()).min()
+    }
+
+    /// Bytes in memtables.
+    pub(crate) fn memtable_bytes(&self) -> u64 {
+        self.collections
+            .values()
+            .flat_map(|collection| collection.memtables())
+            .map(|memtable| memtable.bytes())
+            .sum()
+    }
+
+    /// A copy with one collection replaced.
+    pub(crate) fn with(&self, collection: CollectionState) -> Self {
+        let mut next = self.clone();
+        next.collections.insert(collection.id, Arc::new(collection));
+        next
+    }
+}

@@ -1,0 +1,88 @@
+//! The one committer of manifests.
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use akidb_host::{Clock, Rng};
+
+use crate::error::{Error, ErrorKind, Fate, Result};
+use crate::manifest::{Committed, Manifest, Reason, Stamp, Store};
+
+/// Holds the newest manifest and makes the next. A commit whose outcome is unknown ends all commits: reads go on,
+/// reopening is the repair.
+#[derive(Debug)]
+pub(crate) struct Committer {
+    store: Store,
+    clock: Arc<dyn Clock>,
+    writer_epoch: u32,
+    writer_id: u32,
+    /// Held across the files of a commit: there is one committer.
+    newest: Mutex<Arc<Committed>>,
+    poisoned: OnceLock<Error>,
+}
+
+impl Committer {
+    /// A committer after `newest`, for the open with this epoch and random id.
+    pub(crate) fn new(
+        store: Store,
+        clock: Arc<dyn Clock>,
+        newest: Committed,
+        writer_epoch: u32,
+        writer_id: u32,
+    ) -> Self {
+        let newest = Mutex::new(Arc::new(newest));
+        Self { store, clock, writer_epoch, writer_id, newest, poisoned: OnceLock::new() }
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub(crate) fn newest(&self) -> Arc<Committed> {
+        Arc::clone(&self.newest.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Why no more commits are made, if so.
+    pub(crate) fn poisoned(&self) -> Option<&Error> {
+        self.poisoned.get()
+    }
+
+    /// Makes `edit` of the newest manifest durable as the next one. On return the next manifest is on disk.
+    ///
+    /// # Errors
+    /// What `edit` answered; a failed write with fate `NotWritten`; or `Poisoned` with fate `Unknown`.
+    pub(crate) fn commit(
+        &self,
+        reason: Reason,
+        edit: impl FnOnce(&mut Manifest) -> Result<()>,
+    ) -> Result<Arc<Committed>> {
+        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(error) = self.poisoned.get() {
+            return Err(error.clone());
+        }
+        let stamp = Stamp {
+            writer_epoch: self.writer_epoch,
+            writer_id: self.writer_id,
+            commit_id: Rng::from_machine().u64(),
+            unix_micros: self.clock.unix_micros(),
+        };
+        let mut next = newest.successor(stamp, reason);
+        edit(&mut next)?;
+        let _span = tracing::debug_span!("manifest", number = next.number).entered();
+        match self.store.commit(Some(&newest), next) {
+            Ok(committed) => {
+                let committed = Arc::new(committed);
+                *newest = Arc::clone(&committed);
+                Ok(committed)
+            }
+            Err(error) if error.fate() == Fate::Unknown => {
+                let message =
+                    format!("whether the newest manifest is on disk is unknown: {}", error.message());
+                let poison = Error::new(ErrorKind::Poisoned, "AKI-0204", message)
+                    .fate_is(Fate::Unknown)
+                    .help_is("acknowledged rows are safe in the log; reopen the database");
+                Err(self.poisoned.get_or_init(|| poison).clone())
+            }
+            Err(error) => Err(error),
+        }
+    }
+}

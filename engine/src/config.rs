@@ -1,0 +1,255 @@
+//! Settings: what an operator types in a TOML file. Every key is explained in docs/operations/settings.md.
+//!
+//! The values and their rules live here; reading the file in `config/file.rs`, the table of keys in
+//! `config/keys.rs`, backends in `config/backend.rs`.
+
+use std::fmt;
+use std::path::Path;
+
+use akidb_host::{Access, Fs, RealFs};
+use serde::Deserialize;
+
+use crate::error::{Error, Result};
+
+mod backend;
+mod file;
+mod keys;
+#[cfg(test)]
+mod tests;
+
+pub use backend::{BackendKind, BackendSettings, Secret};
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+/// Where segments live.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Tiering {
+    /// In the database directory only.
+    #[default]
+    Local,
+    /// In the database directory, and a copy on every configured backend.
+    Mirror,
+}
+
+impl Tiering {
+    /// The word for it in a settings file.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Mirror => "mirror",
+        }
+    }
+}
+
+/// Everything an operator can set. [`Settings::default`] is a database that is all local.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Settings {
+    /// Where segments live. Without the key: `mirror` once a backend is configured, else `local`.
+    pub tiering: Tiering,
+    /// Where copies go.
+    pub backends: Vec<BackendSettings>,
+    /// Memory, log, disk and upload limits.
+    pub engine: EngineSettings,
+    /// Keys that were given and accepted and have no effect in this version, for `akidb config check` to say so.
+    pub without_effect: Vec<&'static str>,
+}
+
+/// Limits of the engine. Sizes are bytes; in the file a number of bytes or a text like `"32 MiB"`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct EngineSettings {
+    /// A memtable this large becomes a segment. 32 MiB: about 20,000 rows of 384 dimensions, large enough for a
+    /// segment worth its footer, small enough to rewrite in a second.
+    #[serde(deserialize_with = "file::bytes")]
+    pub memtable_bytes: u64,
+    /// All memtables together, sealed ones included. 256 MiB: a handful of busy collections at once.
+    #[serde(deserialize_with = "file::bytes")]
+    pub memory_bytes: u64,
+    /// Memtables of a collection waiting to become segments before writers wait. 2: one being written, one
+    /// behind it; more would only hide a disk that is too slow.
+    pub max_sealed_memtables: u32,
+    /// Live log on disk at which writers wait. 1 GiB: replay stays within seconds.
+    #[serde(deserialize_with = "file::bytes")]
+    pub wal_max_bytes: u64,
+    /// Live log at which the collection with the oldest unflushed record is flushed, whatever its size. 96 MiB:
+    /// three full memtables, so quiet collections do not hold the log.
+    #[serde(deserialize_with = "file::bytes")]
+    pub wal_flush_bytes: u64,
+    /// How long a write waits at a limit before it answers `Full`, in milliseconds. 1,000: a flush usually ends
+    /// sooner, and a caller's own timeout is usually later.
+    pub write_stall_timeout_ms: u64,
+    /// Free disk below which writes are refused. `None`, the default, is the smaller of 1 GiB and 5 % of the
+    /// disk: what flush and repair need to run at all.
+    #[serde(deserialize_with = "file::some_bytes")]
+    pub min_free_disk_bytes: Option<u64>,
+    /// Old manifests kept, at most. 100: a bad day can be looked back over.
+    pub manifest_keep: u32,
+    /// Hours an old manifest is kept, at most. 24, for the same reason.
+    pub manifest_keep_hours: u32,
+    /// Shortest time between two manifests on one backend, in milliseconds. 2,000: bounds the requests that
+    /// small flushes cost, and what a lost machine loses beyond its last flush.
+    pub remote_commit_interval_ms: u64,
+    /// Attempts of one upload, the first included, before it counts as failed. 3: a blip is gone by then, an
+    /// outage is not.
+    pub upload_attempts: u32,
+}
+
+impl Default for EngineSettings {
+    fn default() -> Self {
+        Self {
+            memtable_bytes: 32 * MIB,
+            memory_bytes: 256 * MIB,
+            max_sealed_memtables: 2,
+            wal_max_bytes: GIB,
+            wal_flush_bytes: 96 * MIB,
+            write_stall_timeout_ms: 1_000,
+            min_free_disk_bytes: None,
+            manifest_keep: 100,
+            manifest_keep_hours: 24,
+            remote_commit_interval_ms: 2_000,
+            upload_attempts: 3,
+        }
+    }
+}
+
+/// A value that cannot be used: the key (with its place in an array, `backends[1].url`) and why.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    code: &'static str,
+    key: String,
+    why: String,
+}
+
+impl Refusal {
+    fn value(key: impl Into<String>, why: impl Into<String>) -> Self {
+        Self { code: "AKI-0405", key: key.into(), why: why.into() }
+    }
+
+    fn not_built(key: impl Into<String>, why: impl Into<String>) -> Self {
+        let why = format!("{}; this comes in a later version", why.into());
+        Self { code: "AKI-0404", key: key.into(), why }
+    }
+}
+
+impl Settings {
+    /// Reads a settings file.
+    ///
+    /// # Errors
+    /// `NotFound`, `Unavailable`: the file cannot be read. `Invalid`: see [`Settings::from_toml`].
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let text =
+            read_text(&RealFs, path).map_err(|e| Error::io("AKI-0407", path, "reading settings", &e))?;
+        Self::from_toml(&text).map_err(|e| {
+            let offset = e.offset();
+            e.at(path, offset)
+        })
+    }
+
+    /// Reads settings from the text of a TOML file.
+    ///
+    /// # Errors
+    /// `Invalid`, naming key and line: text that is no TOML, an unknown key ("did you mean"), a value of the
+    /// wrong type or out of range, keys that contradict each other, or a key whose feature is not built yet.
+    /// No error ever repeats the value of a secret.
+    pub fn from_toml(text: &str) -> Result<Self> {
+        file::read(text)
+    }
+
+    /// Checks settings made by a program; those read from a file are checked already.
+    ///
+    /// # Errors
+    /// `Invalid`, naming the key.
+    pub fn check(&self) -> Result<()> {
+        self.refusal().map_err(|r| Error::invalid(r.code, format!("{}: {}", r.key, r.why)))
+    }
+
+    fn refusal(&self) -> Result<(), Refusal> {
+        if self.tiering == Tiering::Local && !self.backends.is_empty() {
+            let why =
+                "\"local\" keeps no copies, but a backend is configured; say \"mirror\" or drop the backend";
+            return Err(Refusal::value("storage.tiering_policy", why));
+        }
+        if self.tiering == Tiering::Mirror && self.backends.is_empty() {
+            let why = "\"mirror\" needs a backend: add [[backends]] or storage.s3_bucket";
+            return Err(Refusal::value("storage.tiering_policy", why));
+        }
+        for (at, backend) in self.backends.iter().enumerate() {
+            backend.refusal(at)?;
+            if self.backends[..at].iter().any(|b| b.name == backend.name) {
+                let why = format!("\"{}\" is the name of two backends", backend.name);
+                return Err(Refusal::value(format!("backends[{at}].name"), why));
+            }
+        }
+        self.engine.refusal()
+    }
+}
+
+impl EngineSettings {
+    /// Free bytes below which writes are refused on a disk of `disk_bytes`.
+    #[must_use]
+    pub fn min_free_disk(&self, disk_bytes: u64) -> u64 {
+        self.min_free_disk_bytes.unwrap_or_else(|| GIB.min(disk_bytes / 20))
+    }
+
+    fn refusal(&self) -> Result<(), Refusal> {
+        const HOUR_MS: u64 = 3_600_000;
+        let ranges = [
+            ("memtable_bytes", self.memtable_bytes, 64 * KIB, GIB),
+            ("memory_bytes", self.memory_bytes, self.memtable_bytes, u64::MAX),
+            ("max_sealed_memtables", self.max_sealed_memtables.into(), 1, 64),
+            ("wal_flush_bytes", self.wal_flush_bytes, 64 * KIB, u64::MAX / 2),
+            ("wal_max_bytes", self.wal_max_bytes, self.wal_flush_bytes + 1, u64::MAX),
+            ("write_stall_timeout_ms", self.write_stall_timeout_ms, 0, HOUR_MS),
+            ("manifest_keep", self.manifest_keep.into(), 1, 100_000),
+            ("manifest_keep_hours", self.manifest_keep_hours.into(), 1, 24 * 3_660),
+            ("remote_commit_interval_ms", self.remote_commit_interval_ms, 10, HOUR_MS),
+            ("upload_attempts", self.upload_attempts.into(), 1, 100),
+        ];
+        for (key, value, low, high) in ranges {
+            if value < low || value > high {
+                let range =
+                    if high == u64::MAX { format!("at least {low}") } else { format!("{low} to {high}") };
+                return Err(Refusal::value(format!("engine.{key}"), format!("{value} is not {range}")));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// As a settings file that says every value in force, secrets as `***`.
+impl fmt::Display for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let e = &self.engine;
+        writeln!(f, "[storage]\ntiering_policy = \"{}\"\n\n[engine]", self.tiering.name())?;
+        writeln!(f, "memtable_bytes = {}", e.memtable_bytes)?;
+        writeln!(f, "memory_bytes = {}", e.memory_bytes)?;
+        writeln!(f, "max_sealed_memtables = {}", e.max_sealed_memtables)?;
+        writeln!(f, "wal_max_bytes = {}", e.wal_max_bytes)?;
+        writeln!(f, "wal_flush_bytes = {}", e.wal_flush_bytes)?;
+        writeln!(f, "write_stall_timeout_ms = {}", e.write_stall_timeout_ms)?;
+        match e.min_free_disk_bytes {
+            Some(bytes) => writeln!(f, "min_free_disk_bytes = {bytes}")?,
+            None => writeln!(f, "# min_free_disk_bytes: the smaller of 1 GiB and 5 % of the disk")?,
+        }
+        writeln!(f, "manifest_keep = {}", e.manifest_keep)?;
+        writeln!(f, "manifest_keep_hours = {}", e.manifest_keep_hours)?;
+        writeln!(f, "remote_commit_interval_ms = {}", e.remote_commit_interval_ms)?;
+        writeln!(f, "upload_attempts = {}", e.upload_attempts)?;
+        self.backends.iter().try_for_each(|b| write!(f, "\n{b}"))
+    }
+}
+
+fn read_text(fs: &dyn Fs, path: &Path) -> std::io::Result<String> {
+    let file = fs.open(path, Access::Read)?;
+    let len = usize::try_from(file.len()?).map_err(std::io::Error::other)?;
+    let mut bytes = vec![0; len];
+    file.read_exact_at(&mut bytes, 0)?;
+    String::from_utf8(bytes).map_err(|e| std::io::Error::new(std::io::ErrorKind::InvalidData, e.utf8_error()))
+}

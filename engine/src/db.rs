@@ -1,0 +1,211 @@
+//! The handle of an open database: collections by name, flush, figures, close.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use akidb_host::Rng;
+
+use crate::catalog::CollectionState;
+use crate::collection::Collection;
+use crate::config::Settings;
+use crate::driver::Driver;
+use crate::engine::{Engine, Place};
+use crate::error::{Error, ErrorKind, Fate, Result};
+use crate::flush;
+use crate::handle::Handle;
+use crate::limits::Limits;
+use crate::log::from_wal;
+use crate::lsn::Lsn;
+use crate::manifest::Reason;
+use crate::recovery::{self, RecoveryReport};
+use crate::schema::{Schema, check_name};
+use crate::stats::{Stats, stats};
+use crate::upload::Uploads;
+
+/// An open database. Cheap to clone; the last clone dropped ends it (rows acknowledged are on disk; nothing is
+/// flushed and nobody waits). Safe to drop anywhere, also inside an async runtime.
+#[derive(Clone, Debug)]
+pub struct Db {
+    handle: Arc<Handle>,
+}
+
+impl Db {
+    pub(crate) fn start(place: Place, settings: Settings, create: bool, read_only: bool) -> Result<Self> {
+        settings.check()?;
+        if read_only {
+            let (engine, recovery) = recovery::open_read_only(place, Limits::from_settings(&settings))?;
+            return Ok(Self { handle: Arc::new(Handle { engine, recovery, uploads: Arc::default() }) });
+        }
+        let (engine, recovery) = recovery::open(place, &settings, create)?;
+        let uploads = Arc::new(Uploads::start(&settings, &engine)?);
+        let driver = Box::new(Driver::new(Arc::downgrade(&engine), Arc::clone(&uploads)));
+        let ticker = engine.place.spawn.ticker("akidb-driver", driver, Arc::clone(&engine.place.clock));
+        let ticker = ticker
+            .map_err(|cause| Error::io("AKI-0220", &engine.place.dir, "could not start a thread", &cause))?;
+        // Set once: nobody else has seen this engine.
+        let _ = engine.driver.set(ticker);
+        Ok(Self { handle: Arc::new(Handle { engine, recovery, uploads }) })
+    }
+
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
+        &self.handle.engine
+    }
+
+    /// What the open found in log and directory.
+    #[must_use]
+    pub fn recovery(&self) -> &RecoveryReport {
+        &self.handle.recovery
+    }
+
+    /// Names of the collections, sorted.
+    ///
+    /// # Errors
+    /// `Closed`.
+    pub fn collections(&self) -> Result<Vec<String>> {
+        let view = self.engine().view()?;
+        let mut names: Vec<String> =
+            view.content().collections.values().map(|c| c.name.to_string()).collect();
+        names.sort();
+        Ok(names)
+    }
+
+    /// The collection with this name.
+    ///
+    /// # Errors
+    /// `NotFound`, naming the ones there are.
+    pub fn collection(&self, name: &str) -> Result<Collection> {
+        let view = self.engine().view()?;
+        match view.content().by_name(name) {
+            Some(state) => Ok(Collection::new(Arc::clone(&self.handle), state.id)),
+            None => {
+                let names: Vec<&str> = view.content().collections.values().map(|c| &*c.name).collect();
+                let message = format!("there is no collection \"{name}\" (there are: {})", names.join(", "));
+                Err(Error::new(ErrorKind::NotFound, "AKI-0202", message))
+            }
+        }
+    }
+
+    /// Creates a collection, durable on return. One that exists with the same schema is returned.
+    ///
+    /// # Errors
+    /// `Invalid` for a bad name or schema; `Conflict` if the name is taken with another schema (case does not tell
+    /// names apart).
+    pub fn create_collection(&self, name: &str, schema: Schema) -> Result<Collection> {
+        check_name("collection", name)?;
+        schema.check()?;
+        let engine = self.engine();
+        let writer = engine.writer()?;
+        let mut existing = None;
+        let mut created = None;
+        let committed = writer.committer.commit(Reason::Ddl, |manifest| {
+            existing = manifest.collection(name).cloned();
+            let id = manifest.add_collection(name, schema.clone(), Rng::from_machine().u64())?;
+            let entry = manifest.collection_by_id(id).expect("just added");
+            let dir = engine.place.collection_dir(&entry.dir);
+            flush::create_dir(engine, &dir)?;
+            created = Some(recovery::empty_collection(entry, dir, schema.clone(), Vec::new()));
+            Ok(())
+        });
+        match existing {
+            Some(existing) if existing.name == name && existing.schema() == &schema => {
+                return Ok(Collection::new(Arc::clone(&self.handle), existing.id));
+            }
+            Some(existing) => {
+                let message = format!("collection \"{}\" exists with another schema or case", existing.name);
+                return Err(Error::new(ErrorKind::Conflict, "AKI-0211", message));
+            }
+            None => committed?,
+        };
+        Ok(self.publish_collection(created.expect("the edit ran")))
+    }
+
+    fn publish_collection(&self, state: CollectionState) -> Collection {
+        let id = state.id;
+        let writer = self.engine().writer_if_any().expect("a collection was just created by it");
+        writer.sequencer.applier().change(|published, apply| {
+            let next = published.current().content().with(state);
+            published.publish(next, apply);
+        });
+        self.handle.uploads.offer(self.engine());
+        Collection::new(Arc::clone(&self.handle), id)
+    }
+
+    /// Drops a collection and everything in it, durable on return. Handles answer `NotFound` from then on; searches
+    /// that run finish. Files go when no kept manifest names them any more.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn drop_collection(&self, name: &str) -> Result<()> {
+        let id = self.collection(name)?.id();
+        let writer = self.engine().writer()?;
+        writer.committer.commit(Reason::Ddl, |manifest| {
+            if manifest.drop_collection(id) {
+                return Ok(());
+            }
+            Err(Error::new(ErrorKind::NotFound, "AKI-0201", "the collection was dropped"))
+        })?;
+        writer.sequencer.applier().change(|published, apply| {
+            let mut next = published.current().content().clone();
+            next.collections.remove(&id);
+            published.publish(next, apply);
+        });
+        self.handle.uploads.offer(self.engine());
+        Ok(())
+    }
+
+    /// Writes everything that is visible to segments and blocks until they and their manifest are on disk. Never
+    /// needed for safety: rows are durable when their write returns. Lets other readers see them, and makes the
+    /// next open fast.
+    ///
+    /// # Errors
+    /// What kept a segment from disk; nothing acknowledged is lost.
+    pub fn flush(&self) -> Result<()> {
+        flush::flush_all(self.engine())?;
+        self.handle.uploads.offer(self.engine());
+        Ok(())
+    }
+
+    /// Blocks until every backend names everything flushed before the call.
+    ///
+    /// # Errors
+    /// `Unavailable` after `timeout`, with each backend's last failure; `Fenced`.
+    pub fn wait_uploaded(&self, timeout: Duration) -> Result<()> {
+        self.handle.uploads.wait(self.engine(), timeout)
+    }
+
+    /// Figures of the database: rows, bytes, watermarks, what holds writers, backends.
+    ///
+    /// # Errors
+    /// `Closed`.
+    pub fn stats(&self) -> Result<Stats> {
+        stats(self.engine(), &self.handle.uploads)
+    }
+
+    /// Ends the database: waits for a running flush, seals the log, stops the threads. Does not flush: what the
+    /// log holds is replayed by the next open. Calls on any handle answer `Closed` from then on.
+    ///
+    /// # Errors
+    /// `Poisoned` when the log's last sync failed: what was acknowledged is durable all the same.
+    pub fn close(self) -> Result<()> {
+        let engine = self.engine();
+        if !engine.mark_closed() {
+            return Ok(());
+        }
+        if let Some(driver) = engine.driver.get() {
+            driver.stop();
+        }
+        self.handle.uploads.stop(engine);
+        let Some(writer) = engine.writer_if_any() else { return Ok(()) };
+        writer.sequencer.log().inner().close().map_err(|error| from_wal(&error).fate_is(Fate::Durable))?;
+        writer.sequencer.drain();
+        Ok(())
+    }
+
+    /// The last LSN every read sees.
+    ///
+    /// # Errors
+    /// `Closed`.
+    pub fn visible_lsn(&self) -> Result<Lsn> {
+        Ok(self.engine().view()?.lsn())
+    }
+}

@@ -1,0 +1,119 @@
+//! The one owner of change: a loop that asks the pure planner what is due, and does it.
+
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use akidb_host::{Next, Tick};
+
+use crate::engine::Engine;
+use crate::error::{ErrorKind, Result};
+use crate::flush;
+use crate::gc;
+use crate::upload::Uploads;
+
+pub(crate) mod plan;
+
+use plan::{CollectionLoad, Job, Load};
+
+/// How often the free space is measured and old manifests are looked through.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// The core of the driver's thread. It holds the engine weakly: a dropped database ends the loop.
+#[derive(Debug)]
+pub(crate) struct Driver {
+    engine: Weak<Engine>,
+    uploads: Arc<Uploads>,
+    next_look: Option<Instant>,
+    /// After a failure, jobs wait until then.
+    retry_at: Option<Instant>,
+    failures: u32,
+}
+
+impl Driver {
+    pub(crate) fn new(engine: Weak<Engine>, uploads: Arc<Uploads>) -> Self {
+        Self { engine, uploads, next_look: None, retry_at: None, failures: 0 }
+    }
+
+    fn look_if_due(&mut self, engine: &Engine, now: Instant) -> Instant {
+        match self.next_look {
+            Some(next) if now < next => next,
+            _ => {
+                engine.measure_disk();
+                if let Err(error) = gc::collect(engine, &self.uploads.pinned()) {
+                    tracing::warn!(%error, "removing old manifests and files failed; it is tried again");
+                }
+                let next = now + LOOK_EVERY;
+                self.next_look = Some(next);
+                next
+            }
+        }
+    }
+
+    fn work(&mut self, engine: &Engine, now: Instant) -> Option<Instant> {
+        if self.retry_at.is_some_and(|at| now < at) {
+            return self.retry_at;
+        }
+        self.retry_at = None;
+        // A bound on the jobs of one tick lets `stop` through.
+        for _ in 0..64 {
+            let jobs = plan::plan(&load(engine), &engine.limits);
+            if jobs.is_empty() || engine.is_closed() {
+                self.failures = 0;
+                return None;
+            }
+            if let Err(error) = jobs.iter().try_for_each(|job| run(engine, *job)) {
+                if error.kind() == ErrorKind::Closed {
+                    return None;
+                }
+                self.failures = (self.failures + 1).min(6);
+                let pause = Duration::from_millis(250) * 2u32.pow(self.failures);
+                tracing::warn!(%error, retry_in_ms = pause.as_millis(), "a flush failed; rows stay in the log");
+                self.retry_at = Some(now + pause);
+                return self.retry_at;
+            }
+        }
+        Some(now)
+    }
+}
+
+impl Tick for Driver {
+    fn tick(&mut self, now: Instant) -> Next {
+        let Some(engine) = self.engine.upgrade() else { return Next::Done };
+        if engine.is_closed() {
+            return Next::Done;
+        }
+        let look = self.look_if_due(&engine, now);
+        let retry = self.work(&engine, now);
+        self.uploads.offer(&engine);
+        Next::At(retry.map_or(look, |retry| retry.min(look)))
+    }
+}
+
+fn load(engine: &Engine) -> Load {
+    let Ok(view) = engine.view() else { return Load::default() };
+    let collections = view.content().collections.values().map(|state| CollectionLoad {
+        id: state.id,
+        active_bytes: state.active.bytes(),
+        active_full: state.active.is_full(),
+        sealed: state.sealed.len(),
+        oldest_unflushed: state.oldest_unflushed(),
+        damaged: state.damage.get().is_some(),
+    });
+    Load {
+        collections: collections.collect(),
+        memtable_bytes: view.content().memtable_bytes(),
+        live_wal_bytes: engine.live_wal_bytes(),
+    }
+}
+
+fn run(engine: &Engine, job: Job) -> Result<()> {
+    match job {
+        Job::Seal(collection) => {
+            flush::seal(engine.writer()?, collection);
+        }
+        Job::Flush(collection) => {
+            flush::flush_oldest(engine, collection)?;
+        }
+    }
+    Ok(())
+}

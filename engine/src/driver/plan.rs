@@ -1,0 +1,98 @@
+//! What is due, as a pure function of how full things are.
+
+use crate::limits::Limits;
+use crate::lsn::Lsn;
+
+/// A piece of work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Job {
+    /// Seals a collection's active memtable.
+    Seal(u32),
+    /// Flushes a collection's oldest sealed memtable.
+    Flush(u32),
+}
+
+/// How full a collection is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CollectionLoad {
+    pub(crate) id: u32,
+    pub(crate) active_bytes: u64,
+    pub(crate) active_full: bool,
+    pub(crate) sealed: usize,
+    pub(crate) oldest_unflushed: Option<Lsn>,
+    pub(crate) damaged: bool,
+}
+
+/// How full everything is.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Load {
+    pub(crate) collections: Vec<CollectionLoad>,
+    pub(crate) memtable_bytes: u64,
+    pub(crate) live_wal_bytes: u64,
+}
+
+/// The jobs that are due, in order; empty when nothing is.
+pub(crate) fn plan(load: &Load, limits: &Limits) -> Vec<Job> {
+    let healthy = || load.collections.iter().filter(|c| !c.damaged);
+    let sealed: Vec<Job> = healthy().filter(|c| c.sealed > 0).map(|c| Job::Flush(c.id)).collect();
+    if !sealed.is_empty() {
+        return sealed;
+    }
+    let full = healthy().filter(|c| c.active_bytes >= limits.memtable_bytes || c.active_full);
+    let mut jobs: Vec<Job> = full.map(|c| Job::Seal(c.id)).collect();
+    let crowded =
+        load.memtable_bytes >= limits.memtables_bytes || load.live_wal_bytes >= limits.wal_flush_bytes;
+    if jobs.is_empty() && crowded {
+        // The oldest row is what holds the log's floor, whatever the size of its collection.
+        let oldest = healthy().filter(|c| c.oldest_unflushed.is_some()).min_by_key(|c| c.oldest_unflushed);
+        jobs.extend(oldest.map(|c| Job::Seal(c.id)));
+    }
+    jobs
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::manifest::Kept;
+
+    fn limits() -> Limits {
+        Limits {
+            memtable_bytes: 100,
+            memtables_bytes: 250,
+            wal_flush_bytes: 1_000,
+            wal_max_bytes: 2_000,
+            sealed_memtables: 2,
+            write_stall_timeout: Duration::ZERO,
+            manifests: Kept::default(),
+        }
+    }
+
+    fn collection(id: u32, active_bytes: u64, sealed: usize, oldest: u64) -> CollectionLoad {
+        let oldest_unflushed = (oldest > 0).then(|| Lsn::new(1, oldest));
+        CollectionLoad { id, active_bytes, active_full: false, sealed, oldest_unflushed, damaged: false }
+    }
+
+    #[test]
+    fn what_is_sealed_is_flushed_before_anything_else_is_sealed() {
+        let collections = vec![collection(1, 500, 0, 3), collection(2, 0, 1, 1)];
+        let load = Load { collections, memtable_bytes: 500, live_wal_bytes: 0 };
+        assert_eq!(plan(&load, &limits()), [Job::Flush(2)]);
+    }
+
+    #[test]
+    fn a_long_log_seals_the_collection_with_the_oldest_row_however_small() {
+        let collections = vec![collection(1, 90, 0, 7), collection(2, 1, 0, 2), collection(3, 0, 0, 0)];
+        let load = Load { collections, memtable_bytes: 91, live_wal_bytes: 1_000 };
+        assert_eq!(plan(&load, &limits()), [Job::Seal(2)]);
+    }
+
+    #[test]
+    fn a_damaged_collection_is_left_alone() {
+        let mut damaged = collection(1, 500, 1, 1);
+        damaged.damaged = true;
+        let load = Load { collections: vec![damaged], memtable_bytes: 500, live_wal_bytes: 5_000 };
+        assert_eq!(plan(&load, &limits()), []);
+    }
+}

@@ -1,0 +1,287 @@
+//! The running database below its handles: what writes, flushes, searches and the driver share.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use akidb_host::{Clock, Fs, LockGuard, Spawn, Ticker};
+
+use crate::apply::Applier;
+use crate::catalog::Catalog;
+use crate::commit::Committer;
+use crate::error::{Error, ErrorKind, Result};
+use crate::limits::Limits;
+use crate::log::EngineLog;
+use crate::lsn::Lsn;
+use crate::ops::Memory;
+use crate::segment::SegmentName;
+use crate::version::View;
+use crate::write::Sequencer;
+use crate::write_stall::{Stall, Stalls};
+
+/// Where the machine and the directory are.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) dir: PathBuf,
+    pub(crate) fs: Arc<dyn Fs>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) spawn: Arc<dyn Spawn>,
+}
+
+impl Place {
+    pub(crate) fn wal_dir(&self) -> PathBuf {
+        self.dir.join("wal")
+    }
+
+    pub(crate) fn manifest_dir(&self) -> PathBuf {
+        self.dir.join("manifest")
+    }
+
+    pub(crate) fn collection_dir(&self, dir_name: &str) -> PathBuf {
+        self.dir.join("collections").join(dir_name)
+    }
+}
+
+/// The writing half: absent when the directory is open for reading only.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    pub(crate) sequencer: Arc<Sequencer<EngineLog, Memory>>,
+    pub(crate) committer: Committer,
+    /// Epoch of this open and the random number that tells this writer from a copy's.
+    pub(crate) epoch: u32,
+    pub(crate) writer_id: u32,
+    next_segment: AtomicU64,
+    /// Held for a whole flush: one owner of change.
+    pub(crate) flushing: Mutex<()>,
+    /// Released, last of all, when the database is dropped.
+    _lock: Box<dyn LockGuard>,
+}
+
+impl Writer {
+    pub(crate) fn new(
+        sequencer: Arc<Sequencer<EngineLog, Memory>>,
+        committer: Committer,
+        epoch: u32,
+        writer_id: u32,
+        lock: Box<dyn LockGuard>,
+    ) -> Self {
+        Self {
+            sequencer,
+            committer,
+            epoch,
+            writer_id,
+            next_segment: AtomicU64::new(1),
+            flushing: Mutex::new(()),
+            _lock: lock,
+        }
+    }
+
+    /// A segment name never given before.
+    pub(crate) fn next_segment_name(&self) -> SegmentName {
+        let seq = self.next_segment.fetch_add(1, Ordering::Relaxed);
+        SegmentName { epoch: self.epoch, seq, writer: self.writer_id }
+    }
+}
+
+/// What is published: by the writer's applier, or once and for all when reading only.
+#[derive(Debug)]
+enum Reading {
+    Live(Arc<Sequencer<EngineLog, Memory>>),
+    Fixed(Box<Applier<Memory>>),
+}
+
+/// A running database.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    pub(crate) place: Place,
+    pub(crate) limits: Limits,
+    reading: Reading,
+    writer: Option<Writer>,
+    pub(crate) stalls: Stalls,
+    pub(crate) driver: OnceLock<Arc<dyn Ticker>>,
+    /// Free bytes at the last look, and the bound they are compared with.
+    pub(crate) free_disk_bytes: AtomicU64,
+    min_free_disk_bytes: u64,
+    /// Why the last flush failed, until one succeeds.
+    pub(crate) flush_failure: Mutex<Option<Error>>,
+    closed: AtomicBool,
+}
+
+impl Engine {
+    pub(crate) fn writing(place: Place, limits: Limits, min_free_disk_bytes: u64, writer: Writer) -> Self {
+        Self::new(
+            place,
+            limits,
+            min_free_disk_bytes,
+            Reading::Live(Arc::clone(&writer.sequencer)),
+            Some(writer),
+        )
+    }
+
+    pub(crate) fn read_only(place: Place, limits: Limits, applier: Applier<Memory>) -> Self {
+        Self::new(place, limits, 0, Reading::Fixed(Box::new(applier)), None)
+    }
+
+    fn new(place: Place, limits: Limits, min_free: u64, reading: Reading, writer: Option<Writer>) -> Self {
+        Self {
+            place,
+            limits,
+            reading,
+            writer,
+            stalls: Stalls::default(),
+            driver: OnceLock::new(),
+            free_disk_bytes: AtomicU64::new(u64::MAX),
+            min_free_disk_bytes: min_free,
+            flush_failure: Mutex::new(None),
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    fn applier(&self) -> &Applier<Memory> {
+        match &self.reading {
+            Reading::Live(sequencer) => sequencer.applier(),
+            Reading::Fixed(applier) => applier,
+        }
+    }
+
+    /// The snapshot a read works on.
+    ///
+    /// # Errors
+    /// `Closed` after `close`.
+    pub(crate) fn view(&self) -> Result<View<Catalog>> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(closed());
+        }
+        Ok(self.applier().published().view())
+    }
+
+    /// The writing half.
+    ///
+    /// # Errors
+    /// `Closed` after `close`; `Invalid` when the directory is open for reading only.
+    pub(crate) fn writer(&self) -> Result<&Writer> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(closed());
+        }
+        self.writer.as_ref().ok_or_else(|| {
+            Error::invalid("AKI-0205", "the database is open for reading only")
+                .help_is("open it without `read_only`")
+        })
+    }
+
+    /// The writing half, closed or not, for the end of a database.
+    pub(crate) fn writer_if_any(&self) -> Option<&Writer> {
+        self.writer.as_ref()
+    }
+
+    /// Marks the database closed; `true` for the first caller.
+    pub(crate) fn mark_closed(&self) -> bool {
+        !self.closed.swap(true, Ordering::AcqRel)
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Lets the driver look soon.
+    pub(crate) fn wake_driver(&self) {
+        if let Some(driver) = self.driver.get() {
+            driver.wake();
+        }
+    }
+
+    /// Bytes of log not yet covered by a manifest.
+    pub(crate) fn live_wal_bytes(&self) -> u64 {
+        self.writer.as_ref().map_or(0, |writer| writer.sequencer.log().inner().watermarks().bytes_live)
+    }
+
+    /// The bound that holds writes to `collection` back, if one does.
+    pub(crate) fn stall(&self, collection: u32) -> Option<Stall> {
+        let current = self.applier().published().current();
+        let sealed = current.content().collections.get(&collection).map_or(0, |c| c.sealed.len());
+        let cause = || {
+            self.last_flush_failure().map_or_else(String::new, |e| format!("; the last flush failed: {e}"))
+        };
+        if sealed >= self.limits.sealed_memtables && self.is_active_full(current.content(), collection) {
+            let detail = format!("{sealed} sealed memtables wait for their flush{}", cause());
+            return Some(Stall { which: "sealed_memtables", detail });
+        }
+        let live = self.live_wal_bytes();
+        if live >= self.limits.wal_max_bytes {
+            let detail =
+                format!("{live} bytes of live log of {} allowed{}", self.limits.wal_max_bytes, cause());
+            return Some(Stall { which: "wal_max_bytes", detail });
+        }
+        let free = self.free_disk_bytes.load(Ordering::Relaxed);
+        if free < self.min_free_disk_bytes {
+            let detail = format!(
+                "{free} bytes free under {}, at least {} are kept; make room and writes go on by themselves",
+                self.place.dir.display(),
+                self.min_free_disk_bytes
+            );
+            return Some(Stall { which: "min_free_disk", detail });
+        }
+        None
+    }
+
+    fn is_active_full(&self, catalog: &Catalog, collection: u32) -> bool {
+        catalog
+            .collections
+            .get(&collection)
+            .is_some_and(|c| c.active.bytes() >= self.limits.memtable_bytes || c.active.is_full())
+    }
+
+    /// Looks at the free space again.
+    pub(crate) fn measure_disk(&self) {
+        if let Ok(stats) = self.place.fs.statfs(&self.place.dir) {
+            self.free_disk_bytes.store(stats.available_bytes, Ordering::Relaxed);
+            self.stalls.notify();
+        }
+    }
+
+    pub(crate) fn last_flush_failure(&self) -> Option<Error> {
+        self.flush_failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The chain `appended >= synced >= visible >= flushed`, asserted.
+    pub(crate) fn watermarks(&self) -> Watermarks {
+        let current = self.applier().published().current();
+        // Read from the lowest up, so that a concurrent write cannot make the chain look broken.
+        let unflushed = current.content().oldest_unflushed();
+        let visible = self.applier().published().visible();
+        let flushed = unflushed.map_or(visible, Lsn::pred).min(visible);
+        let Some(writer) = &self.writer else {
+            return Watermarks { appended: visible, synced: visible, visible, flushed };
+        };
+        let log = writer.sequencer.log().inner();
+        let synced = log.watermarks().synced.max(visible);
+        let appended = log.watermarks().appended.max(synced);
+        assert!(
+            appended >= synced && synced >= visible && visible >= flushed,
+            "the chain of watermarks is broken"
+        );
+        Watermarks { appended, synced, visible, flushed }
+    }
+}
+
+/// How far writes have come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Watermarks {
+    /// The last record given to the log.
+    pub appended: Lsn,
+    /// The last record that survives a power cut.
+    pub synced: Lsn,
+    /// The last record every read sees.
+    pub visible: Lsn,
+    /// Everything up to here is in segments and deletion vectors.
+    pub flushed: Lsn,
+}
+
+fn closed() -> Error {
+    Error::new(ErrorKind::Closed, "AKI-0206", "the database is closed").help_is("open it again")
+}
+
+/// The path of a file of a collection.
+pub(crate) fn deletion_vector_dir(collection_dir: &Path) -> PathBuf {
+    collection_dir.join("dv")
+}

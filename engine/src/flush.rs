@@ -1,0 +1,260 @@
+//! From a sealed memtable to a segment: files first, then one manifest, then the new version, then the log's floor.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, PoisonError};
+
+use akidb_host::Rng;
+
+use crate::catalog::{CollectionState, LiveSegment};
+use crate::deletion_vector::{self, DeletionVector};
+use crate::engine::{Engine, Writer, deletion_vector_dir};
+use crate::error::{Error, ErrorKind, Result};
+use crate::lsn::Lsn;
+use crate::manifest::{Manifest, Reason};
+use crate::memtable::Memtable;
+use crate::overlay::Overlay;
+use crate::row::Row;
+use crate::segment::{Segment, Writing, write_segment};
+use crate::segment_meta::{DeletionVectorRef, SegmentMeta};
+
+/// New names tried when the sync of a segment file fails: the old file is never trusted again.
+const SEGMENT_TRIES: u32 = 3;
+
+/// Seals the active memtable of a collection, if it holds anything. Touches no file.
+pub(crate) fn seal(writer: &Writer, collection: u32) -> bool {
+    writer.sequencer.applier().change(|published, apply| {
+        let current = published.current();
+        let Some(state) = current.content().collections.get(&collection) else { return false };
+        if state.active.first_op().is_none() || state.damage.get().is_some() {
+            return false;
+        }
+        let mut next = CollectionState::clone(state);
+        next.sealed.push((Arc::clone(&state.active), published.visible()));
+        next.active = Arc::default();
+        published.publish(current.content().with(next), apply);
+        true
+    })
+}
+
+/// Seals and flushes everything that was visible at the call; blocks until it is on disk and published.
+///
+/// # Errors
+/// The first failure; what was not flushed stays in memtables and log and is tried again by the driver.
+pub(crate) fn flush_all(engine: &Engine) -> Result<()> {
+    let writer = engine.writer()?;
+    let ids: Vec<u32> =
+        writer.sequencer.applier().published().current().content().collections.keys().copied().collect();
+    for id in ids {
+        seal(writer, id);
+        while flush_oldest(engine, id)? {}
+    }
+    Ok(())
+}
+
+/// Flushes the oldest sealed memtable of a collection; `false` if there is none.
+///
+/// # Errors
+/// Whatever kept it from disk. Nothing acknowledged is lost: the rows stay in the memtable and the log.
+pub(crate) fn flush_oldest(engine: &Engine, collection: u32) -> Result<bool> {
+    let writer = engine.writer()?;
+    let flushing = writer.flushing.lock().unwrap_or_else(PoisonError::into_inner);
+    let result = flush_locked(engine, writer, collection);
+    drop(flushing);
+    *engine.flush_failure.lock().unwrap_or_else(PoisonError::into_inner) = result.as_ref().err().cloned();
+    engine.stalls.notify();
+    result
+}
+
+fn flush_locked(engine: &Engine, writer: &Writer, collection: u32) -> Result<bool> {
+    let current = writer.sequencer.applier().published().current();
+    let Some(state) = current.content().collections.get(&collection) else { return Ok(false) };
+    let Some((memtable, sealed_at)) = state.sealed.first().cloned() else { return Ok(false) };
+    state.check_damage()?;
+    let _span = tracing::info_span!("flush", collection = %state.name, lsn = %sealed_at).entered();
+
+    let flushed = write_files(engine, writer, state, &memtable, sealed_at)?;
+    let unflushed = Unflushed::without(writer, collection, &memtable);
+    if cfg!(seeded_bug = "floor_before_manifest") {
+        truncate_log(writer, Lsn::MAX)?;
+    }
+    let committed = writer.committer.commit(Reason::Flush, |manifest| {
+        edit_manifest(manifest, collection, sealed_at, &flushed)?;
+        manifest.settle_floor(unflushed.visible, |id| unflushed.oldest.get(&id).copied());
+        Ok(())
+    })?;
+    install(writer, collection, &memtable, sealed_at, flushed);
+    // The manifest that covers everything below is durable now.
+    truncate_log(writer, committed.manifest.floor)?;
+    Ok(true)
+}
+
+fn truncate_log(writer: &Writer, floor: Lsn) -> Result<()> {
+    let _span = tracing::debug_span!("truncate", %floor).entered();
+    let log = writer.sequencer.log().inner();
+    log.truncate_below(floor).map_err(|error| crate::log::from_wal(&error))?;
+    Ok(())
+}
+
+/// The files of one flush, all synced under their final names, named by no manifest yet.
+struct Flushed {
+    /// The new segment, and for each of its rows the memtable slot it came from.
+    segment: Option<(SegmentMeta, Arc<Segment>, Vec<u32>)>,
+    /// Deletion vectors that grew, by segment file name.
+    deletions: Vec<(String, DeletionVectorRef, Arc<DeletionVector>)>,
+}
+
+fn write_files(
+    engine: &Engine,
+    writer: &Writer,
+    state: &CollectionState,
+    memtable: &Memtable,
+    sealed_at: Lsn,
+) -> Result<Flushed> {
+    let _span = tracing::debug_span!("segment").entered();
+    let mut live: Vec<(u32, Lsn, Arc<Row>)> = memtable
+        .slots()
+        .filter(|(_, slot)| slot.lives_at(sealed_at))
+        .map(|(at, slot)| (at, slot.lsn(), Arc::clone(slot.row())))
+        .collect();
+    live.sort_unstable_by(|a, b| a.2.id.cmp(&b.2.id));
+    let segment = if live.is_empty() {
+        None
+    } else {
+        let rows: Vec<(Lsn, Arc<Row>)> = live.iter().map(|(_, lsn, row)| (*lsn, Arc::clone(row))).collect();
+        let (meta, segment) = write_new_segment(engine, writer, state, &rows)?;
+        Some((meta, segment, live.into_iter().map(|(at, ..)| at).collect()))
+    };
+    let mut deletions = Vec::new();
+    for segment in state.segments.iter() {
+        if let Some(grown) = grown_deletion_vector(segment, sealed_at) {
+            let dir = deletion_vector_dir(&state.dir);
+            create_dir(engine, &dir)?;
+            let mut random = [0; 16];
+            Rng::from_machine().fill(&mut random);
+            let reference = deletion_vector::write(&*engine.place.fs, &dir, &grown, random)?;
+            deletions.push((segment.segment.meta().file.clone(), reference, Arc::new(grown)));
+        }
+    }
+    Ok(Flushed { segment, deletions })
+}
+
+fn write_new_segment(
+    engine: &Engine,
+    writer: &Writer,
+    state: &CollectionState,
+    rows: &[(Lsn, Arc<Row>)],
+) -> Result<(SegmentMeta, Arc<Segment>)> {
+    let fs = &*engine.place.fs;
+    let mut tries = 0;
+    let meta = loop {
+        tries += 1;
+        let file = Writing { fs, dir: &state.dir, name: writer.next_segment_name(), schema: &state.schema };
+        match write_segment(&file, rows) {
+            Err(error) if error.kind() == ErrorKind::Unavailable && tries < SEGMENT_TRIES => {
+                tracing::warn!(%error, "writing a segment failed; a new file is tried");
+            }
+            written => break written?,
+        }
+    };
+    let path = state.dir.join(&meta.file);
+    let segment = Segment::open(fs, &path, &meta, &state.schema)?;
+    Ok((meta, segment))
+}
+
+/// The deletion vector with the overlay's entries up to `sealed_at` folded in, if that adds any.
+fn grown_deletion_vector(live: &LiveSegment, sealed_at: Lsn) -> Option<DeletionVector> {
+    if live.overlay.len() == 0 {
+        return None;
+    }
+    let mut grown = DeletionVector::clone(&live.deletion_vector);
+    let mut added = false;
+    for row in live.overlay.hidden_at(sealed_at) {
+        added |= grown.insert(row);
+    }
+    added.then_some(grown)
+}
+
+/// What only the log holds once a memtable is flushed: the oldest LSN of each collection that has one. What is
+/// appended meanwhile is newer than `visible`, so the answer stays right however long the commit takes.
+struct Unflushed {
+    visible: Lsn,
+    oldest: BTreeMap<u32, Lsn>,
+}
+
+impl Unflushed {
+    fn without(writer: &Writer, collection: u32, flushed: &Arc<Memtable>) -> Self {
+        writer.sequencer.applier().change(|published, _apply| {
+            let current = published.current();
+            let oldest = current.content().collections.values().filter_map(|state| {
+                let others = state.memtables().filter(|m| state.id != collection || !Arc::ptr_eq(m, flushed));
+                Some((state.id, others.filter_map(|memtable| memtable.first_op()).min()?))
+            });
+            Self { visible: published.visible(), oldest: oldest.collect() }
+        })
+    }
+}
+
+fn edit_manifest(manifest: &mut Manifest, collection: u32, sealed_at: Lsn, flushed: &Flushed) -> Result<()> {
+    let Some(entry) = manifest.collection_mut(collection) else {
+        return Err(Error::new(ErrorKind::NotFound, "AKI-0201", "the collection was dropped"));
+    };
+    entry.flushed_lsn = sealed_at;
+    for (file, reference, _) in &flushed.deletions {
+        let segment = entry.segments.iter_mut().find(|segment| segment.file == *file);
+        segment.expect("a live segment is in the manifest").deletion_vector = Some(reference.clone());
+    }
+    if let Some((meta, ..)) = &flushed.segment {
+        entry.segments.push(meta.clone());
+    }
+    Ok(())
+}
+
+/// Publishes what the manifest now says; carries hides that came after the seal to the new segment.
+fn install(writer: &Writer, collection: u32, memtable: &Arc<Memtable>, sealed_at: Lsn, flushed: Flushed) {
+    writer.sequencer.applier().change(|published, apply| {
+        let current = published.current();
+        let Some(state) = current.content().collections.get(&collection) else { return };
+        let mut next = CollectionState::clone(state);
+        next.sealed.retain(|(sealed, _)| !Arc::ptr_eq(sealed, memtable));
+        next.flushed_lsn = sealed_at;
+        let mut segments: Vec<Arc<LiveSegment>> = state.segments.to_vec();
+        for (file, _, grown) in flushed.deletions {
+            let live = segments.iter_mut().find(|live| live.segment.meta().file == file);
+            let live = live.expect("segments only leave by compaction");
+            *live = Arc::new(LiveSegment {
+                segment: Arc::clone(&live.segment),
+                deletion_vector: grown,
+                overlay: Arc::clone(&live.overlay),
+            });
+        }
+        if let Some((_, segment, slots)) = flushed.segment {
+            let overlay = Overlay::new(segment.rows());
+            for (row, slot) in (0u32..).zip(slots) {
+                let hidden_at = memtable.slot(slot).hidden_at();
+                if hidden_at != Lsn::MAX {
+                    assert!(hidden_at > sealed_at, "a row dead at the seal was flushed");
+                    overlay.hide(row, hidden_at);
+                }
+            }
+            let live = LiveSegment {
+                segment,
+                deletion_vector: Arc::new(DeletionVector::new()),
+                overlay: Arc::new(overlay),
+            };
+            segments.push(Arc::new(live));
+        }
+        next.segments = Arc::new(segments);
+        next.generation += 1;
+        published.publish(current.content().with(next), apply);
+    });
+}
+
+/// Makes a directory of a collection, its name synced, before a manifest names anything in it.
+pub(crate) fn create_dir(engine: &Engine, dir: &Path) -> Result<()> {
+    let fs = &engine.place.fs;
+    if fs.metadata(dir).is_ok() {
+        return Ok(());
+    }
+    fs.create_dir_all(dir).map_err(|cause| Error::io("AKI-0207", dir, "could not create", &cause))
+}

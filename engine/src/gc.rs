@@ -1,0 +1,100 @@
+//! Removal of what no kept manifest names: old manifests by count and age, then the files only they named.
+
+use std::collections::{BTreeSet, HashSet};
+use std::io::ErrorKind as IoErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
+
+use akidb_host::{EntryKind, Fs};
+
+use crate::engine::{Engine, Place, deletion_vector_dir};
+use crate::error::{Error, Result};
+use crate::manifest::{Manifest, Store};
+use crate::segment_meta::DeletionVectorRef;
+
+/// Removes manifests that need not be kept (nor are `pinned` by an upload), and files that only they named. Cheap when there is nothing to do.
+pub(crate) fn collect(engine: &Engine, pinned: &BTreeSet<u64>) -> Result<()> {
+    let writer = engine.writer()?;
+    let store = writer.committer.store();
+    let now = engine.place.clock.unix_micros();
+    let expired = store.expired(engine.limits.manifests, now, pinned)?;
+    if expired.is_empty() {
+        return Ok(());
+    }
+    // No commit may add a file between the look at the manifests and the removal.
+    let _flushing = writer.flushing.lock().unwrap_or_else(PoisonError::into_inner);
+    store.delete(&expired)?;
+    remove_unnamed(&engine.place, store)?;
+    Ok(())
+}
+
+/// Removes every file of the collections that no kept manifest names: what a crash left between a file and its
+/// manifest, and what expired manifests named. Returns the paths.
+///
+/// Called only when the newest manifest is whole: a damaged one may name what looks like an orphan.
+pub(crate) fn remove_unnamed(place: &Place, store: &Store) -> Result<Vec<PathBuf>> {
+    let mut named = HashSet::new();
+    for number in store.numbers()? {
+        name_files(place, &store.load(number)?.manifest, &mut named);
+    }
+    let mut removed = Vec::new();
+    let root = place.dir.join("collections");
+    for collection in list(&*place.fs, &root)? {
+        let dir = root.join(&collection.0);
+        if collection.1 != EntryKind::Dir {
+            continue;
+        }
+        remove_from(&*place.fs, &deletion_vector_dir(&dir), &named, &mut removed)?;
+        remove_from(&*place.fs, &dir, &named, &mut removed)?;
+        if !named.contains(&dir) {
+            // Empty now, unless something that is not ours lies there.
+            let _ = place.fs.remove_dir(&deletion_vector_dir(&dir));
+            let _ = place.fs.remove_dir(&dir);
+        }
+    }
+    Ok(removed)
+}
+
+fn name_files(place: &Place, manifest: &Manifest, named: &mut HashSet<PathBuf>) {
+    for collection in &manifest.collections {
+        let dir = place.collection_dir(&collection.dir);
+        for segment in &collection.segments {
+            named.insert(dir.join(&segment.file));
+            if let Some(DeletionVectorRef::File { file, .. }) = &segment.deletion_vector {
+                named.insert(deletion_vector_dir(&dir).join(file));
+            }
+        }
+        named.insert(dir);
+    }
+}
+
+fn remove_from(fs: &dyn Fs, dir: &Path, named: &HashSet<PathBuf>, removed: &mut Vec<PathBuf>) -> Result<()> {
+    let mut any = false;
+    for (name, kind) in list(fs, dir)? {
+        let path = dir.join(&name);
+        if kind == EntryKind::File && is_ours(&name) && !named.contains(&path) {
+            fs.unlink(&path).map_err(|cause| Error::io("AKI-0208", &path, "could not remove", &cause))?;
+            tracing::info!(file = %path.display(), "removed a file that no manifest names");
+            removed.push(path);
+            any = true;
+        }
+    }
+    if any {
+        fs.sync_dir(dir).map_err(|cause| Error::io("AKI-0208", dir, "could not sync", &cause))?;
+    }
+    Ok(())
+}
+
+/// A file somebody else put here is not ours to remove.
+fn is_ours(name: &str) -> bool {
+    let stem = name.strip_suffix(".tmp").unwrap_or(name);
+    stem.ends_with(".parquet") || (stem.starts_with("deletion_vector_") && stem.ends_with(".bin"))
+}
+
+fn list(fs: &dyn Fs, dir: &Path) -> Result<Vec<(String, EntryKind)>> {
+    match fs.list(dir) {
+        Ok(entries) => Ok(entries.into_iter().map(|entry| (entry.name, entry.kind)).collect()),
+        Err(cause) if cause.kind() == IoErrorKind::NotFound => Ok(Vec::new()),
+        Err(cause) => Err(Error::io("AKI-0208", dir, "could not list", &cause)),
+    }
+}

@@ -1,0 +1,43 @@
+//! The bounds a running database keeps, read once from the settings.
+
+use std::time::Duration;
+
+use crate::config::Settings;
+use crate::manifest::Kept;
+
+/// Bounds in bytes, counts and times; each is explained at its setting.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// A memtable this large is sealed and flushed.
+    pub(crate) memtable_bytes: u64,
+    /// All memtables together: above, the collection with the oldest unflushed row is flushed.
+    pub(crate) memtables_bytes: u64,
+    /// Live log above which the collection with the oldest unflushed row is flushed.
+    pub(crate) wal_flush_bytes: u64,
+    /// Live log above which writes stall.
+    pub(crate) wal_max_bytes: u64,
+    /// Sealed memtables a collection may have before its writes stall.
+    pub(crate) sealed_memtables: usize,
+    /// How long a write waits at a bound before it is refused.
+    pub(crate) write_stall_timeout: Duration,
+    /// Manifests kept.
+    pub(crate) manifests: Kept,
+}
+
+impl Limits {
+    pub(crate) fn from_settings(settings: &Settings) -> Self {
+        let engine = &settings.engine;
+        Self {
+            memtable_bytes: engine.memtable_bytes,
+            memtables_bytes: engine.memory_bytes,
+            wal_flush_bytes: engine.wal_flush_bytes,
+            wal_max_bytes: engine.wal_max_bytes,
+            sealed_memtables: engine.max_sealed_memtables as usize,
+            write_stall_timeout: Duration::from_millis(engine.write_stall_timeout_ms),
+            manifests: Kept {
+                count: engine.manifest_keep as usize,
+                for_secs: u64::from(engine.manifest_keep_hours) * 3_600,
+            },
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! The directory `manifest/`: which manifests there are, reading the newest, committing the next, letting old ones go.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use akidb_host::{Access, EntryKind, Fs, publish_new};
+use jiff::Timestamp;
+
+use super::{Committed, Manifest, check_commit, file_name, number_of};
+use crate::error::{Error, ErrorKind, Fate, Result};
+
+/// A manifest larger than this is not read: a wrong length must not become a huge allocation.
+const MAX_FILE_BYTES: u64 = 1 << 30;
+
+/// Linux's number for a failed transfer: the medium, not a permission or a missing mount.
+const EIO: i32 = 5;
+
+/// Which manifests are kept beside the newest one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// At most so many, the newest first.
+    pub count: usize,
+    /// None that is older.
+    pub for_secs: u64,
+}
+
+impl Default for Kept {
+    /// 100 manifests of the last 24 hours: enough to look back over a bad day, a few MiB of files.
+    fn default() -> Self {
+        Self { count: 100, for_secs: 24 * 3600 }
+    }
+}
+
+/// The manifests of one database. All calls block on the file system. There is one committer; the lock of the
+/// database directory sees to that.
+#[derive(Debug)]
+pub struct Store {
+    fs: Arc<dyn Fs>,
+    dir: PathBuf,
+    /// When each manifest was written, as far as asked so far, so that retention reads a file once.
+    created: Mutex<BTreeMap<u64, Timestamp>>,
+}
+
+impl Store {
+    /// The manifests in `dir` (the directory `manifest` of a database). Touches nothing.
+    #[must_use]
+    pub fn new(fs: Arc<dyn Fs>, dir: PathBuf) -> Self {
+        Self { fs, dir, created: Mutex::default() }
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The file of manifest `number`.
+    #[must_use]
+    pub fn path(&self, number: u64) -> PathBuf {
+        self.dir.join(file_name(number))
+    }
+
+    /// The numbers of all manifests there, ascending; other names are ignored. Empty if there is no directory.
+    ///
+    /// # Errors
+    /// `Unavailable`: the directory cannot be read.
+    pub fn numbers(&self) -> Result<Vec<u64>> {
+        let mut numbers: Vec<u64> = self.file_names()?.iter().filter_map(|name| number_of(name)).collect();
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
+    /// Temporary files that a crash during a commit left; nobody reads them.
+    ///
+    /// # Errors
+    /// `Unavailable`: the directory cannot be read.
+    pub fn leftovers(&self) -> Result<Vec<PathBuf>> {
+        let names = self.file_names()?;
+        Ok(names.iter().filter(|name| name.ends_with(".tmp")).map(|name| self.dir.join(name)).collect())
+    }
+
+    fn file_names(&self) -> Result<Vec<String>> {
+        match self.fs.list(&self.dir) {
+            Ok(entries) => {
+                Ok(entries.into_iter().filter(|e| e.kind == EntryKind::File).map(|e| e.name).collect())
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(e) => Err(Error::io("AKI-0310", &self.dir, "listing manifests", &e)),
+        }
+    }
+
+    /// The newest manifest; `None` if there is none at all. A damaged newest manifest is an error, never a
+    /// silent step back to the one before: the log below its floor is gone.
+    ///
+    /// # Errors
+    /// `Corrupt` with file, offset and the command that mends it; `NewerFormat`; `Unavailable`.
+    pub fn newest(&self) -> Result<Option<Committed>> {
+        self.numbers()?.last().map(|number| self.load(*number)).transpose()
+    }
+
+    /// Manifest `number`.
+    ///
+    /// # Errors
+    /// `NotFound`, `Corrupt`, `NewerFormat`, `Unavailable`.
+    pub fn load(&self, number: u64) -> Result<Committed> {
+        let path = self.path(number);
+        let committed = Manifest::decode(&path, &self.read(&path)?)?;
+        if committed.manifest.number != number {
+            let message = format!("the file holds manifest {}", committed.manifest.number);
+            return Err(Error::corrupt("AKI-0309", &path, 0, message).help_is(super::format::REPAIR_HELP));
+        }
+        self.remember(&committed.manifest);
+        Ok(committed)
+    }
+
+    fn read(&self, path: &Path) -> Result<Vec<u8>> {
+        let read = || -> io::Result<Option<Vec<u8>>> {
+            let file = self.fs.open(path, Access::Read)?;
+            let len = file.len()?;
+            if len > MAX_FILE_BYTES {
+                return Ok(None);
+            }
+            let mut bytes = vec![0; usize::try_from(len).map_err(io::Error::other)?];
+            file.read_exact_at(&mut bytes, 0)?;
+            Ok(Some(bytes))
+        };
+        match read() {
+            Ok(Some(bytes)) => Ok(bytes),
+            Ok(None) => {
+                let message = format!("the file is larger than {MAX_FILE_BYTES} bytes, no manifest is");
+                Err(Error::corrupt("AKI-0304", path, 0, message).help_is(super::format::REPAIR_HELP))
+            }
+            Err(e) if e.raw_os_error() == Some(EIO) => {
+                let message = format!("the disk cannot read the manifest back: {e}");
+                Err(Error::corrupt("AKI-0304", path, 0, message).help_is(super::format::REPAIR_HELP))
+            }
+            Err(e) => Err(Error::io("AKI-0310", path, "reading a manifest", &e)),
+        }
+    }
+
+    /// Commits `next` after `parent` (`None` for the first of a database): checks every rule, writes the file
+    /// under a temporary name, syncs it, links it to its final name, syncs the directory.
+    ///
+    /// # Errors
+    /// All but the last with fate `NotWritten`. `Internal`: `next` breaks a rule. `Fenced`: another writer has
+    /// committed under this number or a later one. `Conflict`: this process did. `NoSpace`, `Unavailable`: the
+    /// file could not be written. `Poisoned` with fate `Unknown`: the name exists now, but the directory could
+    /// not be synced; no more may be committed, reopening tells.
+    pub fn commit(&self, parent: Option<&Committed>, next: Manifest) -> Result<Committed> {
+        check_commit(parent, &next)
+            .map_err(|broken| Error::new(ErrorKind::Internal, "AKI-0311", broken.to_string()))?;
+        let (bytes, crc32) = next.encode()?;
+        let name = file_name(next.number);
+        if let Some(there) = self.numbers()?.into_iter().rev().find(|n| *n >= next.number) {
+            return Err(self.taken(there, &next));
+        }
+        match publish_new(&*self.fs, &self.dir, &name, &bytes) {
+            Ok(()) => {}
+            Err(e) => return Err(self.failed(&next, &e)),
+        }
+        self.remember(&next);
+        Ok(Committed { manifest: next, crc32 })
+    }
+
+    /// What a failed commit means; the name tells how far it came.
+    fn failed(&self, next: &Manifest, e: &io::Error) -> Error {
+        let path = self.path(next.number);
+        match self.fs.metadata(&path) {
+            Err(gone) if gone.kind() == io::ErrorKind::NotFound => {
+                Error::io("AKI-0312", &path, "writing a manifest", e)
+            }
+            Ok(_) if e.kind() == io::ErrorKind::AlreadyExists => self.taken(next.number, next),
+            _ => {
+                let message = format!("syncing the directory of a new manifest: {e}");
+                Error::new(ErrorKind::Poisoned, "AKI-0313", message)
+                    .at(&path, None)
+                    .fate_is(Fate::Unknown)
+                    .help_is("reopen the database: it then has either this manifest or the one before it")
+            }
+        }
+    }
+
+    /// The error for a number that is taken: by whom?
+    fn taken(&self, there: u64, next: &Manifest) -> Error {
+        let path = self.path(there);
+        let (kind, code, who) = match self.load(there) {
+            Ok(Committed { manifest: m, .. }) if m.writer_id == next.writer_id => {
+                (ErrorKind::Conflict, "AKI-0314", "by this writer".to_owned())
+            }
+            Ok(Committed { manifest: m, .. }) => (
+                ErrorKind::Fenced,
+                "AKI-0315",
+                format!("by writer {:08x} in epoch {}", m.writer_id, m.writer_epoch),
+            ),
+            Err(e) => (ErrorKind::Conflict, "AKI-0314", format!("and cannot be read ({})", e.message())),
+        };
+        let message = format!("manifest {} cannot be committed: {there} is there, {who}", next.number);
+        Error::new(kind, code, message).at(&path, None).help_is("stop the other writer, then reopen")
+    }
+
+    /// The numbers that may go: all but the newest `kept.count` that are younger than `kept.for_secs`, the
+    /// newest of all, and `pinned` ones (in use, or named by a person). A manifest whose age cannot be read
+    /// stays until the count lets it go.
+    ///
+    /// # Errors
+    /// `Unavailable`: the directory cannot be read.
+    pub fn expired(&self, kept: Kept, unix_micros: i64, pinned: &BTreeSet<u64>) -> Result<Vec<u64>> {
+        let numbers = self.numbers()?;
+        let mut expired = Vec::new();
+        for (rank, number) in numbers.iter().rev().enumerate().skip(1) {
+            let goes = rank >= kept.count || self.is_older(*number, kept.for_secs, unix_micros);
+            if goes && !pinned.contains(number) {
+                expired.push(*number);
+            }
+        }
+        expired.reverse();
+        Ok(expired)
+    }
+
+    fn is_older(&self, number: u64, secs: u64, now_unix_micros: i64) -> bool {
+        let known = self.lock_created().get(&number).copied();
+        let created = known.or_else(|| self.load(number).ok().map(|c| c.manifest.created_at));
+        let limit = i64::try_from(secs).unwrap_or(i64::MAX).saturating_mul(1_000_000);
+        created.is_some_and(|at| now_unix_micros.saturating_sub(at.as_microsecond()) > limit)
+    }
+
+    /// Removes the files of these manifests and syncs the directory; ones already gone do not matter.
+    ///
+    /// # Errors
+    /// `Unavailable`: the first file that could not be removed, or the sync. The rest stay; calling again is safe.
+    pub fn delete(&self, numbers: &[u64]) -> Result<()> {
+        for number in numbers {
+            let path = self.path(*number);
+            match self.fs.unlink(&path) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                    return Err(Error::io("AKI-0316", &path, "removing an old manifest", &e));
+                }
+                _ => {}
+            }
+            self.lock_created().remove(number);
+        }
+        if numbers.is_empty() {
+            return Ok(());
+        }
+        let synced = self.fs.sync_dir(&self.dir);
+        synced.map_err(|e| Error::io("AKI-0316", &self.dir, "syncing after removing old manifests", &e))
+    }
+
+    fn remember(&self, manifest: &Manifest) {
+        self.lock_created().insert(manifest.number, manifest.created_at);
+    }
+
+    fn lock_created(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, Timestamp>> {
+        self.created.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

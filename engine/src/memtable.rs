@@ -1,0 +1,238 @@
+//! Fresh rows: append-only slots that never move, an id map to the newest slot of an id, and when each was hidden.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+
+use crate::id::Id;
+use crate::lsn::Lsn;
+use crate::row::{FieldValue, Row};
+
+const CHUNK_SLOTS: usize = 1_024;
+const MAX_CHUNKS: usize = 2_048;
+const NO_SLOT: u32 = u32::MAX;
+/// What a slot costs beside its row's own bytes: slot, map entry, allocation headers.
+const SLOT_OVERHEAD_BYTES: u64 = 160;
+
+/// One version of a row. It lives at L iff `lsn <= L < hidden_at`.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    lsn: Lsn,
+    row: Arc<Row>,
+    hidden_at: AtomicU64,
+    previous: u32,
+}
+
+impl Slot {
+    pub(crate) fn lsn(&self) -> Lsn {
+        self.lsn
+    }
+
+    pub(crate) fn row(&self) -> &Arc<Row> {
+        &self.row
+    }
+
+    pub(crate) fn hidden_at(&self) -> Lsn {
+        Lsn::from_u64(self.hidden_at.load(Ordering::Acquire)).unwrap_or(Lsn::MAX)
+    }
+
+    pub(crate) fn lives_at(&self, lsn: Lsn) -> bool {
+        self.lsn <= lsn && lsn < self.hidden_at()
+    }
+}
+
+/// Slots in the order of their LSNs. One thread at a time appends and hides (the holder of the apply lock); any
+/// number read. A slot is written once, then published by `len`: no reader meets a half-written one.
+pub(crate) struct Memtable {
+    chunks: Box<[OnceLock<Box<[OnceLock<Slot>]>>]>,
+    len: AtomicU32,
+    newest: RwLock<HashMap<Id, u32>>,
+    bytes: AtomicU64,
+    /// LSN of the first operation since this memtable became the active one, deletes included; 0 = none.
+    first_op: AtomicU64,
+    last_op: AtomicU64,
+}
+
+impl std::fmt::Debug for Memtable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Memtable")
+            .field("len", &self.len())
+            .field("bytes", &self.bytes())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for Memtable {
+    fn default() -> Self {
+        Self {
+            chunks: (0..MAX_CHUNKS).map(|_| OnceLock::new()).collect(),
+            len: AtomicU32::new(0),
+            newest: RwLock::default(),
+            bytes: AtomicU64::new(0),
+            first_op: AtomicU64::new(0),
+            last_op: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Memtable {
+    /// Slots, dead ones included.
+    pub(crate) fn len(&self) -> u32 {
+        self.len.load(Ordering::Acquire)
+    }
+
+    /// Bytes held, estimated.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Whether no more slots fit; it is sealed long before, by its bytes.
+    pub(crate) fn is_full(&self) -> bool {
+        self.len() as usize >= CHUNK_SLOTS * (MAX_CHUNKS - 64)
+    }
+
+    /// LSN of the first operation applied while this was the active memtable.
+    pub(crate) fn first_op(&self) -> Option<Lsn> {
+        Lsn::from_u64(self.first_op.load(Ordering::Acquire)).filter(|lsn| *lsn != Lsn::ZERO)
+    }
+
+    /// LSN of the last such operation.
+    pub(crate) fn last_op(&self) -> Option<Lsn> {
+        Lsn::from_u64(self.last_op.load(Ordering::Acquire)).filter(|lsn| *lsn != Lsn::ZERO)
+    }
+
+    /// Remembers that `lsn` changed this collection while this memtable was the active one. Apply lock.
+    pub(crate) fn note_op(&self, lsn: Lsn) {
+        if self.first_op.load(Ordering::Relaxed) == 0 {
+            self.first_op.store(lsn.as_u64(), Ordering::Release);
+        }
+        self.last_op.store(lsn.as_u64(), Ordering::Release);
+    }
+
+    /// Appends the newest version of its id. Apply lock.
+    ///
+    /// # Panics
+    /// If the memtable is full, which sealing by bytes and [`Memtable::is_full`] prevent.
+    pub(crate) fn insert(&self, lsn: Lsn, row: Arc<Row>) {
+        let at = self.len.load(Ordering::Relaxed);
+        let (chunk, slot) = place(at);
+        let chunk = self.chunks[chunk].get_or_init(|| (0..CHUNK_SLOTS).map(|_| OnceLock::new()).collect());
+        let mut newest = self.newest.write().unwrap_or_else(PoisonError::into_inner);
+        let previous = newest.insert(row.id.clone(), at).unwrap_or(NO_SLOT);
+        self.bytes.fetch_add(row_bytes(&row) + SLOT_OVERHEAD_BYTES, Ordering::Relaxed);
+        let slot_value = Slot { lsn, row, hidden_at: AtomicU64::new(Lsn::MAX.as_u64()), previous };
+        assert!(chunk[slot].set(slot_value).is_ok(), "slot {at} written twice");
+        self.len.store(at + 1, Ordering::Release);
+    }
+
+    /// Hides the newest version of `id` from `at` on. `Some(true)` if a live one was hidden, `Some(false)` if the
+    /// id is here but already dead (so no live copy is anywhere older), `None` if it is not here. Apply lock.
+    pub(crate) fn hide(&self, id: &Id, at: Lsn) -> Option<bool> {
+        let newest = self.newest_of(id)?;
+        let slot = self.slot(newest);
+        if slot.hidden_at() != Lsn::MAX {
+            return Some(false);
+        }
+        slot.hidden_at.store(at.as_u64(), Ordering::Release);
+        Some(true)
+    }
+
+    /// What this memtable says of `id` at `lsn`: a live row, `Some(None)` for "known here, not alive", or `None`
+    /// for "look in older places".
+    pub(crate) fn get(&self, id: &Id, lsn: Lsn) -> Option<Option<&Slot>> {
+        let mut at = self.newest_of(id)?;
+        let mut known = false;
+        loop {
+            let slot = self.slot(at);
+            if slot.lives_at(lsn) {
+                return Some(Some(slot));
+            }
+            // A version from after `lsn` says nothing of what lived at `lsn`; one from before does.
+            known |= slot.lsn <= lsn;
+            if slot.previous == NO_SLOT {
+                return known.then_some(None);
+            }
+            at = slot.previous;
+        }
+    }
+
+    /// All slots in LSN order, dead ones included.
+    pub(crate) fn slots(&self) -> impl Iterator<Item = (u32, &Slot)> {
+        (0..self.len()).map(|at| (at, self.slot(at)))
+    }
+
+    /// The slot at a position below [`Memtable::len`].
+    pub(crate) fn slot(&self, at: u32) -> &Slot {
+        let (chunk, slot) = place(at);
+        self.chunks[chunk].get().and_then(|slots| slots[slot].get()).expect("slots below len are written")
+    }
+
+    fn newest_of(&self, id: &Id) -> Option<u32> {
+        self.newest.read().unwrap_or_else(PoisonError::into_inner).get(id).copied()
+    }
+}
+
+fn place(at: u32) -> (usize, usize) {
+    (at as usize / CHUNK_SLOTS, at as usize % CHUNK_SLOTS)
+}
+
+fn row_bytes(row: &Row) -> u64 {
+    let id = match &row.id {
+        Id::Text(text) => text.len(),
+        Id::Int(_) => 8,
+    };
+    let fields: usize = row.fields.iter().map(field_bytes).sum();
+    (id + row.vector.len() * 4 + fields + row.rest.as_ref().map_or(0, |rest| rest.len())) as u64
+}
+
+fn field_bytes(value: &FieldValue) -> usize {
+    size_of::<FieldValue>()
+        + match value {
+            FieldValue::Text(text) => text.len(),
+            FieldValue::TextList(list) => list.iter().map(|text| text.len() + size_of::<Box<str>>()).sum(),
+            _ => 0,
+        }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(id: &str) -> Arc<Row> {
+        Arc::new(Row { id: id.into(), vector: Arc::from([1.0f32]), fields: Box::default(), rest: None })
+    }
+
+    fn lsn(n: u64) -> Lsn {
+        Lsn::new(1, n)
+    }
+
+    #[test]
+    fn a_row_lives_from_its_lsn_until_it_is_hidden() {
+        let table = Memtable::default();
+        table.insert(lsn(1), row("a"));
+        assert_eq!(table.hide(&"a".into(), lsn(3)), Some(true));
+        table.insert(lsn(3), row("a"));
+        assert_eq!(table.hide(&"b".into(), lsn(4)), None);
+        assert_eq!(table.hide(&"a".into(), lsn(5)), Some(true));
+        assert_eq!(table.hide(&"a".into(), lsn(6)), Some(false));
+        let at = |n| table.get(&"a".into(), lsn(n)).map(|slot| slot.map(|slot| slot.lsn().counter()));
+        assert_eq!(at(0), None);
+        assert_eq!(at(1), Some(Some(1)));
+        assert_eq!(at(2), Some(Some(1)));
+        assert_eq!(at(3), Some(Some(3)));
+        assert_eq!(at(5), Some(None));
+    }
+
+    #[test]
+    fn slots_cross_chunks_and_keep_their_order() {
+        let table = Memtable::default();
+        for n in 0..3_000u64 {
+            table.note_op(lsn(n + 1));
+            table.insert(lsn(n + 1), row(&n.to_string()));
+        }
+        assert_eq!(table.len(), 3_000);
+        assert!(table.slots().all(|(at, slot)| slot.lsn().counter() == u64::from(at) + 1));
+        assert_eq!(table.first_op(), Some(lsn(1)));
+        assert_eq!(table.last_op(), Some(lsn(3_000)));
+    }
+}

@@ -1,0 +1,173 @@
+//! The operations of a logged frame, what each of them hides, and how they are applied to memtables and overlays.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::apply::Target;
+use crate::catalog::{Catalog, CollectionState, LiveSegment};
+use crate::error::{Error, ErrorKind, Fate};
+use crate::id::Id;
+use crate::lsn::Lsn;
+use crate::row::Row;
+
+/// What an operation does.
+#[derive(Debug)]
+pub(crate) enum Change {
+    /// Inserts this version of a row.
+    Upsert(Arc<Row>),
+    /// Removes the row with this id.
+    Delete(Id),
+    /// A record that is only counted: segments hold it already, or its collection was dropped.
+    Nothing,
+}
+
+/// One record of a frame.
+#[derive(Debug)]
+pub(crate) struct Op {
+    collection: u32,
+    change: Change,
+    found: Mutex<Found>,
+    existed: AtomicBool,
+}
+
+/// Where the segments hold a live copy of the id, as of a generation of the collection's segments.
+#[derive(Debug, Default)]
+enum Found {
+    #[default]
+    NotLooked,
+    At {
+        generation: u64,
+        place: Option<(Arc<LiveSegment>, u32)>,
+    },
+    Failed(Error),
+}
+
+impl Op {
+    pub(crate) fn new(collection: u32, change: Change) -> Self {
+        Self { collection, change, found: Mutex::default(), existed: AtomicBool::new(false) }
+    }
+
+    /// A record that is only counted.
+    pub(crate) fn nothing(collection: u32) -> Self {
+        Self::new(collection, Change::Nothing)
+    }
+
+    pub(crate) fn is_nothing(&self) -> bool {
+        matches!(self.change, Change::Nothing)
+    }
+
+    pub(crate) fn collection(&self) -> u32 {
+        self.collection
+    }
+
+    fn id(&self) -> Option<&Id> {
+        match &self.change {
+            Change::Upsert(row) => Some(&row.id),
+            Change::Delete(id) => Some(id),
+            Change::Nothing => None,
+        }
+    }
+
+    /// Whether a live row was hidden; known once the write is visible.
+    pub(crate) fn existed(&self) -> bool {
+        self.existed.load(Ordering::Acquire)
+    }
+
+    /// Looks the id up in the segments, without a lock.
+    ///
+    /// # Errors
+    /// What reading the segment answered; it is remembered as well.
+    pub(crate) fn prepare(&self, collection: &CollectionState) -> crate::error::Result<()> {
+        let Some(id) = self.id() else { return Ok(()) };
+        let found = collection.find_in_segments(id);
+        let (found, result) = match found {
+            Ok(place) => (Found::At { generation: collection.generation, place }, Ok(())),
+            Err(error) => (Found::Failed(error.clone()), Err(error)),
+        };
+        *self.found.lock().unwrap_or_else(PoisonError::into_inner) = found;
+        result
+    }
+
+    fn is_prepared(&self, collection: &CollectionState) -> bool {
+        if self.is_nothing() {
+            return true;
+        }
+        match &*self.found.lock().unwrap_or_else(PoisonError::into_inner) {
+            Found::NotLooked => false,
+            Found::At { generation, .. } => *generation == collection.generation,
+            Found::Failed(_) => true,
+        }
+    }
+
+    fn apply(&self, collection: &CollectionState, lsn: Lsn) {
+        let Some(id) = self.id() else { return };
+        collection.active.note_op(lsn);
+        let existed = match self.hide_older(collection, id, lsn) {
+            Ok(existed) => existed,
+            Err(error) => {
+                let message = format!("an acknowledged write ({lsn}) could not be applied: {error}");
+                let damage = Error::new(ErrorKind::Corrupt, "AKI-0203", message)
+                    .fate_is(Fate::Durable)
+                    .help_is("the log keeps the row; run `akidb verify` and reopen once the file is mended");
+                // The first cause stays.
+                let _ = collection.damage.set(damage);
+                return;
+            }
+        };
+        self.existed.store(existed, Ordering::Release);
+        if let Change::Upsert(row) = &self.change {
+            collection.active.insert(lsn, Arc::clone(row));
+        }
+    }
+
+    /// Hides the one live older version, wherever it is.
+    fn hide_older(&self, collection: &CollectionState, id: &Id, lsn: Lsn) -> crate::error::Result<bool> {
+        for memtable in collection.memtables() {
+            if let Some(was_alive) = memtable.hide(id, lsn) {
+                return Ok(was_alive);
+            }
+        }
+        match &*self.found.lock().unwrap_or_else(PoisonError::into_inner) {
+            Found::At { place: Some((live, row)), .. } => {
+                Ok(!live.deletion_vector.contains(*row) && live.overlay.hide(*row, lsn))
+            }
+            Found::At { place: None, .. } => Ok(false),
+            Found::Failed(error) => Err(error.clone()),
+            Found::NotLooked => unreachable!("applied before it was prepared"),
+        }
+    }
+}
+
+/// The target frames are applied to: the memtables and overlays of the current version.
+#[derive(Debug)]
+pub(crate) struct Memory;
+
+impl Target for Memory {
+    type Content = Catalog;
+    type Frame = Vec<Op>;
+
+    fn is_prepared(&self, catalog: &Catalog, ops: &Vec<Op>) -> bool {
+        ops.iter().all(|op| catalog.collections.get(&op.collection).is_none_or(|c| op.is_prepared(c)))
+    }
+
+    fn prepare(&self, catalog: &Catalog, ops: &Vec<Op>) {
+        for op in ops {
+            if let Some(collection) = catalog.collections.get(&op.collection)
+                && !op.is_prepared(collection)
+            {
+                // A failure is remembered in the operation and marks the collection when it is applied.
+                let _ = op.prepare(collection);
+            }
+        }
+    }
+
+    fn apply(&self, catalog: &Catalog, ops: &Vec<Op>, first: Lsn, last: Lsn) {
+        assert_eq!(first.plus(ops.len() as u64 - 1), last, "a frame has one LSN a record");
+        for (n, op) in ops.iter().enumerate() {
+            // A dropped collection's records are nobody's.
+            if let Some(collection) = catalog.collections.get(&op.collection) {
+                op.apply(collection, first.plus(n as u64));
+            }
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Point reads, counts and scans of one view.
+
+use std::sync::Arc;
+
+use crate::catalog::{Catalog, CollectionState, LiveSegment};
+use crate::error::Result;
+use crate::filter::{Bound, Filter};
+use crate::id::Id;
+use crate::lsn::Lsn;
+use crate::row::Row;
+use crate::search::fields::{self, MemoryRow};
+use crate::version::View;
+
+/// The live row with this id.
+pub(crate) fn get(view: &View<Catalog>, state: &CollectionState, id: &Id) -> Result<Option<(Lsn, Row)>> {
+    for memtable in state.memtables() {
+        match memtable.get(id, view.lsn()) {
+            Some(Some(slot)) => return Ok(Some((slot.lsn(), Row::clone(slot.row())))),
+            Some(None) => return Ok(None),
+            None => {}
+        }
+    }
+    for live in state.segments.iter().rev() {
+        if let Some(row) = live.segment.find(id)?
+            && live.lives_at(row, view.lsn())
+        {
+            return Ok(live.segment.rows_at(&state.schema, &[row], true)?.pop());
+        }
+    }
+    Ok(None)
+}
+
+/// Rows that live and match.
+pub(crate) fn count(view: &View<Catalog>, state: &CollectionState, filter: Option<&Filter>) -> Result<u64> {
+    let bound = filter.map(|filter| filter.bind(&state.schema)).transpose()?;
+    let mut count = 0u64;
+    for memtable in state.memtables() {
+        count += memtable
+            .slots()
+            .filter(|(_, slot)| slot.lives_at(view.lsn()))
+            .filter(|(_, slot)| {
+                bound
+                    .as_ref()
+                    .is_none_or(|b| b.matches(&MemoryRow::new(slot.lsn(), slot.row(), &state.schema)))
+            })
+            .count() as u64;
+    }
+    for live in state.segments.iter() {
+        count += match &bound {
+            None => live.live_rows(view.lsn()),
+            Some(bound) => matching_live(live, state, view.lsn(), bound)?.count() as u64,
+        };
+    }
+    Ok(count)
+}
+
+fn matching_live<'a>(
+    live: &'a LiveSegment,
+    state: &CollectionState,
+    lsn: Lsn,
+    bound: &Bound,
+) -> Result<impl Iterator<Item = u32> + use<'a>> {
+    let rows = fields::matching_rows(&live.segment, &state.schema, bound)?;
+    Ok((0u32..)
+        .zip(rows)
+        .filter(move |(row, matches)| *matches && live.lives_at(*row, lsn))
+        .map(|(row, _)| row))
+}
+
+/// A page of live, matching rows with ids above `after`, in id order, at most `limit`.
+pub(crate) fn scan(
+    view: &View<Catalog>,
+    state: &CollectionState,
+    filter: Option<&Filter>,
+    after: Option<&Id>,
+    limit: usize,
+) -> Result<Vec<(Lsn, Row)>> {
+    let _span = tracing::info_span!("scan", collection = %state.name, limit, lsn = %view.lsn()).entered();
+    let bound = filter.map(|filter| filter.bind(&state.schema)).transpose()?;
+    let mut page: Vec<(Lsn, At)> = Vec::new();
+    let mut ids: Vec<(Id, usize)> = Vec::new();
+    let mut take = |id: Id, lsn: Lsn, at: At| {
+        ids.push((id, page.len()));
+        page.push((lsn, at));
+    };
+    for memtable in state.memtables() {
+        let mut rows: Vec<(Lsn, &Arc<Row>)> = memtable
+            .slots()
+            .filter(|(_, slot)| slot.lives_at(view.lsn()) && after.is_none_or(|after| slot.row().id > *after))
+            .map(|(_, slot)| (slot.lsn(), slot.row()))
+            .filter(|(lsn, row)| {
+                bound.as_ref().is_none_or(|b| b.matches(&MemoryRow::new(*lsn, row, &state.schema)))
+            })
+            .collect();
+        rows.sort_unstable_by(|a, b| a.1.id.cmp(&b.1.id));
+        rows.truncate(limit);
+        rows.into_iter().for_each(|(lsn, row)| take(row.id.clone(), lsn, At::Memory(Arc::clone(row))));
+    }
+    for (n, live) in state.segments.iter().enumerate() {
+        let start = match after {
+            None => 0,
+            Some(after) => rows_up_to(live, after)?,
+        };
+        let matching =
+            bound.as_ref().map(|b| fields::matching_rows(&live.segment, &state.schema, b)).transpose()?;
+        let rows: Vec<u32> = (start..live.segment.rows())
+            .filter(|row| {
+                matching.as_ref().is_none_or(|m| m[*row as usize]) && live.lives_at(*row, view.lsn())
+            })
+            .take(limit)
+            .collect();
+        for (row, id) in rows.iter().zip(ids_of(live, &rows)?) {
+            take(id, Lsn::ZERO, At::Segment(n, *row));
+        }
+    }
+    ids.sort_unstable();
+    ids.truncate(limit);
+    fetch(state, &ids, page)
+}
+
+/// How many rows have ids up to and including `after`.
+fn rows_up_to(live: &LiveSegment, after: &Id) -> Result<u32> {
+    let (mut low, mut high) = (0, live.segment.rows());
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if live.segment.id_at(middle)? <= *after { low = middle + 1 } else { high = middle }
+    }
+    Ok(low)
+}
+
+/// The ids of ascending rows; runs are read as one.
+fn ids_of(live: &LiveSegment, rows: &[u32]) -> Result<Vec<Id>> {
+    let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return Ok(Vec::new()) };
+    // The rows of a page lie close together; the ids between them are decoded on the way anyway.
+    let ids = live.segment.ids(*first..*last + 1)?;
+    Ok(rows.iter().map(|row| ids[(row - first) as usize].clone()).collect())
+}
+
+enum At {
+    Memory(Arc<Row>),
+    Segment(usize, u32),
+}
+
+/// The rows of a page in the order of `ids`; each segment is read once, with ascending row numbers.
+fn fetch(state: &CollectionState, ids: &[(Id, usize)], mut page: Vec<(Lsn, At)>) -> Result<Vec<(Lsn, Row)>> {
+    let mut out: Vec<Option<(Lsn, Row)>> = vec![None; ids.len()];
+    let mut by_segment: Vec<Vec<(u32, usize)>> = vec![Vec::new(); state.segments.len()];
+    for (position, (_, at)) in ids.iter().enumerate() {
+        match std::mem::replace(&mut page[*at].1, At::Segment(0, 0)) {
+            At::Memory(row) => out[position] = Some((page[*at].0, Row::clone(&row))),
+            At::Segment(n, row) => by_segment[n].push((row, position)),
+        }
+    }
+    for (live, rows) in state.segments.iter().zip(by_segment) {
+        if rows.is_empty() {
+            continue;
+        }
+        let numbers: Vec<u32> = rows.iter().map(|(row, _)| *row).collect();
+        let fetched = live.segment.rows_at(&state.schema, &numbers, true)?;
+        for ((_, position), row) in rows.into_iter().zip(fetched) {
+            out[position] = Some(row);
+        }
+    }
+    Ok(out.into_iter().map(|row| row.expect("every place was filled")).collect())
+}

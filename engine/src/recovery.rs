@@ -1,0 +1,400 @@
+//! From a directory to a running database: lock, newest manifest, log, segments, replay.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use akidb_host::{FsKind, LockGuard, Rng};
+use akidb_wal::{Log, Options, Recovered};
+use serde::Serialize;
+
+use crate::apply::Applier;
+use crate::catalog::{Catalog, CollectionState, LiveSegment};
+use crate::commit::Committer;
+use crate::config::Settings;
+use crate::deletion_vector::{self, DeletionVector};
+use crate::engine::{Engine, Place, Writer, deletion_vector_dir};
+use crate::error::{Error, ErrorKind, Result};
+use crate::flush;
+use crate::gc;
+use crate::id::Id;
+use crate::limits::Limits;
+use crate::log::{EngineLog, from_wal};
+use crate::lsn::Lsn;
+use crate::manifest::{CollectionMeta, Committed, Manifest, Reason, Stamp, Store};
+use crate::ops::{Change, Memory, Op};
+use crate::record::{self, Record};
+use crate::row::{self, Row};
+use crate::schema::{IdKind, Schema};
+use crate::segment::Segment;
+use crate::write::Sequencer;
+
+/// How long an open waits for a handle that is being dropped in this process, in steps of 10 ms.
+const LOCK_TRIES: u32 = 100;
+
+/// What an open found and did. `cut` names what could not be told from a torn tail.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct RecoveryReport {
+    /// Number of the manifest the open started from; 0 for a new directory.
+    pub manifest: u64,
+    /// Epoch of this open; the last writer's when reading only.
+    pub epoch: u32,
+    /// Records replayed from the log into memtables.
+    pub replayed_records: u64,
+    /// Records of the log that segments already hold, or whose collection was dropped.
+    pub skipped_records: u64,
+    /// The first and last LSN replayed, as `epoch:counter`.
+    pub replayed: Option<[String; 2]>,
+    /// Records that were read from the log beyond what is proven to be on disk. When writing they were copied and
+    /// synced before they were shown; when reading only they may be gone after a power cut.
+    pub unproven: Option<[String; 2]>,
+    /// Where the log's tail was cut, if it was.
+    pub cut: Option<CutReport>,
+    /// Files no manifest names, removed.
+    pub orphans_removed: Vec<PathBuf>,
+}
+
+/// A torn tail that was cut.
+#[derive(Clone, Debug, Serialize)]
+pub struct CutReport {
+    /// Log file.
+    pub file: PathBuf,
+    /// First byte that was not taken.
+    pub offset: u64,
+    /// Bytes with something in them behind it.
+    pub bytes: u64,
+    /// Frames among them that look whole.
+    pub frames: u64,
+}
+
+/// Opens a directory for writing, making it if it does not exist and `create` says so.
+pub(crate) fn open(place: Place, settings: &Settings, create: bool) -> Result<(Arc<Engine>, RecoveryReport)> {
+    let limits = Limits::from_settings(settings);
+    let mut wal = akidb_wal::Config::default();
+    wal.max_bytes = limits.wal_max_bytes;
+    let fs = &*place.fs;
+    if create {
+        for dir in [place.wal_dir(), place.manifest_dir(), place.dir.join("collections")] {
+            fs.create_dir_all(&dir)
+                .map_err(|cause| Error::io("AKI-0220", &dir, "could not create", &cause))?;
+        }
+    }
+    refuse_network_disk(&place)?;
+    let lock = take_lock(&place)?;
+    let store = Store::new(Arc::clone(&place.fs), place.manifest_dir());
+    let mut report = RecoveryReport::default();
+    let newest = newest_or_first(&place, &store)?;
+    report.manifest = newest.manifest.number;
+
+    let (log, recovered) = open_log(&place, wal, &newest.manifest, false)?;
+    let epoch = log.epoch();
+    let writer_id = Rng::from_machine().u32();
+    let committer = Committer::new(store, Arc::clone(&place.clock), newest, epoch, writer_id);
+    // The manifest that records this epoch is durable before anything is appended under it.
+    let opened = committer.commit(Reason::Open, |_| Ok(()))?;
+    let opened = &opened.manifest;
+    report.epoch = epoch;
+    let text = format!(
+        "pid {}, epoch {epoch}, since {}",
+        std::process::id(),
+        row::timestamp_text(place.clock.unix_micros())
+    );
+    // A message for people; nothing depends on it.
+    let _ = lock.write_text(&text);
+
+    report.orphans_removed = gc::remove_unnamed(&place, committer.store())?;
+    let (catalog, schemas) = load_catalog(&place, opened)?;
+    let applier = Applier::new(Memory, catalog, opened.floor.pred());
+    let sequencer = Arc::new(Sequencer::new(EngineLog::new(log), applier));
+    let writer = Writer::new(Arc::clone(&sequencer), committer, epoch, writer_id, lock);
+    let disk_bytes = place.fs.statfs(&place.dir).map_or(u64::MAX, |stats| stats.total_bytes);
+    let min_free = settings.engine.min_free_disk(disk_bytes);
+    let engine = Arc::new(Engine::writing(place, limits, min_free, writer));
+
+    note_cut(&recovered, &mut report);
+    let log_end = recovered.last;
+    replay(sequencer.applier(), recovered, opened, &schemas, &mut report, |collection, applier| {
+        let state = &applier.published().current();
+        let full = state
+            .content()
+            .collections
+            .get(&collection)
+            .is_some_and(|c| c.active.bytes() >= limits.memtable_bytes);
+        if full {
+            flush::seal(engine.writer()?, collection);
+            flush::flush_oldest(&engine, collection)?;
+        }
+        Ok(())
+    })?;
+    show_all(sequencer.applier(), log_end);
+    engine.measure_disk();
+    let drained = Arc::downgrade(&sequencer);
+    sequencer.log().inner().on_synced(Arc::new(move |_| {
+        if let Some(sequencer) = drained.upgrade() {
+            sequencer.drain();
+        }
+    }));
+    Ok((engine, report))
+}
+
+/// Opens a directory for reading only: takes no lock, writes nothing. Beside a living writer it shows what is
+/// flushed; after a crash it replays the log up to the last whole frame.
+pub(crate) fn open_read_only(place: Place, limits: Limits) -> Result<(Arc<Engine>, RecoveryReport)> {
+    let store = Store::new(Arc::clone(&place.fs), place.manifest_dir());
+    let Some(Committed { manifest: newest, .. }) = store.newest()? else { return Err(no_database(&place)) };
+    let mut report =
+        RecoveryReport { manifest: newest.number, epoch: newest.writer_epoch, ..Default::default() };
+    let (catalog, schemas) = load_catalog(&place, &newest)?;
+    let applier = Applier::new(Memory, catalog, newest.floor.pred());
+    let alone = match place.fs.try_lock(&place.dir.join("LOCK")) {
+        Ok(lock) => lock.is_some(),
+        // A medium that cannot be written has no writer.
+        Err(_) => true,
+    };
+    if alone {
+        let (log, recovered) = open_log(&place, akidb_wal::Config::default(), &newest, true)?;
+        note_cut(&recovered, &mut report);
+        if recovered.last > recovered.proven {
+            report.unproven = Some([recovered.proven.to_string(), recovered.last.to_string()]);
+        }
+        let log_end = recovered.last;
+        replay(&applier, recovered, &newest, &schemas, &mut report, |_, _| Ok(()))?;
+        show_all(&applier, log_end);
+        drop(log);
+    } else {
+        let flushed = newest.collections.iter().map(|c| c.flushed_lsn).max();
+        show_all(&applier, flushed.unwrap_or(Lsn::ZERO));
+    }
+    Ok((Arc::new(Engine::read_only(place, limits, applier)), report))
+}
+
+fn no_database(place: &Place) -> Error {
+    Error::new(ErrorKind::NotFound, "AKI-0221", format!("{} holds no database", place.dir.display()))
+        .help_is(format!("create one with `akidb init --db {}`", place.dir.display()))
+}
+
+fn refuse_network_disk(place: &Place) -> Result<()> {
+    let stats = place.fs.statfs(&place.dir);
+    let stats = stats.map_err(|cause| match cause.kind() {
+        std::io::ErrorKind::NotFound => no_database(place),
+        _ => Error::io("AKI-0220", &place.dir, "could not look at", &cause),
+    })?;
+    if stats.kind == FsKind::Network {
+        let message = format!(
+            "{} is on a network file system, whose locks and flushes cannot be relied on",
+            place.dir.display()
+        );
+        return Err(Error::invalid("AKI-0222", message).help_is("put the directory on a local disk"));
+    }
+    Ok(())
+}
+
+fn take_lock(place: &Place) -> Result<Box<dyn LockGuard>> {
+    let path = place.dir.join("LOCK");
+    for left in (0..LOCK_TRIES).rev() {
+        let lock = place.fs.try_lock(&path);
+        let lock = lock.map_err(|cause| Error::io("AKI-0223", &path, "could not take the lock", &cause))?;
+        if let Some(lock) = lock {
+            return Ok(lock);
+        }
+        let holder = lock_text(place, &path);
+        // Another process will not let go by being waited for; a handle being dropped in this one will.
+        if left == 0 || !holder.contains(&format!("pid {},", std::process::id())) {
+            let message = format!("the directory is open for writing elsewhere ({holder})");
+            let help = "open it with `read_only`, or stop that process";
+            return Err(Error::new(ErrorKind::Locked, "AKI-0224", message).at(&path, None).help_is(help));
+        }
+        // Real time: what is waited for is another thread of this process, in real time too.
+        std::thread::park_timeout(std::time::Duration::from_millis(10));
+    }
+    unreachable!("the last try returns")
+}
+
+fn lock_text(place: &Place, path: &Path) -> String {
+    let read = || -> std::io::Result<String> {
+        let file = place.fs.open(path, akidb_host::Access::Read)?;
+        let mut text = vec![0; usize::try_from(file.len()?.min(512)).unwrap_or(512)];
+        file.read_exact_at(&mut text, 0)?;
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    };
+    read().ok().filter(|text| !text.is_empty()).unwrap_or_else(|| "by whom is not known".to_owned())
+}
+
+fn newest_or_first(place: &Place, store: &Store) -> Result<Committed> {
+    let mut rng = Rng::from_machine();
+    if let Some(newest) = store.newest()? {
+        return Ok(newest);
+    }
+    let logs = place.fs.list(&place.wal_dir()).unwrap_or_default();
+    if logs.iter().any(|entry| entry.name.ends_with(".wal")) {
+        let message = "the directory has a log but no manifest, so what the log's rows belong to is unknown";
+        return Err(Error::corrupt("AKI-0225", &place.manifest_dir(), 0, message)
+            .help_is("put the manifest directory back, or restore with `akidb restore URL DIR`"));
+    }
+    let stamp =
+        Stamp { writer_epoch: 0, writer_id: 0, commit_id: rng.u64(), unix_micros: place.clock.unix_micros() };
+    let mut bytes = [0; 16];
+    rng.fill(&mut bytes);
+    store.commit(None, Manifest::first(uuid::Builder::from_random_bytes(bytes).into_uuid(), stamp))
+}
+
+fn open_log(
+    place: &Place,
+    config: akidb_wal::Config,
+    newest: &Manifest,
+    read_only: bool,
+) -> Result<(Log, Recovered)> {
+    let options = Options {
+        dir: place.wal_dir(),
+        fs: Arc::clone(&place.fs),
+        clock: Arc::clone(&place.clock),
+        spawn: Arc::clone(&place.spawn),
+        config,
+        min_epoch: newest.writer_epoch,
+        floor: newest.floor,
+        read_only,
+    };
+    Log::open(options).map_err(|error| from_wal(&error))
+}
+
+type Schemas = BTreeMap<u32, (Vec<Arc<Schema>>, Lsn)>;
+
+fn load_catalog(place: &Place, manifest: &Manifest) -> Result<(Catalog, Schemas)> {
+    let mut catalog = Catalog::default();
+    let mut schemas = Schemas::new();
+    for entry in &manifest.collections {
+        let state = load_collection(place, entry)?;
+        let versions = entry.schemas.iter().cloned().map(Arc::new).collect();
+        schemas.insert(entry.id, (versions, entry.flushed_lsn));
+        catalog.collections.insert(entry.id, Arc::new(state));
+    }
+    Ok((catalog, schemas))
+}
+
+fn load_collection(place: &Place, entry: &CollectionMeta) -> Result<CollectionState> {
+    let dir = place.collection_dir(&entry.dir);
+    let schema = entry.schema().clone();
+    let mut segments = Vec::with_capacity(entry.segments.len());
+    for meta in &entry.segments {
+        let segment = Segment::open(&*place.fs, &dir.join(&meta.file), meta, &schema)?;
+        let dead = match &meta.deletion_vector {
+            None => DeletionVector::new(),
+            Some(reference) => {
+                deletion_vector::read(&*place.fs, &deletion_vector_dir(&dir), reference, meta.rows)?
+            }
+        };
+        segments.push(Arc::new(LiveSegment::new(segment, dead)));
+    }
+    Ok(empty_collection(entry, dir, schema, segments))
+}
+
+/// A collection with nothing in memory.
+pub(crate) fn empty_collection(
+    entry: &CollectionMeta,
+    dir: PathBuf,
+    schema: Schema,
+    segments: Vec<Arc<LiveSegment>>,
+) -> CollectionState {
+    CollectionState {
+        id: entry.id,
+        name: entry.name.as_str().into(),
+        dir: Arc::new(dir),
+        schema: Arc::new(schema),
+        flushed_lsn: entry.flushed_lsn,
+        active: Arc::default(),
+        sealed: Vec::new(),
+        segments: Arc::new(segments),
+        generation: 0,
+        damage: Arc::default(),
+    }
+}
+
+fn note_cut(recovered: &Recovered, report: &mut RecoveryReport) {
+    report.cut = recovered.cut.as_ref().map(|cut| CutReport {
+        file: cut.file.clone(),
+        offset: cut.offset,
+        bytes: cut.bytes,
+        frames: cut.frames,
+    });
+}
+
+/// Applies the log's frames above what is flushed, one at a time and in order, so that memory can be given back
+/// in between.
+fn replay(
+    applier: &Applier<Memory>,
+    recovered: Recovered,
+    manifest: &Manifest,
+    schemas: &Schemas,
+    report: &mut RecoveryReport,
+    mut after: impl FnMut(u32, &Applier<Memory>) -> Result<()>,
+) -> Result<()> {
+    let mut frame = Vec::new();
+    let mut first = None;
+    for item in recovered.records.iter() {
+        let item = item.map_err(|error| from_wal(&error))?;
+        if item.lsn < manifest.floor {
+            report.skipped_records += 1;
+            continue;
+        }
+        let op = replayed_op(&item, schemas)?;
+        match op.is_nothing() {
+            true => report.skipped_records += 1,
+            false => {
+                report.replayed_records += 1;
+                let from = report.replayed.take().map_or_else(|| item.lsn.to_string(), |[from, _]| from);
+                report.replayed = Some([from, item.lsn.to_string()]);
+            }
+        }
+        let collection = op.collection();
+        first.get_or_insert(item.lsn);
+        frame.push(op);
+        if item.lsn == item.frame_last {
+            let frame_first = first.take().expect("set above");
+            applier.push(frame_first, item.frame_last, Arc::new(std::mem::take(&mut frame)));
+            applier.drain(|| item.frame_last);
+            after(collection, applier)?;
+        }
+    }
+    assert!(frame.is_empty(), "the log handed out half a frame");
+    Ok(())
+}
+
+fn replayed_op(item: &akidb_wal::Record<'_>, schemas: &Schemas) -> Result<Op> {
+    let bad = |what: String| {
+        let message = format!("record {} is whole but cannot be read: {what}", item.lsn);
+        Error::new(ErrorKind::Corrupt, "AKI-0226", message)
+            .help_is("it was written by another version or by a bug; please report it, with the file")
+    };
+    let record = Record::decode(item.bytes).map_err(|error| bad(error.to_string()))?;
+    // Ids of collections are never reused, so a record of an unknown one is of a dropped one.
+    let Some((versions, flushed)) = schemas.get(&record.collection) else {
+        return Ok(Op::nothing(record.collection));
+    };
+    if item.lsn <= *flushed {
+        return Ok(Op::nothing(record.collection));
+    }
+    let newest = versions.last().expect("a collection has a schema");
+    let id =
+        Id::from_key(record.key, newest.id_kind == IdKind::Int).ok_or_else(|| bad("the id".to_owned()))?;
+    let change = match record.op {
+        record::Op::Delete => Change::Delete(id),
+        record::Op::Upsert => {
+            let schema = versions.iter().find(|schema| schema.version == record.schema);
+            let schema = schema.ok_or_else(|| bad(format!("schema version {}", record.schema)))?;
+            let payload = row::payload_from_json(record.payload).map_err(|error| bad(error.to_string()))?;
+            let (fields, rest) =
+                row::split_payload(schema, &payload).map_err(|error| bad(error.to_string()))?;
+            Change::Upsert(Arc::new(Row { id, vector: record.vector.to_f32().into(), fields, rest }))
+        }
+    };
+    Ok(Op::new(record.collection, change))
+}
+
+/// Nothing is pending and nothing else runs: everything the log holds is shown.
+fn show_all(applier: &Applier<Memory>, last: Lsn) {
+    applier.change(|published, apply| {
+        if last > published.visible() {
+            published.set_visible(last, apply);
+        }
+    });
+}

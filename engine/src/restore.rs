@@ -1,0 +1,100 @@
+//! A directory rebuilt from a backend: every file checked, then the manifest that names them.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use akidb_backends::{Client, Restorer, TokioSleep};
+use akidb_host::{Fs, RealFs, RealSpawn, Rng, publish_new, publish_over};
+use serde::Serialize;
+
+use crate::config::BackendSettings;
+use crate::error::{Error, ErrorKind, Result};
+use crate::manifest::{Manifest, file_name};
+use crate::upload::{backend_config, from_backend};
+
+/// What a restore brought.
+#[derive(Clone, Debug, Serialize)]
+pub struct RestoreReport {
+    /// Where it came from.
+    pub from: String,
+    /// Number of the remote document.
+    pub remote_document: u64,
+    /// Number of the manifest it is a copy of.
+    pub manifest: u64,
+    /// Collections in it.
+    pub collections: Vec<String>,
+    /// Segments in it.
+    pub segments: usize,
+    /// Rows in the segments, dead ones included.
+    pub segment_rows: u64,
+    /// Files brought and checked.
+    pub files: usize,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// Rebuilds a database from a backend's newest document into `dir`, which must hold no database. Every file is
+/// checked against its checksum; nothing is claimed, so the writer that uploads there goes on undisturbed. An
+/// interrupted restore goes on where it stopped when called again. Blocks.
+///
+/// # Errors
+/// `Conflict` if `dir` holds a database; `NotFound` if nothing was published there; `Corrupt` naming the object;
+/// `Unavailable`.
+pub fn restore(backend: &BackendSettings, dir: impl AsRef<Path>) -> Result<RestoreReport> {
+    let dir = dir.as_ref();
+    let fs: Arc<dyn Fs> = Arc::new(RealFs);
+    refuse_database(&*fs, dir)?;
+    let opened = akidb_backends::open(&backend_config(backend, 3)).map_err(|error| from_backend(&error))?;
+    let client = Client::new(opened, Arc::new(TokioSleep), Rng::from_machine());
+    let restorer = Restorer::new(client, Arc::new(RealSpawn));
+    let document = restorer.newest().map_err(|error| from_backend(&error))?;
+    let Some(content) = &document.content else {
+        return Err(Error::new(
+            ErrorKind::NotFound,
+            "AKI-0260",
+            format!("nothing was published at {}", backend.url),
+        ));
+    };
+    let manifest_dir = dir.join("manifest");
+    let path = manifest_dir.join(file_name(content.local_number));
+    // Judged before a file is fetched: a manifest of a newer version needs a newer program.
+    let manifest = Manifest::decode(&path, content.text.as_bytes())?.manifest;
+    for part in [manifest_dir.clone(), dir.join("wal"), dir.join("collections")] {
+        fs.create_dir_all(&part).map_err(|cause| Error::io("AKI-0261", &part, "could not create", &cause))?;
+    }
+    for collection in &manifest.collections {
+        let part: PathBuf = dir.join("collections").join(&collection.dir);
+        fs.create_dir_all(&part.join("dv"))
+            .map_err(|cause| Error::io("AKI-0261", &part, "could not create", &cause))?;
+    }
+    restorer.fetch_all(&document, &fs, dir, |_| {}).map_err(|error| from_backend(&error))?;
+    let report = RestoreReport {
+        from: backend.url.clone(),
+        remote_document: document.number,
+        manifest: content.local_number,
+        collections: manifest.collections.iter().map(|collection| collection.name.clone()).collect(),
+        segments: manifest.collections.iter().map(|collection| collection.segments.len()).sum(),
+        segment_rows: manifest.collections.iter().flat_map(|c| &c.segments).map(|s| u64::from(s.rows)).sum(),
+        files: content.files.len(),
+        bytes: content.files.iter().map(|file| file.len).sum(),
+    };
+    let origin = serde_json::to_vec_pretty(&report).unwrap_or_default();
+    publish_over(&*fs, dir, "restored_from.json", &origin)
+        .map_err(|cause| Error::io("AKI-0261", dir, "could not note where the files came from", &cause))?;
+    // Last: a directory without a manifest is an interrupted restore, not a database.
+    publish_new(&*fs, &manifest_dir, &file_name(content.local_number), content.text.as_bytes())
+        .map_err(|cause| Error::io("AKI-0261", &path, "could not write the manifest", &cause))?;
+    Ok(report)
+}
+
+fn refuse_database(fs: &dyn Fs, dir: &Path) -> Result<()> {
+    for part in ["manifest", "wal"] {
+        let any = fs.list(&dir.join(part)).is_ok_and(|entries| !entries.is_empty());
+        if any {
+            let message = format!("{} holds a database already", dir.display());
+            return Err(Error::new(ErrorKind::Conflict, "AKI-0262", message)
+                .help_is("restore into a new directory; nothing was changed"));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,32 @@
+//! Segments: immutable Parquet files whose vectors are searched where they lie and whose every byte is checked.
+//!
+//! The file is drawn byte by byte in `segment/format.rs` and docs/formats/segment.md. Any Parquet reader sees an
+//! ordinary table; what only we read (id hashes, check table) lies between the last row group and the footer.
+
+mod arrow_schema;
+mod blocks;
+mod check;
+mod columns;
+mod footer;
+mod format;
+mod id_index;
+mod inspect;
+mod name;
+mod plain_page;
+mod reader;
+mod rows;
+mod sink;
+mod verify;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub use inspect::{RowGroupReport, SectionReport, SegmentReport, inspect_segment};
+pub use verify::{Damage, VerifyReport};
+
+pub(crate) use columns::{Column, Columns};
+pub(crate) use name::SegmentName;
+pub(crate) use reader::{Segment, Touched};
+pub(crate) use rows::{Batch, Scan};
+pub(crate) use writer::{Writing, write_segment};

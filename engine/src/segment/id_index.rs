@@ -1,0 +1,90 @@
+//! The IDS section: text ids found by hash, without an index in memory.
+//!
+//! Body, n = rows of the segment:
+//! ```text
+//! 0    8n  xxh3-64 (seed 0) of each id's bytes, ascending; equal hashes by row
+//! 8n   4n  row of each, u32
+//! ```
+//! Integer ids need no section: their column is one PLAIN page a row group, in order, searched where it lies.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::error::Result;
+use crate::id::Id;
+use crate::lsn::Lsn;
+use crate::row::Row;
+
+/// Bytes of one entry, hash and row.
+pub(super) const ENTRY_LEN: u64 = 12;
+const HASH_LEN: u64 = 8;
+const ROW_LEN: u64 = 4;
+
+/// The hash ids are found by.
+pub(super) fn hash(id: &str) -> u64 {
+    xxh3_64(id.as_bytes())
+}
+
+/// The body of the section for rows with text ids.
+pub(super) fn encode(rows: &[(Lsn, Arc<Row>)]) -> Vec<u8> {
+    let hashes = rows.iter().map(|(_, row)| match &row.id {
+        Id::Text(text) => hash(text),
+        Id::Int(_) => 0,
+    });
+    let mut entries: Vec<(u64, u32)> = hashes.zip(0..).collect();
+    entries.sort_unstable();
+    let mut out = Vec::with_capacity(entries.len() * 12);
+    out.extend(entries.iter().flat_map(|(hash, _)| hash.to_le_bytes()));
+    out.extend(entries.iter().flat_map(|(_, row)| row.to_le_bytes()));
+    out
+}
+
+/// The rows whose id has this hash. `read` gives checked bytes of a range of the body.
+pub(super) fn candidates<'a>(
+    rows: u32,
+    wanted: u64,
+    read: impl Fn(Range<u64>) -> Result<&'a [u8]>,
+) -> Result<Vec<u32>> {
+    let hash_at = |i: u64| -> Result<u64> { Ok(le_u64(read(i * HASH_LEN..(i + 1) * HASH_LEN)?)) };
+    let rows = u64::from(rows);
+    let (mut low, mut high) = (0, rows);
+    while low < high {
+        let middle = guess(low, high, rows, wanted);
+        if hash_at(middle)? < wanted { low = middle + 1 } else { high = middle }
+    }
+    let mut found = Vec::new();
+    while low < rows && hash_at(low)? == wanted {
+        let at = rows * HASH_LEN + low * ROW_LEN;
+        found.push(le_u32(read(at..at + ROW_LEN)?));
+        low += 1;
+    }
+    Ok(found)
+}
+
+/// Where in `low..high` to look next. Hashes are evenly spread, so the first look goes to where the wanted one
+/// should be and the next ones close to it: that touches one or two blocks of a cold file, not a dozen.
+fn guess(low: u64, high: u64, rows: u64, wanted: u64) -> u64 {
+    let expected = (u128::from(wanted) * u128::from(rows)) >> 64;
+    let expected = u64::try_from(expected).unwrap_or(0);
+    // The place of a hash is off by about the square root of the number of them.
+    let off = rows.isqrt() + 1;
+    let (left, right) = (expected.saturating_sub(off), expected + off);
+    let probe = if left > low && left < high {
+        left
+    } else if right > low && right < high - 1 {
+        right
+    } else {
+        low + (high - low) / 2
+    };
+    probe.clamp(low, high - 1)
+}
+
+fn le_u64(bytes: &[u8]) -> u64 {
+    bytes.iter().rev().fold(0, |n, b| n << 8 | u64::from(*b))
+}
+
+fn le_u32(bytes: &[u8]) -> u32 {
+    bytes.iter().rev().fold(0, |n, b| n << 8 | u32::from(*b))
+}

@@ -1,0 +1,409 @@
+//! An open segment: found, checked at the tail, mapped; vectors in place and ids by hash or binary search.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use akidb_host::{Access, File, Fs};
+use arrow::buffer::{Buffer, ScalarBuffer};
+use bytes::Bytes;
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
+
+use super::arrow_schema::ID;
+use super::blocks::{Blocks, Describe, Fault};
+use super::footer::{self, Footer};
+use super::format::HEAD_LEN;
+use super::{id_index, verify};
+use crate::error::{Error, Result};
+use crate::id::Id;
+use crate::schema::{IdKind, Schema};
+use crate::segment_meta::{Place, SegmentMeta};
+
+/// An immutable segment, shared by every version that names it. All reads check the 16 KiB blocks they touch once;
+/// every call may therefore block on the disk and fail with `Corrupt` (file and offset) or `Unavailable`.
+pub(crate) struct Segment {
+    pub(super) shared: Arc<Shared>,
+    meta: SegmentMeta,
+    schema: Schema,
+    pub(super) arrow: ArrowReaderMetadata,
+    /// The numbers of every row group where they lie.
+    vectors: Vec<ScalarBuffer<f32>>,
+    /// First byte of the ids of every row group; integer ids only.
+    int_ids: Vec<u64>,
+}
+
+/// What readers of single columns share with the segment.
+pub(super) struct Shared {
+    pub(super) path: PathBuf,
+    pub(super) blocks: Blocks,
+    places: Places,
+}
+
+/// Bytes checked and bytes asked for since open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Touched {
+    /// Bytes of the blocks found right.
+    pub(crate) verified_bytes: u64,
+    /// Bytes asked for by the calls that had to check at least one block.
+    pub(crate) touched_bytes: u64,
+}
+
+impl Segment {
+    /// Opens the segment that `meta` names under `path`. Reads the tail (check table, page indexes, footer) and
+    /// nothing else. `schema` is the collection's current one: the segment may have fewer fields.
+    ///
+    /// # Errors
+    /// `NotFound`; `Corrupt` when size, tail or footer are not those of the segment the manifest names;
+    /// `NewerFormat`.
+    pub(crate) fn open(fs: &dyn Fs, path: &Path, meta: &SegmentMeta, schema: &Schema) -> Result<Arc<Self>> {
+        let file = open_file(fs, path)?;
+        let size = file_len(&*file, path)?;
+        if size != meta.size {
+            let message = format!("the segment has {size} bytes, the manifest says {}", meta.size);
+            return Err(Error::corrupt("AKI-0503", path, size.min(meta.size), message));
+        }
+        let tail = read_tail(&*file, path, meta.check, size)?;
+        let footer = footer::parse(&tail, meta.check, size, path)?;
+        check_same(&footer, meta, schema, path)?;
+        Self::new(file, path, meta.clone(), footer).map(Arc::new)
+    }
+
+    fn new(file: Arc<dyn File>, path: &Path, meta: SegmentMeta, footer: Footer) -> Result<Self> {
+        let damaged = |what: String| Error::corrupt("AKI-0505", path, meta.check.offset, what);
+        let blocks = Blocks::new(file, footer.table, meta.check.offset, path)?;
+        let dim = u64::from(footer.schema.dim);
+        let metadata = Arc::new(footer.metadata);
+        let places = Places::new(&metadata, &meta);
+        let shared = Arc::new(Shared { path: path.to_path_buf(), blocks, places });
+        check_groups(&metadata, &meta).map_err(&damaged)?;
+        let mut vectors = Vec::new();
+        for (group, start) in metadata.row_groups().iter().zip(&meta.vectors) {
+            let len = group.num_rows().cast_unsigned() * dim * 4;
+            let (at, chunk_len) = group.column(group.num_columns() - 1).byte_range();
+            if start.checked_add(len) != Some(at + chunk_len) {
+                return Err(damaged(format!("vectors at {start} do not end their column chunk")));
+            }
+            vectors.push(shared.floats(*start, len).ok_or_else(|| damaged("vectors lie outside".into()))?);
+        }
+        let mut int_ids = Vec::new();
+        if footer.schema.id_kind == IdKind::Int {
+            for group in metadata.row_groups() {
+                let (at, chunk_len) = group.column(ID).byte_range();
+                let start = (at + chunk_len).checked_sub(group.num_rows().cast_unsigned() * 8);
+                int_ids.push(start.ok_or_else(|| damaged("the id column is too short".into()))?);
+            }
+        }
+        let arrow = ArrowReaderMetadata::try_new(metadata, ArrowReaderOptions::new())
+            .map_err(|e| damaged(format!("the footer does not read as a table: {e}")))?;
+        Ok(Self { shared, meta, schema: footer.schema, arrow, vectors, int_ids })
+    }
+
+    /// The manifest's entry.
+    pub(crate) fn meta(&self) -> &SegmentMeta {
+        &self.meta
+    }
+
+    /// Rows, dead ones included.
+    pub(crate) fn rows(&self) -> u32 {
+        self.meta.rows
+    }
+
+    /// The file.
+    pub(crate) fn path(&self) -> &Path {
+        &self.shared.path
+    }
+
+    /// The schema it was written under.
+    pub(crate) fn schema(&self) -> &Schema {
+        &self.schema
+    }
+
+    /// Bytes checked so far.
+    pub(crate) fn touched(&self) -> Touched {
+        let (verified_bytes, touched_bytes) = self.shared.blocks.counters();
+        Touched { verified_bytes, touched_bytes }
+    }
+
+    /// The vector of `row`, where it lies.
+    pub(crate) fn vector(&self, row: u32) -> Result<&[f32]> {
+        self.check_row(row)?;
+        self.group_vectors(row >> self.meta.group_bits, row..row + 1)
+    }
+
+    /// The vectors of `rows`, one slice of `len * dim` numbers a row group. Ask for a few thousand rows at a time:
+    /// the whole range is checked before the first slice is given.
+    pub(crate) fn vectors(&self, rows: Range<u32>) -> Result<Vec<&[f32]>> {
+        let bits = self.meta.group_bits;
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.check_row(rows.end - 1)?;
+        let groups = rows.start >> bits..=(rows.end - 1) >> bits;
+        groups
+            .map(|group| {
+                let (start, end) = (group << bits, (u64::from(group) + 1) << bits);
+                let end = u32::try_from(end).unwrap_or(u32::MAX).min(rows.end);
+                self.group_vectors(group, start.max(rows.start)..end)
+            })
+            .collect()
+    }
+
+    /// The vectors of `rows`, all in `group`.
+    fn group_vectors(&self, group: u32, rows: Range<u32>) -> Result<&[f32]> {
+        let mask = (1 << self.meta.group_bits) - 1;
+        let dim = usize::from(self.schema.dim);
+        let first = (rows.start & mask) as usize * dim;
+        let len = (rows.end - rows.start) as usize * dim;
+        let start = self.meta.vectors[group as usize] + first as u64 * 4;
+        self.shared.check(start..start + len as u64 * 4)?;
+        Ok(&self.vectors[group as usize][first..first + len])
+    }
+
+    /// The row that has `id`, dead or alive; `None` if there is none (also for an id of the other kind).
+    pub(crate) fn find(&self, id: &Id) -> Result<Option<u32>> {
+        match (id, self.schema.id_kind) {
+            (Id::Int(n), IdKind::Int) => self.find_int(*n),
+            (Id::Text(text), IdKind::Text) => self.find_text(text),
+            _ => Ok(None),
+        }
+    }
+
+    fn find_int(&self, wanted: i64) -> Result<Option<u32>> {
+        let (mut low, mut high) = (0, self.rows());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.int_id(middle)? < wanted { low = middle + 1 } else { high = middle }
+        }
+        Ok((low < self.rows() && self.int_id(low)? == wanted).then_some(low))
+    }
+
+    /// The integer id of `row`, read where it lies.
+    pub(super) fn int_id(&self, row: u32) -> Result<i64> {
+        let start = self.int_ids[(row >> self.meta.group_bits) as usize];
+        let at = start + u64::from(row & ((1 << self.meta.group_bits) - 1)) * 8;
+        let bytes = self.shared.get(at..at + 8)?;
+        Ok(i64::from_le_bytes(bytes.try_into().expect("eight bytes were asked for")))
+    }
+
+    fn find_text(&self, wanted: &str) -> Result<Option<u32>> {
+        let Some(place) = self.meta.id_index else { return Ok(None) };
+        let body = place.offset + HEAD_LEN as u64;
+        let read = |range: Range<u64>| self.shared.get(body + range.start..body + range.end);
+        for row in id_index::candidates(self.rows(), id_index::hash(wanted), read)? {
+            if row >= self.rows() {
+                let message = format!("the id index names row {row} of {}", self.rows());
+                return Err(Error::corrupt("AKI-0507", self.path(), body, message));
+            }
+            if matches!(self.id_at(row)?, Id::Text(text) if *text == *wanted) {
+                return Ok(Some(row));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Refuses a row number past the end: our own mistake, said aloud instead of a panic in a search.
+    pub(super) fn check_row(&self, row: u32) -> Result<()> {
+        if row < self.rows() {
+            return Ok(());
+        }
+        let message = format!("row {row} of a segment of {} rows", self.rows());
+        Err(Error::new(crate::error::ErrorKind::Internal, "AKI-0510", message).at(self.path(), None))
+    }
+
+    /// Reads every byte again and compares it with every checksum; what earlier reads found right does not count.
+    ///
+    /// # Errors
+    /// The first damage; [`Segment::damages`] lists all.
+    pub(crate) fn verify(&self) -> Result<()> {
+        verify::verify(&self.shared, &self.meta)?.into_result(self.path())
+    }
+
+    /// As [`Segment::verify`], listing every damaged block with what lies in it. `Err` only when the disk fails.
+    pub(crate) fn damages(&self) -> Result<verify::VerifyReport> {
+        verify::verify(&self.shared, &self.meta)
+    }
+}
+
+impl std::fmt::Debug for Segment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Segment").field("path", &self.shared.path).field("rows", &self.meta.rows).finish()
+    }
+}
+
+impl Shared {
+    /// Checked bytes.
+    pub(super) fn get(&self, range: Range<u64>) -> Result<&[u8]> {
+        self.blocks.get(range).map_err(|fault| self.error(fault))
+    }
+
+    /// Checks `range`.
+    pub(super) fn check(&self, range: Range<u64>) -> Result<Range<usize>> {
+        self.blocks.check(range).map_err(|fault| self.error(fault))
+    }
+
+    /// What the byte at `offset` belongs to.
+    pub(super) fn describe(&self, offset: u64) -> String {
+        self.places.describe(offset)
+    }
+
+    fn error(&self, fault: Fault) -> Error {
+        fault.into_error(&self.path, &self.places)
+    }
+
+    /// `len` bytes at `start` as numbers, unchecked. A real map begins on a page, so what the writer aligned is
+    /// aligned here; a simulated one that does not is copied.
+    fn floats(&self, start: u64, len: u64) -> Option<ScalarBuffer<f32>> {
+        let range = usize::try_from(start).ok()?..usize::try_from(start.checked_add(len)?).ok()?;
+        let all = self.blocks.unchecked();
+        if range.end > all.len() {
+            return None;
+        }
+        let bytes = all.slice(range);
+        let aligned = bytes.as_ptr().align_offset(align_of::<f32>()) == 0;
+        let buffer = if aligned { Buffer::from(bytes) } else { Buffer::from_slice_ref(&bytes[..]) };
+        Some(ScalarBuffer::from(buffer))
+    }
+}
+
+fn open_file(fs: &dyn Fs, path: &Path) -> Result<Arc<dyn File>> {
+    fs.open(path, Access::Read).map_err(|e| Error::io("AKI-0501", path, "opening a segment", &e))
+}
+
+fn file_len(file: &dyn File, path: &Path) -> Result<u64> {
+    file.len().map_err(|e| Error::io("AKI-0502", path, "asking for the size of a segment", &e))
+}
+
+fn read_tail(file: &dyn File, path: &Path, check: Place, size: u64) -> Result<Bytes> {
+    let len = size.checked_sub(check.offset).and_then(|len| usize::try_from(len).ok());
+    let len = len.filter(|len| *len as u64 >= check.len).ok_or_else(|| {
+        Error::corrupt(
+            "AKI-0503",
+            path,
+            size,
+            "the check table that the manifest names lies outside the file",
+        )
+    })?;
+    let mut tail = vec![0; len];
+    file.read_exact_at(&mut tail, check.offset).map_err(|e| {
+        Error::io("AKI-0502", path, "reading the tail of a segment", &e).at(path, Some(check.offset))
+    })?;
+    Ok(tail.into())
+}
+
+/// The tail of the segment at `path` and its size, found without a manifest.
+pub(super) fn find_tail(fs: &dyn Fs, path: &Path) -> Result<(Bytes, Place, u64)> {
+    let file = open_file(fs, path)?;
+    let size = file_len(&*file, path)?;
+    let foreign = |what: &str| {
+        Error::corrupt("AKI-0509", path, size.saturating_sub(8), format!("not a segment of AkiDB: {what}"))
+    };
+    let read = |offset: u64, len: u64| -> Result<Vec<u8>> {
+        let mut bytes = vec![0; usize::try_from(len).map_err(|_| foreign("the footer is too long"))?];
+        file.read_exact_at(&mut bytes, offset)
+            .map_err(|e| Error::io("AKI-0502", path, "reading the footer", &e).at(path, Some(offset)))?;
+        Ok(bytes)
+    };
+    if size < 12 {
+        return Err(foreign("it is too short for a Parquet file"));
+    }
+    let end = read(size - 8, 8)?;
+    if end[4..] != *b"PAR1" {
+        return Err(foreign("it does not end in PAR1"));
+    }
+    let footer_len = u64::from(u32::from_le_bytes([end[0], end[1], end[2], end[3]])) + 8;
+    if footer_len > size {
+        return Err(foreign("its footer is longer than the file"));
+    }
+    let footer = read(size - footer_len, footer_len)?;
+    let check = footer::find_check(&footer, size)
+        .ok_or_else(|| foreign("its footer has no check table (a plain Parquet file, or a damaged one)"))?;
+    let tail = read_tail(&*file, path, check, size)?;
+    Ok((tail, check, size))
+}
+
+/// The file must be the one the manifest names, not merely a sound one.
+fn check_same(footer: &Footer, meta: &SegmentMeta, schema: &Schema, path: &Path) -> Result<()> {
+    let differs = |what: String| {
+        Err(Error::corrupt(
+            "AKI-0507",
+            path,
+            meta.check.offset,
+            format!("not the segment the manifest names: {what}"),
+        ))
+    };
+    if footer.name.to_string() != meta.file {
+        return differs(format!("it calls itself {}, the manifest {}", footer.name, meta.file));
+    }
+    if footer.tail_crc32 != meta.tail_crc32 {
+        let (found, named) = (footer.tail_crc32, meta.tail_crc32);
+        return differs(format!("its tail has checksum {found:08x}, the manifest says {named:08x}"));
+    }
+    let rows = &footer.rows;
+    let same = (rows.rows, rows.group_bits, rows.min_lsn, rows.max_lsn, &rows.ids, &rows.vectors)
+        == (meta.rows, meta.group_bits, meta.min_lsn, meta.max_lsn, &meta.ids, &meta.vectors);
+    if !same || footer.schema.version != meta.schema {
+        return differs("rows, ids, LSNs, schema version or vectors differ".to_string());
+    }
+    let of_file = &footer.schema;
+    if (of_file.dim, of_file.id_kind) != (schema.dim, schema.id_kind) {
+        return differs(format!("dimension {} and {:?} ids", of_file.dim, of_file.id_kind));
+    }
+    for field in &of_file.fields {
+        if schema.fields.iter().any(|f| f.id == field.id && f.field_type != field.field_type) {
+            return differs(format!("field {} is a {} there", field.name, field.field_type.name()));
+        }
+    }
+    Ok(())
+}
+
+/// Row groups must be as the entry's `group_bits` says, or row numbers would lead elsewhere.
+fn check_groups(
+    metadata: &parquet::file::metadata::ParquetMetaData,
+    meta: &SegmentMeta,
+) -> Result<(), String> {
+    let full = 1_i64 << meta.group_bits;
+    let groups = metadata.row_groups();
+    let total: i64 = groups.iter().map(|g| g.num_rows()).sum();
+    let (last, before) = groups.split_last().ok_or("the file has no row groups")?;
+    let regular = before.iter().all(|g| g.num_rows() == full) && (1..=full).contains(&last.num_rows());
+    if total != i64::from(meta.rows) || !regular || groups.len() != meta.vectors.len() {
+        return Err(format!("row groups do not add up to {} rows in groups of {full}", meta.rows));
+    }
+    Ok(())
+}
+
+/// Column chunks and sections by offset.
+struct Places(Vec<(Range<u64>, String)>);
+
+impl Places {
+    fn new(metadata: &parquet::file::metadata::ParquetMetaData, meta: &SegmentMeta) -> Self {
+        let mut places = Vec::new();
+        let mut first_row = 0;
+        for group in metadata.row_groups() {
+            let last_row = first_row + group.num_rows() - 1;
+            for column in group.columns() {
+                let (start, len) = column.byte_range();
+                let name = column.column_path().parts().first().map_or("", String::as_str);
+                places.push((start..start + len, format!("column {name}, rows {first_row} to {last_row}")));
+            }
+            first_row = last_row + 1;
+        }
+        if let Some(ids) = meta.id_index {
+            places.push((ids.offset..ids.offset + ids.len, "the id index".to_string()));
+        }
+        Self(places)
+    }
+}
+
+impl Describe for Places {
+    fn describe(&self, offset: u64) -> String {
+        let block = offset..(offset + super::check::BLOCK_LEN as u64);
+        let hit = |r: &Range<u64>| r.start < block.end && block.start < r.end;
+        let names: Vec<&str> =
+            self.0.iter().filter(|(r, _)| hit(r)).map(|(_, n)| n.as_str()).take(4).collect();
+        match names.as_slice() {
+            [] => "padding".to_string(),
+            names => names.join("; "),
+        }
+    }
+}

@@ -1,0 +1,378 @@
+//! Rows and columns read through Parquet: point reads by page, whole columns, scans in id order.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow::array::{ArrayRef, AsArray, RecordBatch};
+use arrow::compute::concat;
+use arrow::datatypes::Int64Type;
+use arrow::error::ArrowError;
+use bytes::Bytes;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{
+    ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection, RowSelector,
+};
+use parquet::errors::{ParquetError, Result as ParquetResult};
+use parquet::file::reader::{ChunkReader, Length};
+
+use super::arrow_schema::{FIELDS, ID, LSN, payload_position};
+use super::columns::{Column, Columns, lsn_of};
+use super::reader::{Segment, Shared};
+use crate::error::{Error, Result};
+use crate::id::Id;
+use crate::lsn::Lsn;
+use crate::row::{FieldValue, Row};
+use crate::schema::{FieldType, IdKind, Schema};
+
+/// Rows decoded at a time where whole columns are wanted.
+const COLUMN_BATCH_ROWS: usize = 8_192;
+/// Rows a scan gives at a time.
+const SCAN_BATCH_ROWS: usize = 1_024;
+
+impl Segment {
+    /// The id of `row`.
+    pub(crate) fn id_at(&self, row: u32) -> Result<Id> {
+        self.check_row(row)?;
+        if self.schema().id_kind == IdKind::Int {
+            return self.int_id(row).map(Id::Int);
+        }
+        let ids = self.ids(row..row + 1)?;
+        ids.into_iter().next().ok_or_else(|| self.undecodable("no id in its row"))
+    }
+
+    /// The LSN of `row`.
+    pub(crate) fn lsn_at(&self, row: u32) -> Result<Lsn> {
+        self.check_row(row)?;
+        let mut reader = self.reader(&[LSN], &[row..row + 1], 1)?;
+        let batch = reader.next_batch()?.ok_or_else(|| self.undecodable("no LSN in its row"))?;
+        let lsns = batch.column(0).as_primitive_opt::<Int64Type>().filter(|a| a.len() == 1);
+        lsns.and_then(|a| lsn_of(a, 0)).ok_or_else(|| self.undecodable("the lsn column"))
+    }
+
+    /// The ids of `rows`, ascending.
+    pub(crate) fn ids(&self, rows: Range<u32>) -> Result<Vec<Id>> {
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.check_row(rows.end - 1)?;
+        if self.schema().id_kind == IdKind::Int {
+            return rows.map(|row| self.int_id(row).map(Id::Int)).collect();
+        }
+        let mut out = Vec::with_capacity(rows.len());
+        let mut reader = self.reader(&[ID], &[rows], COLUMN_BATCH_ROWS)?;
+        while let Some(batch) = reader.next_batch()? {
+            let ids = self.id_column(batch.column(0))?;
+            out.extend((0..batch.num_rows()).filter_map(|row| ids.id(row)));
+        }
+        Ok(out)
+    }
+
+    /// Decodes whole columns: the fields of `schema` (the current one) at `positions`, and id and LSN if wanted.
+    /// A field the segment was written without is [`Column::Missing`].
+    pub(crate) fn columns(
+        &self,
+        schema: &Schema,
+        positions: &[usize],
+        want_id: bool,
+        want_lsn: bool,
+    ) -> Result<Columns> {
+        let ids = want_id.then(|| self.whole(ID).and_then(|a| self.id_column(&a))).transpose()?;
+        let lsns = want_lsn.then(|| self.whole(LSN)).transpose()?;
+        let lsns = lsns.map(|a| a.as_primitive_opt::<Int64Type>().cloned());
+        let lsns = lsns.map(|a| a.ok_or_else(|| self.undecodable("the lsn column"))).transpose()?;
+        let fields = positions.iter().map(|position| match self.own_position(schema, *position) {
+            Some(own) => self.field_column(own, &self.whole(FIELDS + own)?),
+            None => Ok(Column::Missing),
+        });
+        Ok(Columns { ids, lsns, fields: fields.collect::<Result<_>>()? })
+    }
+
+    /// Whole rows by number, in the order asked for, with fields in the order of `schema` (the current one). Without
+    /// `with_vector` the vectors are empty.
+    pub(crate) fn rows_at(
+        &self,
+        schema: &Schema,
+        rows: &[u32],
+        with_vector: bool,
+    ) -> Result<Vec<(Lsn, Row)>> {
+        let mut wanted: Vec<u32> = rows.to_vec();
+        wanted.sort_unstable();
+        wanted.dedup();
+        let Some(last) = wanted.last() else { return Ok(Vec::new()) };
+        self.check_row(*last)?;
+        let ranges = join(&wanted);
+        let mut found = BTreeMap::new();
+        let mut numbers = wanted.iter().copied();
+        let mut reader = self.reader(&self.row_columns(), &ranges, wanted.len().min(SCAN_BATCH_ROWS))?;
+        while let Some(batch) = reader.next_batch()? {
+            let numbers: Vec<u32> = numbers.by_ref().take(batch.num_rows()).collect();
+            let decoded = self.rows_of(schema, &batch, &numbers, with_vector)?;
+            found.extend(numbers.into_iter().zip(decoded));
+        }
+        let taken = rows.iter().map(|row| found.get(row).cloned());
+        taken.map(|row| row.ok_or_else(|| self.undecodable("fewer rows than the footer says"))).collect()
+    }
+
+    /// The rows of `range` in id order, a batch at a time. `schema` is the current one.
+    pub(crate) fn scan(&self, schema: &Schema, range: Range<u32>, with_vector: bool) -> Result<Scan<'_>> {
+        let ranges = if range.is_empty() { Vec::new() } else { vec![range.clone()] };
+        if !range.is_empty() {
+            self.check_row(range.end - 1)?;
+        }
+        let reader = self.reader(&self.row_columns(), &ranges, SCAN_BATCH_ROWS)?;
+        Ok(Scan { segment: self, schema: schema.clone(), next: range.start, with_vector, reader })
+    }
+
+    /// The field of this file that is field `position` of `schema`.
+    fn own_position(&self, schema: &Schema, position: usize) -> Option<usize> {
+        let id = schema.fields.get(position)?.id;
+        self.schema().fields.iter().position(|f| f.id == id)
+    }
+
+    /// All columns but the vector.
+    fn row_columns(&self) -> Vec<usize> {
+        (ID..=payload_position(self.schema().fields.len())).collect()
+    }
+
+    fn id_column(&self, array: &ArrayRef) -> Result<Column> {
+        let field_type = match self.schema().id_kind {
+            IdKind::Text => FieldType::Text,
+            IdKind::Int => FieldType::Int,
+        };
+        Column::of(field_type, array).ok_or_else(|| self.undecodable("the id column"))
+    }
+
+    fn field_column(&self, own: usize, array: &ArrayRef) -> Result<Column> {
+        let field = &self.schema().fields[own];
+        Column::of(field.field_type, array).ok_or_else(|| self.undecodable(&format!("column {}", field.name)))
+    }
+
+    /// One column over all rows.
+    fn whole(&self, column: usize) -> Result<ArrayRef> {
+        let mut parts: Vec<ArrayRef> = Vec::new();
+        let mut reader =
+            self.reader(&[column], std::slice::from_ref(&(0..self.rows())), COLUMN_BATCH_ROWS)?;
+        while let Some(batch) = reader.next_batch()? {
+            parts.push(Arc::clone(batch.column(0)));
+        }
+        let parts: Vec<_> = parts.iter().map(AsRef::as_ref).collect();
+        concat(&parts).map_err(|e| self.undecodable(&e.to_string()))
+    }
+
+    /// Decodes a batch of [`Segment::row_columns`] whose rows have these numbers.
+    fn rows_of(
+        &self,
+        schema: &Schema,
+        batch: &RecordBatch,
+        numbers: &[u32],
+        with_vector: bool,
+    ) -> Result<Vec<(Lsn, Row)>> {
+        let own = &self.schema().fields;
+        let ids = self.id_column(batch.column(ID))?;
+        let lsns = batch.column(LSN).as_primitive_opt::<Int64Type>();
+        let lsns = lsns.ok_or_else(|| self.undecodable("the lsn column"))?;
+        let columns = (0..own.len()).map(|at| self.field_column(at, batch.column(FIELDS + at)));
+        let columns = columns.collect::<Result<Vec<_>>>()?;
+        let places: Vec<_> = (0..schema.fields.len()).map(|at| self.own_position(schema, at)).collect();
+        let payload = batch.column(payload_position(own.len())).as_string_opt::<i32>();
+        let payload = payload.ok_or_else(|| self.undecodable("the payload column"))?;
+        let mut out = Vec::with_capacity(numbers.len());
+        for (at, number) in numbers.iter().enumerate() {
+            let lsn = lsn_of(lsns, at).ok_or_else(|| self.undecodable("an LSN below zero"))?;
+            let id = ids.id(at).ok_or_else(|| self.undecodable("the id column"))?;
+            let value = |place: &Option<usize>| place.map_or(FieldValue::Null, |own| columns[own].value(at));
+            let fields = places.iter().map(value).collect();
+            let rest = payload.iter().nth(at).flatten().map(Box::from);
+            let vector = if with_vector { Arc::from(self.vector(*number)?) } else { Arc::from([]) };
+            out.push((lsn, Row { id, vector, fields, rest }));
+        }
+        Ok(out)
+    }
+
+    /// A reader of `columns` (positions in the file) over `ranges` of rows, ascending and apart.
+    fn reader(&self, columns: &[usize], ranges: &[Range<u32>], batch_rows: usize) -> Result<Reader> {
+        let (groups, selection) = self.select(ranges);
+        let source = Source { shared: Arc::clone(&self.shared), failed: Arc::default() };
+        let failed = Arc::clone(&source.failed);
+        let mask = ProjectionMask::roots(self.arrow.parquet_schema(), columns.iter().copied());
+        let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(source, self.arrow.clone())
+            .with_projection(mask)
+            .with_row_groups(groups)
+            .with_batch_size(batch_rows.max(1));
+        if let Some(selection) = selection {
+            builder = builder.with_row_selection(selection);
+        }
+        let shared = Arc::clone(&self.shared);
+        match builder.build() {
+            Ok(batches) => Ok(Reader { batches, failed, shared }),
+            Err(e) => Err(take_failure(&failed).unwrap_or_else(|| self.undecodable(&e.to_string()))),
+        }
+    }
+
+    /// The row groups that hold `ranges`, and what of them to read; no selection where that is everything.
+    fn select(&self, ranges: &[Range<u32>]) -> (Vec<usize>, Option<RowSelection>) {
+        let bits = self.meta().group_bits;
+        let mut groups: Vec<usize> = Vec::new();
+        let mut selectors = Vec::new();
+        // Rows of the chosen groups selected or skipped so far, and the row after them.
+        let mut position = 0_u64;
+        for range in ranges {
+            for group in range.start >> bits..=(range.end - 1) >> bits {
+                let first = u64::from(group) << bits;
+                let last = (first + (1 << bits)).min(u64::from(self.rows()));
+                if groups.last() != Some(&(group as usize)) {
+                    if let Some(previous) = groups.last() {
+                        let end = ((*previous as u64 + 1) << bits).min(u64::from(self.rows()));
+                        push(&mut selectors, end - position, true);
+                    }
+                    groups.push(group as usize);
+                    position = first;
+                }
+                let (start, end) = (u64::from(range.start).max(first), u64::from(range.end).min(last));
+                push(&mut selectors, start - position, true);
+                push(&mut selectors, end - start, false);
+                position = end;
+            }
+        }
+        let all = selectors.iter().all(|s| !s.skip);
+        (groups, (!all).then(|| RowSelection::from(selectors)))
+    }
+
+    /// Bytes that match their checksums and still do not decode: written wrong, or a format we do not know.
+    fn undecodable(&self, what: &str) -> Error {
+        undecodable(&self.shared, what)
+    }
+}
+
+fn undecodable(shared: &Shared, what: &str) -> Error {
+    let message = format!("a segment matches its checksums but does not decode: {what}");
+    Error::corrupt("AKI-0508", &shared.path, 0, message)
+}
+
+fn push(selectors: &mut Vec<RowSelector>, rows: u64, skip: bool) {
+    let row_count = usize::try_from(rows).unwrap_or(usize::MAX);
+    if row_count > 0 {
+        selectors.push(RowSelector { row_count, skip });
+    }
+}
+
+/// Neighbours joined into ranges.
+fn join(sorted: &[u32]) -> Vec<Range<u32>> {
+    let mut out: Vec<Range<u32>> = Vec::new();
+    for row in sorted {
+        match out.last_mut() {
+            Some(range) if range.end == *row => range.end += 1,
+            _ => out.push(*row..*row + 1),
+        }
+    }
+    out
+}
+
+/// A batch of a scan.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    /// Number of the first row; the others follow.
+    pub(crate) first_row: u32,
+    /// The rows with their LSNs.
+    pub(crate) rows: Vec<(Lsn, Row)>,
+}
+
+/// Rows of a segment in id order, about a thousand at a time.
+pub(crate) struct Scan<'a> {
+    segment: &'a Segment,
+    schema: Schema,
+    next: u32,
+    with_vector: bool,
+    reader: Reader,
+}
+
+impl Iterator for Scan<'_> {
+    type Item = Result<Batch>;
+
+    fn next(&mut self) -> Option<Result<Batch>> {
+        let batch = match self.reader.next_batch() {
+            Ok(batch) => batch?,
+            Err(e) => return Some(Err(e)),
+        };
+        let first_row = self.next;
+        let numbers: Vec<u32> = (first_row..).take(batch.num_rows()).collect();
+        self.next = numbers.last().map_or(first_row, |last| last + 1);
+        let rows = self.segment.rows_of(&self.schema, &batch, &numbers, self.with_vector);
+        Some(rows.map(|rows| Batch { first_row, rows }))
+    }
+}
+
+/// A Parquet reader that gives our errors.
+struct Reader {
+    batches: ParquetRecordBatchReader,
+    failed: Failure,
+    shared: Arc<Shared>,
+}
+
+impl Reader {
+    fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
+        self.batches.next().transpose().map_err(|e: ArrowError| {
+            take_failure(&self.failed).unwrap_or_else(|| undecodable(&self.shared, &e.to_string()))
+        })
+    }
+}
+
+/// The error behind the text that Parquet makes of it.
+type Failure = Arc<Mutex<Option<Error>>>;
+
+fn take_failure(failed: &Failure) -> Option<Error> {
+    failed.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
+
+/// The checked bytes as Parquet wants them.
+struct Source {
+    shared: Arc<Shared>,
+    failed: Failure,
+}
+
+impl Source {
+    fn note(&self, error: Error) -> ParquetError {
+        let text = error.to_string();
+        *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        ParquetError::General(text)
+    }
+}
+
+impl Length for Source {
+    fn len(&self) -> u64 {
+        self.shared.blocks.covered()
+    }
+}
+
+impl ChunkReader for Source {
+    type T = SourceRead;
+
+    fn get_read(&self, start: u64) -> ParquetResult<SourceRead> {
+        let failed = Arc::clone(&self.failed);
+        Ok(SourceRead { source: Self { shared: Arc::clone(&self.shared), failed }, position: start })
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> ParquetResult<Bytes> {
+        let range = self.shared.check(start..start + length as u64).map_err(|e| self.note(e))?;
+        Ok(self.shared.blocks.unchecked().slice(range))
+    }
+}
+
+/// Bytes from a position on, checked as they are read.
+struct SourceRead {
+    source: Source,
+    position: u64,
+}
+
+impl Read for SourceRead {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let left = self.source.shared.blocks.covered().saturating_sub(self.position);
+        let n = out.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        let bytes = self.source.get_bytes(self.position, n).map_err(io::Error::other)?;
+        out[..n].copy_from_slice(&bytes);
+        self.position += n as u64;
+        Ok(n)
+    }
+}

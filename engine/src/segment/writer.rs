@@ -1,0 +1,340 @@
+//! Writes a segment: rows in, a file under its final name out, read back and checked before anyone may name it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use akidb_host::Fs;
+use arrow::array::{
+    ArrayRef, BooleanArray, Float64Array, Int64Array, ListBuilder, StringArray, StringBuilder,
+    TimestampMicrosecondArray,
+};
+use arrow::datatypes::Schema as ArrowSchema;
+use parquet::arrow::arrow_writer::{ArrowColumnChunk, ArrowRowGroupWriterFactory, compute_leaves};
+use parquet::errors::{ParquetError, Result as ParquetResult};
+use parquet::file::writer::SerializedFileWriter;
+
+use super::arrow_schema::{
+    FIELDS, ID, LSN, arrow_schema, group_bits, list_element, parquet_schema, payload_position,
+};
+use super::footer::{self, RowsKey, SectionKey};
+use super::format::{ALIGN, Kind, SECTION_AREA_ALIGN, encode_section, padding};
+use super::name::SegmentName;
+use super::plain_page::PlainPage;
+use super::reader::Segment;
+use super::sink::{Sealed, Sink};
+use super::{check, id_index};
+use crate::error::{Error, ErrorKind, Fate, Result};
+use crate::id::Id;
+use crate::lsn::Lsn;
+use crate::row::{FieldValue, Row};
+use crate::schema::{Field, FieldType, IdKind, Schema};
+use crate::segment_meta::{Place, SegmentMeta};
+
+/// Rows turned into Arrow arrays at a time.
+const BATCH_ROWS: usize = 2_048;
+
+/// Where a segment is written and what its rows look like.
+#[derive(Clone, Copy)]
+pub(crate) struct Writing<'a> {
+    /// The machine.
+    pub(crate) fs: &'a dyn Fs,
+    /// The collection's directory, which exists.
+    pub(crate) dir: &'a Path,
+    /// The file's name, never used before.
+    pub(crate) name: SegmentName,
+    /// The collection's schema.
+    pub(crate) schema: &'a Schema,
+}
+
+type Rows<'a> = &'a [(Lsn, Arc<Row>)];
+
+/// Writes `rows`, which have one version a row, ascending ids and at least one row, and gives the manifest's entry.
+/// Blocks until the file is synced, read back and checked, and its name is synced.
+///
+/// # Errors
+/// Nothing stays under the final name, except after a failed directory sync (`Poisoned`: the outcome is unknown
+/// until a reopen; no manifest names the file). After any other failure the same rows may be written again under a
+/// *new* name: a file whose sync failed is never synced again. The rows themselves are still in the log.
+pub(crate) fn write_segment(writing: &Writing<'_>, rows: Rows<'_>) -> Result<SegmentMeta> {
+    check_rows(writing.schema, rows)?;
+    let tmp = writing.dir.join(format!("{}.tmp", writing.name));
+    let done = write_tmp(writing, rows, &tmp).and_then(|meta| publish(writing, &tmp).map(|()| meta));
+    if done.is_err() {
+        let _ = writing.fs.unlink(&tmp);
+    }
+    done
+}
+
+/// Our own invariants, said once before anything is written.
+fn check_rows(schema: &Schema, rows: Rows<'_>) -> Result<()> {
+    let internal = |message: String| Err(Error::new(ErrorKind::Internal, "AKI-0510", message));
+    if rows.is_empty() || u32::try_from(rows.len()).is_err() {
+        return internal(format!("a segment of {} rows", rows.len()));
+    }
+    let is_int = schema.id_kind == IdKind::Int;
+    for (at, (_, row)) in rows.iter().enumerate() {
+        if row.id.is_int() != is_int || row.vector.len() != usize::from(schema.dim) {
+            return internal(format!("row {at} (id {}) does not fit the schema of its collection", row.id));
+        }
+        if at > 0 && rows[at - 1].1.id >= row.id {
+            return internal(format!("row {at} (id {}) is out of order", row.id));
+        }
+    }
+    Ok(())
+}
+
+fn write_tmp(writing: &Writing<'_>, rows: Rows<'_>, tmp: &Path) -> Result<SegmentMeta> {
+    match writing.fs.unlink(tmp) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            return Err(Error::io("AKI-0511", tmp, "removing a leftover file", &e));
+        }
+        _ => {}
+    }
+    let created = writing.fs.create_new(tmp);
+    let file = created.map_err(|e| Error::io("AKI-0511", tmp, "creating a segment", &e))?;
+    let (sealed, meta) =
+        encode(writing, rows, Sink::new(Arc::clone(&file))).map_err(|e| encode_error(tmp, &e))?;
+    file.sync_data().map_err(|e| Error::io("AKI-0512", tmp, "syncing a segment", &e))?;
+    drop(file);
+    let meta = SegmentMeta { size: sealed.size, crc32: sealed.crc32, tail_crc32: sealed.tail_crc32, ..meta };
+    Segment::open(writing.fs, tmp, &meta, writing.schema)?.verify()?;
+    Ok(meta)
+}
+
+fn publish(writing: &Writing<'_>, tmp: &Path) -> Result<()> {
+    let path: PathBuf = writing.dir.join(writing.name.to_string());
+    writing.fs.hard_link(tmp, &path).map_err(|e| match e.kind() {
+        std::io::ErrorKind::AlreadyExists => {
+            Error::new(ErrorKind::Conflict, "AKI-0513", "a segment of this name exists").at(&path, None)
+        }
+        _ => Error::io("AKI-0511", &path, "naming a segment", &e),
+    })?;
+    let _ = writing.fs.unlink(tmp);
+    writing.fs.sync_dir(writing.dir).map_err(|e| {
+        Error::new(ErrorKind::Poisoned, "AKI-0514", format!("syncing the directory of a new segment: {e}"))
+            .at(writing.dir, None)
+            .fate_is(Fate::Unknown)
+            .help_is("reopen the database: its log still has the rows")
+    })
+}
+
+fn encode_error(path: &Path, cause: &ParquetError) -> Error {
+    if let ParquetError::External(source) = cause
+        && let Some(io) = source.downcast_ref::<std::io::Error>()
+    {
+        return Error::io("AKI-0511", path, "writing a segment", io);
+    }
+    Error::new(ErrorKind::Internal, "AKI-0510", format!("encoding a segment: {cause}")).at(path, None)
+}
+
+/// Writes the whole file; the entry still lacks size and checksums.
+fn encode(writing: &Writing<'_>, rows: Rows<'_>, sink: Sink) -> ParquetResult<(Sealed, SegmentMeta)> {
+    let schema = writing.schema;
+    let arrow = arrow_schema(schema);
+    let (root, properties) = parquet_schema(schema, &arrow)?;
+    let mut file = SerializedFileWriter::new(sink, root, Arc::new(properties))?;
+    let bits = group_bits(schema.dim);
+    let mut vectors = Vec::new();
+    for group in rows.chunks(1 << bits) {
+        vectors.push(write_group(&mut file, schema, &arrow, group)?);
+    }
+    let key = RowsKey {
+        level: 0,
+        rows: u32::try_from(rows.len())?,
+        group_bits: bits,
+        ids: [id_text(rows.first()), id_text(rows.last())],
+        min_lsn: rows.iter().map(|(lsn, _)| *lsn).min().unwrap_or(Lsn::ZERO),
+        max_lsn: rows.iter().map(|(lsn, _)| *lsn).max().unwrap_or(Lsn::ZERO),
+        vectors,
+    };
+    pad(&mut file, SECTION_AREA_ALIGN)?;
+    let mut sections = Vec::new();
+    let mut id_index = None;
+    if schema.id_kind == IdKind::Text {
+        let section = encode_section(Kind::Ids, writing.name, &id_index::encode(rows));
+        let place = Place { offset: file.bytes_written() as u64, len: section.len() as u64 };
+        sections.push(section_key(Kind::Ids, place, &section));
+        file.write_all(&section)?;
+        id_index = Some(place);
+    }
+    let (sealed, check) = write_tail(file, writing, &key, sections)?;
+    let meta = SegmentMeta {
+        file: writing.name.to_string(),
+        size: 0,
+        crc32: 0,
+        tail_crc32: 0,
+        level: key.level,
+        rows: key.rows,
+        group_bits: bits,
+        schema: schema.version,
+        ids: key.ids,
+        min_lsn: key.min_lsn,
+        max_lsn: key.max_lsn,
+        check,
+        vectors: key.vectors,
+        id_index,
+        deletion_vector: None,
+    };
+    Ok((sealed, meta))
+}
+
+/// The check table, the keys, and what the Parquet writer puts behind them.
+fn write_tail(
+    mut file: SerializedFileWriter<Sink>,
+    writing: &Writing<'_>,
+    rows: &RowsKey,
+    mut sections: Vec<SectionKey>,
+) -> ParquetResult<(Sealed, Place)> {
+    pad(&mut file, ALIGN)?;
+    // The sink must have seen every byte before the table can be asked for.
+    file.flush()?;
+    let (table, covered) = file.inner_mut().begin_tail();
+    let section = encode_section(Kind::Check, writing.name, &check::encode(&table, covered));
+    let check = Place { offset: covered, len: section.len() as u64 };
+    sections.push(section_key(Kind::Check, check, &section));
+    file.write_all(&section)?;
+    let keys = footer::keys(writing.name, writing.schema, rows, &sections, check);
+    for key in keys.map_err(|e| ParquetError::General(e.to_string()))? {
+        file.append_key_value_metadata(key);
+    }
+    file.finish()?;
+    Ok((file.inner_mut().finish()?, check))
+}
+
+fn section_key(kind: Kind, place: Place, section: &[u8]) -> SectionKey {
+    let crc32 = crc32fast::hash(section);
+    SectionKey { kind: kind.name().to_string(), offset: place.offset, len: place.len, crc32 }
+}
+
+fn pad(file: &mut SerializedFileWriter<Sink>, align: u64) -> ParquetResult<()> {
+    let zeros = padding(file.bytes_written() as u64, align);
+    Ok(file.write_all(&vec![0; usize::try_from(zeros)?])?)
+}
+
+/// Writes one row group and gives the offset of its first vector, a multiple of 64.
+fn write_group(
+    file: &mut SerializedFileWriter<Sink>,
+    schema: &Schema,
+    arrow: &Arc<ArrowSchema>,
+    rows: Rows<'_>,
+) -> ParquetResult<u64> {
+    let mut chunks = scalar_chunks(file, schema, arrow, rows)?.into_iter();
+    let ids = (schema.id_kind == IdKind::Int).then(|| PlainPage::int_ids(rows));
+    let vectors = PlainPage::vectors(rows, schema.dim);
+    let scalars_len: i64 = chunks.as_slice().iter().map(|c| c.close().metadata.compressed_size()).sum();
+    let before =
+        scalars_len.cast_unsigned() + ids.as_ref().map_or(0, PlainPage::len) + vectors.values_offset();
+    // Zeros between row groups are old custom (HDFS block padding); zeros inside one would not be.
+    let zeros = padding(file.bytes_written() as u64 + before, ALIGN);
+    file.write_all(&vec![0; usize::try_from(zeros)?])?;
+    let values_offset = file.bytes_written() as u64 + before;
+    let columns = file.schema_descr().columns().to_vec();
+    let mut group = file.next_row_group()?;
+    match ids {
+        Some(page) => group.append_column(&page, page.close_result(Arc::clone(&columns[ID]))?)?,
+        None => append(chunks.next(), &mut group)?,
+    }
+    for chunk in chunks {
+        append(Some(chunk), &mut group)?;
+    }
+    let vector_column = columns.last().ok_or_else(|| ParquetError::General("no columns".into()))?;
+    group.append_column(&vectors, vectors.close_result(Arc::clone(vector_column))?)?;
+    let written = group.close()?;
+    let chunk = written.column(written.num_columns() - 1);
+    let found = chunk.data_page_offset().cast_unsigned() + vectors.values_offset();
+    assert_eq!((found, found % ALIGN), (values_offset, 0), "vectors lie where they were meant to");
+    Ok(values_offset)
+}
+
+fn append(
+    chunk: Option<ArrowColumnChunk>,
+    group: &mut parquet::file::writer::SerializedRowGroupWriter<'_, Sink>,
+) -> ParquetResult<()> {
+    chunk.ok_or_else(|| ParquetError::General("a column has no chunk".into()))?.append_to_row_group(group)
+}
+
+/// The encoded chunks of all columns but the vector, and but the id when it is an integer.
+fn scalar_chunks(
+    file: &SerializedFileWriter<Sink>,
+    schema: &Schema,
+    arrow: &Arc<ArrowSchema>,
+    rows: Rows<'_>,
+) -> ParquetResult<Vec<ArrowColumnChunk>> {
+    let factory = ArrowRowGroupWriterFactory::new(file, Arc::clone(arrow));
+    let group = file.flushed_row_groups().len();
+    let first = if schema.id_kind == IdKind::Int { LSN } else { ID };
+    let last = payload_position(schema.fields.len());
+    // Every column here has exactly one leaf, so positions of columns and of writers agree.
+    let mut writers: Vec<_> =
+        factory.create_column_writers(group)?.into_iter().skip(first).take(last + 1 - first).collect();
+    for batch in rows.chunks(BATCH_ROWS) {
+        for (column, writer) in (first..=last).zip(&mut writers) {
+            for leaf in compute_leaves(arrow.field(column), &array(schema, column, batch))? {
+                writer.write(&leaf)?;
+            }
+        }
+    }
+    writers.into_iter().map(|w| w.close()).collect()
+}
+
+/// The values of one column, by its position in the file.
+fn array(schema: &Schema, column: usize, rows: Rows<'_>) -> ArrayRef {
+    match column {
+        ID => Arc::new(StringArray::from_iter_values(rows.iter().map(|(_, row)| match &row.id {
+            Id::Text(text) => &**text,
+            Id::Int(_) => "",
+        }))),
+        LSN => Arc::new(Int64Array::from_iter_values(rows.iter().map(|(lsn, _)| lsn.as_i64()))),
+        _ => match schema.fields.get(column - FIELDS) {
+            Some(field) => field_array(field, column - FIELDS, rows),
+            None => Arc::new(rows.iter().map(|(_, row)| row.rest.as_deref()).collect::<StringArray>()),
+        },
+    }
+}
+
+/// A macro of one arm would be shorter and hide that a value of another type becomes null: rows are checked against
+/// the schema before they are logged, so there is none.
+fn field_array(field: &Field, position: usize, rows: Rows<'_>) -> ArrayRef {
+    let values = rows.iter().map(|(_, row)| row.fields.get(position).unwrap_or(&FieldValue::Null));
+    match field.field_type {
+        FieldType::Text => Arc::new(StringArray::from_iter(values.map(|v| match v {
+            FieldValue::Text(text) => Some(&**text),
+            _ => None,
+        }))),
+        FieldType::Int => Arc::new(Int64Array::from_iter(values.map(|v| match v {
+            FieldValue::Int(n) => Some(*n),
+            _ => None,
+        }))),
+        FieldType::Float => Arc::new(Float64Array::from_iter(values.map(|v| match v {
+            FieldValue::Float(x) => Some(*x),
+            _ => None,
+        }))),
+        FieldType::Bool => Arc::new(BooleanArray::from_iter(values.map(|v| match v {
+            FieldValue::Bool(b) => Some(*b),
+            _ => None,
+        }))),
+        FieldType::Timestamp => {
+            let micros = values.map(|v| match v {
+                FieldValue::Timestamp(micros) => Some(*micros),
+                _ => None,
+            });
+            Arc::new(TimestampMicrosecondArray::from_iter(micros).with_timezone("UTC"))
+        }
+        FieldType::TextList => {
+            let mut lists = ListBuilder::new(StringBuilder::new()).with_field(list_element());
+            for value in values {
+                let FieldValue::TextList(texts) = value else {
+                    lists.append_null();
+                    continue;
+                };
+                texts.iter().for_each(|text| lists.values().append_value(text));
+                lists.append(true);
+            }
+            Arc::new(lists.finish())
+        }
+    }
+}
+
+fn id_text(row: Option<&(Lsn, Arc<Row>)>) -> String {
+    row.map(|(_, row)| row.id.to_string()).unwrap_or_default()
+}

@@ -1,0 +1,98 @@
+//! Figures of a running database, for people and programs.
+
+use serde::Serialize;
+
+use crate::engine::Engine;
+use crate::error::Result;
+use crate::upload::{BackendStats, Uploads};
+
+/// Figures of a database.
+#[derive(Clone, Debug, Serialize)]
+pub struct Stats {
+    /// How far writes have come; LSNs as `epoch:counter`.
+    pub watermarks: WatermarkStats,
+    /// Per collection.
+    pub collections: Vec<CollectionStats>,
+    /// Bytes of log not yet covered by a manifest.
+    pub live_wal_bytes: u64,
+    /// Bytes in memtables, estimated.
+    pub memtable_bytes: u64,
+    /// Free bytes of the disk at the last look.
+    pub free_disk_bytes: u64,
+    /// The bound that holds writers back now, with its figures.
+    pub held_back_by: Option<String>,
+    /// Why the last flush failed, until one succeeds.
+    pub flush_failure: Option<String>,
+    /// Per backend.
+    pub backends: Vec<BackendStats>,
+}
+
+/// `appended >= synced >= visible >= flushed`.
+#[derive(Clone, Debug, Serialize)]
+pub struct WatermarkStats {
+    /// The last record given to the log.
+    pub appended: String,
+    /// The last record that survives a power cut.
+    pub synced: String,
+    /// The last record every read sees.
+    pub visible: String,
+    /// Everything up to here is in segments.
+    pub flushed: String,
+}
+
+/// Figures of a collection.
+#[derive(Clone, Debug, Serialize)]
+pub struct CollectionStats {
+    /// Name.
+    pub name: String,
+    /// Live rows.
+    pub rows: u64,
+    /// Rows in memtables, dead ones included.
+    pub memtable_rows: u64,
+    /// Segments.
+    pub segments: usize,
+    /// Bytes of the segment files.
+    pub segment_bytes: u64,
+    /// Dead rows still in segments.
+    pub dead_rows: u64,
+    /// Everything at or below is in segments.
+    pub flushed_lsn: String,
+    /// Why writes to this collection are stopped.
+    pub damage: Option<String>,
+}
+
+pub(crate) fn stats(engine: &Engine, uploads: &Uploads) -> Result<Stats> {
+    let view = engine.view()?;
+    let marks = engine.watermarks();
+    let mut collections = Vec::new();
+    for state in view.content().collections.values() {
+        let in_segments: u64 = state.segments.iter().map(|live| u64::from(live.segment.rows())).sum();
+        let live_in_segments: u64 = state.segments.iter().map(|live| live.live_rows(view.lsn())).sum();
+        collections.push(CollectionStats {
+            name: state.name.to_string(),
+            rows: crate::read::count(&view, state, None)?,
+            memtable_rows: state.memtables().map(|memtable| u64::from(memtable.len())).sum(),
+            segments: state.segments.len(),
+            segment_bytes: state.segments.iter().map(|live| live.segment.meta().size).sum(),
+            dead_rows: in_segments - live_in_segments,
+            flushed_lsn: state.flushed_lsn.to_string(),
+            damage: state.damage.get().map(ToString::to_string),
+        });
+    }
+    let held = view.content().collections.keys().find_map(|id| engine.stall(*id));
+    Ok(Stats {
+        watermarks: WatermarkStats {
+            appended: marks.appended.to_string(),
+            synced: marks.synced.to_string(),
+            visible: marks.visible.to_string(),
+            flushed: marks.flushed.to_string(),
+        },
+        collections,
+        live_wal_bytes: engine.live_wal_bytes(),
+        memtable_bytes: view.content().memtable_bytes(),
+        free_disk_bytes: engine.free_disk_bytes.load(std::sync::atomic::Ordering::Relaxed),
+        held_back_by: held.map(|stall| format!("{}: {}", stall.which, stall.detail)),
+        flush_failure: engine.last_flush_failure().map(|error| error.to_string()),
+        backends: uploads.stats(),
+    })
+}

@@ -1,0 +1,245 @@
+//! Backends: every local manifest is offered to each backend's uploader as a plan of files and the text naming them.
+
+use std::collections::BTreeSet;
+use std::io::ErrorKind as IoErrorKind;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use akidb_backends::{
+    BackendConfig, Client, FilePlan, Identity, Known, PlanItem, PublishOptions, Secret, TokioSleep, Uploader,
+    UploaderParts,
+};
+use akidb_host::{Access, Fs, Rng, publish_over};
+use serde::Serialize;
+
+use crate::config::{BackendSettings, Settings};
+use crate::engine::Engine;
+use crate::error::{Error, ErrorKind, Fate, Result};
+use crate::manifest::Committed;
+use crate::segment_meta::DeletionVectorRef;
+
+/// Where a backend stands.
+#[derive(Clone, Debug, Serialize)]
+pub struct BackendStats {
+    /// Its name.
+    pub name: String,
+    /// Its URL, without secrets.
+    pub url: String,
+    /// The newest local manifest it holds, all of whose files are verified there; none since this open otherwise.
+    pub uploaded_manifest: Option<u64>,
+    /// Number of the remote document that names it.
+    pub remote_document: Option<u64>,
+    /// Files of the newest manifest that it lacks.
+    pub pending_files: u64,
+    /// Their bytes.
+    pub pending_bytes: u64,
+    /// Files put since the open.
+    pub files_put: u64,
+    /// Plans that failed in a row.
+    pub failures: u32,
+    /// Why the last one failed.
+    pub last_error: Option<String>,
+    /// Why nothing more is published there from here: another writer or another database owns it.
+    pub refused: Option<String>,
+}
+
+/// The uploaders of a database.
+#[derive(Default)]
+pub(crate) struct Uploads {
+    backends: Vec<One>,
+    offered: AtomicU64,
+}
+
+struct One {
+    name: String,
+    url: String,
+    uploader: Uploader,
+}
+
+impl std::fmt::Debug for Uploads {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.backends.iter().map(|one| &one.name)).finish()
+    }
+}
+
+impl Uploads {
+    /// Starts an uploader for each backend; none of them has to answer.
+    pub(crate) fn start(settings: &Settings, engine: &Engine) -> Result<Self> {
+        let mut backends = Vec::new();
+        for backend in &settings.backends {
+            backends.push(start_one(backend, settings, engine)?);
+        }
+        let uploads = Self { backends, offered: AtomicU64::new(0) };
+        uploads.offer(engine);
+        Ok(uploads)
+    }
+
+    /// Offers the newest manifest to every backend, if they do not have the offer yet. Never blocks on a backend.
+    pub(crate) fn offer(&self, engine: &Engine) {
+        let Some(writer) = engine.writer_if_any() else { return };
+        if self.backends.is_empty() {
+            return;
+        }
+        let newest = writer.committer.newest();
+        if self.offered.fetch_max(newest.manifest.number, Ordering::AcqRel) >= newest.manifest.number {
+            return;
+        }
+        match plan(engine, &newest) {
+            Ok(plan) => self.backends.iter().for_each(|one| one.uploader.offer(plan.clone())),
+            Err(error) => tracing::error!(%error, "the newest manifest could not be offered to the backends"),
+        }
+    }
+
+    /// Manifests that must not be removed while an upload may read their files.
+    pub(crate) fn pinned(&self) -> BTreeSet<u64> {
+        self.backends.iter().filter_map(|one| one.uploader.status().target_local_number).collect()
+    }
+
+    /// Blocks until every backend holds the newest manifest, or `timeout` is over for one of them.
+    pub(crate) fn wait(&self, engine: &Engine, timeout: Duration) -> Result<()> {
+        self.offer(engine);
+        let number = engine.writer()?.committer.newest().manifest.number;
+        for one in &self.backends {
+            one.uploader.wait_published(number, timeout).map_err(|error| from_backend(&error))?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn stats(&self) -> Vec<BackendStats> {
+        let one = |one: &One| {
+            let status = one.uploader.status();
+            BackendStats {
+                name: one.name.clone(),
+                url: one.url.clone(),
+                uploaded_manifest: status.published_local_number,
+                remote_document: status.remote_number,
+                pending_files: status.pending_files,
+                pending_bytes: status.pending_bytes,
+                files_put: status.files_put,
+                failures: status.failures,
+                last_error: status.last_error.map(|error| error.to_string()),
+                refused: status.refused.map(|error| error.to_string()),
+            }
+        };
+        self.backends.iter().map(one).collect()
+    }
+
+    /// Stops the uploaders and keeps what they know for the next open. What is lost of it costs requests, no data.
+    pub(crate) fn stop(&self, engine: &Engine) {
+        for one in &self.backends {
+            one.uploader.stop();
+            let dir = engine.place.dir.join("uploads");
+            let fs = &*engine.place.fs;
+            let kept = fs.create_dir_all(&dir).and_then(|()| {
+                publish_over(fs, &dir, &format!("{}.json", one.name), &one.uploader.known_json())
+            });
+            if let Err(cause) = kept {
+                tracing::warn!(%cause, backend = one.name, "what was uploaded could not be noted; it is looked up again");
+            }
+        }
+    }
+}
+
+/// The settings of a backend in the words of the crate that speaks to it.
+pub(crate) fn backend_config(backend: &BackendSettings, attempts: u32) -> BackendConfig {
+    let secret = |secret: &crate::config::Secret| Secret::new(secret.reveal());
+    BackendConfig {
+        endpoint: backend.endpoint.clone(),
+        region: backend.region.clone(),
+        access_key: backend.access_key.as_ref().map(|key| key.reveal().to_owned()),
+        secret_key: backend.secret_key.as_ref().map(secret),
+        allow_http: backend.allow_http,
+        attempts,
+        ..BackendConfig::new(&backend.name, &backend.url)
+    }
+}
+
+fn start_one(backend: &BackendSettings, settings: &Settings, engine: &Engine) -> Result<One> {
+    let config = backend_config(backend, settings.engine.upload_attempts);
+    // The seam for decorators (breaker, limits): they wrap what `open` returns.
+    let opened = akidb_backends::open(&config).map_err(|error| from_backend(&error))?;
+    let writer = engine.writer()?;
+    let newest = writer.committer.newest();
+    let parts = UploaderParts {
+        client: Client::new(opened, Arc::new(TokioSleep), Rng::from_machine()),
+        fs: Arc::clone(&engine.place.fs),
+        clock: Arc::clone(&engine.place.clock),
+        identity: Identity {
+            db_id: newest.manifest.db_id.to_string(),
+            epoch: u64::from(writer.epoch),
+            writer: writer.writer_id,
+        },
+        known: Known::from_json(&read_known(engine, &backend.name)),
+        options: PublishOptions::default(),
+        remote_commit_interval: Duration::from_millis(settings.engine.remote_commit_interval_ms),
+    };
+    let uploader = Uploader::start(&*engine.place.spawn, parts).map_err(|cause| {
+        Error::io("AKI-0250", &engine.place.dir, "could not start an uploader's thread", &cause)
+    })?;
+    Ok(One { name: backend.name.clone(), url: backend.url.clone(), uploader })
+}
+
+fn read_known(engine: &Engine, name: &str) -> Vec<u8> {
+    let path = engine.place.dir.join("uploads").join(format!("{name}.json"));
+    match read_all(&*engine.place.fs, &path) {
+        Ok(bytes) => bytes,
+        Err(cause) => {
+            if cause.kind() != IoErrorKind::NotFound {
+                tracing::warn!(%cause, file = %path.display(), "unreadable; what is uploaded is looked up again");
+            }
+            Vec::new()
+        }
+    }
+}
+
+fn read_all(fs: &dyn Fs, path: &PathBuf) -> std::io::Result<Vec<u8>> {
+    let file = fs.open(path, Access::Read)?;
+    let mut bytes = vec![0; usize::try_from(file.len()?).map_err(std::io::Error::other)?];
+    file.read_exact_at(&mut bytes, 0)?;
+    Ok(bytes)
+}
+
+/// Everything a manifest names, and its text.
+fn plan(engine: &Engine, committed: &Committed) -> Result<FilePlan> {
+    let manifest = &committed.manifest;
+    let (bytes, _) = manifest.encode()?;
+    let content = String::from_utf8(bytes)
+        .map_err(|_| Error::new(ErrorKind::Internal, "AKI-0251", "a manifest is not UTF-8"))?;
+    let mut items = Vec::new();
+    for collection in &manifest.collections {
+        let dir = engine.place.collection_dir(&collection.dir);
+        let prefix = format!("collections/{}", collection.dir);
+        for segment in &collection.segments {
+            items.push(PlanItem {
+                key: format!("{prefix}/{}", segment.file),
+                local: dir.join(&segment.file),
+                len: segment.size,
+                crc32: segment.crc32,
+            });
+            if let Some(DeletionVectorRef::File { file, crc32, size, .. }) = &segment.deletion_vector {
+                let key = format!("{prefix}/dv/{file}");
+                items.push(PlanItem { key, local: dir.join("dv").join(file), len: *size, crc32: *crc32 });
+            }
+        }
+    }
+    Ok(FilePlan { local_number: manifest.number, items, content })
+}
+
+/// A backend's error in the engine's words. Local rows are never at stake.
+pub(crate) fn from_backend(error: &akidb_backends::Error) -> Error {
+    use akidb_backends::ErrorKind as Backend;
+    let kind = match error.kind() {
+        Backend::Invalid => ErrorKind::Invalid,
+        Backend::NotFound => ErrorKind::NotFound,
+        Backend::Conflict => ErrorKind::Conflict,
+        Backend::Corrupt => ErrorKind::Corrupt,
+        Backend::NewerFormat => ErrorKind::NewerFormat,
+        Backend::Fenced => ErrorKind::Fenced,
+        Backend::Closed => ErrorKind::Closed,
+        Backend::Internal => ErrorKind::Internal,
+        _ => ErrorKind::Unavailable,
+    };
+    Error::new(kind, error.code(), error.to_string()).fate_is(Fate::NotWritten).help_is(error.help())
+}

@@ -1,0 +1,66 @@
+//! Bounds that hold writers back: which one is reached, and the wait for it to pass.
+
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// A bound that is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Stall {
+    /// Its name in `stats` and errors.
+    pub(crate) which: &'static str,
+    /// Figures and remedy for people.
+    pub(crate) detail: String,
+}
+
+impl Stall {
+    fn error(self) -> Error {
+        let retry_after = Duration::from_millis(100);
+        let kind = if self.which == "min_free_disk" {
+            ErrorKind::NoSpace
+        } else {
+            ErrorKind::Full { which: self.which, retry_after }
+        };
+        Error::new(kind, "AKI-0210", format!("writes are held back by {}: {}", self.which, self.detail))
+    }
+}
+
+/// Where stalled writers wait.
+#[derive(Debug, Default)]
+pub(crate) struct Stalls {
+    changes: Mutex<u64>,
+    changed: Condvar,
+}
+
+impl Stalls {
+    /// Called whenever a bound may have passed: a flush ended, the log was truncated, the disk was measured.
+    pub(crate) fn notify(&self) {
+        *self.changes.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.changed.notify_all();
+    }
+
+    /// Waits until `reached` answers `None`, at most `timeout` in all.
+    ///
+    /// # Errors
+    /// `Full` or `NoSpace` naming the bound that still is reached; nothing was written.
+    pub(crate) fn wait(&self, timeout: Duration, reached: impl Fn() -> Option<Stall>) -> Result<()> {
+        let mut left = timeout;
+        let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let Some(stall) = reached() else { return Ok(()) };
+            if left.is_zero() {
+                return Err(stall.error());
+            }
+            // In slices, so that a bound that passes without a notice is seen too; what is waited is what counts.
+            let slice = left.min(Duration::from_millis(50));
+            let before = *changes;
+            let (guard, waited) =
+                self.changed.wait_timeout(changes, slice).unwrap_or_else(PoisonError::into_inner);
+            changes = guard;
+            if waited.timed_out() || *changes == before {
+                left = left.saturating_sub(slice);
+            }
+        }
+    }
+}

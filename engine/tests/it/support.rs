@@ -1,0 +1,27 @@
+//! A database over the real disk with a hook in every call.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use akidb::{Db, Settings};
+use akidb_host::sim::{Act, Call, HookFs};
+use akidb_host::{RealClock, RealFs, RealSpawn};
+
+/// Opens a database whose file calls pass through `hook`.
+pub(crate) fn hooked(
+    dir: &Path,
+    hook: Arc<dyn Fn(&Call<'_>) -> Act + Send + Sync>,
+    settings: Settings,
+) -> Db {
+    let fs = Arc::new(HookFs::new(Arc::new(RealFs), hook));
+    Db::builder(dir)
+        .settings(settings)
+        .components(fs, Arc::new(RealClock), Arc::new(RealSpawn))
+        .open()
+        .unwrap()
+}
+
+/// Whether a path lies in this part of a database.
+pub(crate) fn in_dir(path: &Path, name: &str) -> bool {
+    path.components().any(|part| part.as_os_str() == name)
+}

@@ -1,0 +1,190 @@
+//! Who syncs, and who is told: blocking callers lead a sync for everybody or follow one; async callers leave a
+//! waker. Knows nothing of files: whoever leads is handed back to the log to do the sync itself.
+
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+
+use crate::lsn::Lsn;
+use crate::sync::{AtomicBool, Condvar, Mutex, Ordering, lock, wait};
+use crate::watermark::Watermark;
+
+pub(crate) type Callback = Arc<dyn Fn(Lsn) + Send + Sync>;
+
+/// The synced watermark and everyone who waits for it.
+#[derive(Debug)]
+pub(crate) struct Commit {
+    synced: Watermark,
+    state: Mutex<State>,
+    done: Condvar,
+    /// `state.poison` is set.
+    dead: AtomicBool,
+}
+
+#[derive(Default)]
+struct State {
+    leading: bool,
+    /// The first failure; from then on the watermark stands still for ever.
+    poison: Option<Arc<str>>,
+    waiters: Vec<Waiter>,
+    last_id: u64,
+    callbacks: Vec<Callback>,
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("State")
+            .field("leading", &self.leading)
+            .field("poison", &self.poison)
+            .field("waiters", &self.waiters.len())
+            .finish_non_exhaustive()
+    }
+}
+
+struct Waiter {
+    id: u64,
+    lsn: Lsn,
+    waker: Waker,
+}
+
+/// What a caller that needs an LSN synced does next.
+#[derive(Debug)]
+pub(crate) enum Turn {
+    /// Nothing: it is synced.
+    Done,
+    /// Nothing: the log is poisoned.
+    Poisoned(Arc<str>),
+    /// Sync, then call [`Commit::finish`].
+    Lead,
+}
+
+impl Commit {
+    pub(crate) fn new(synced: Lsn) -> Self {
+        let synced = Watermark::new(synced);
+        let (state, done) = (Mutex::new(State::default()), Condvar::new());
+        Self { synced, state, done, dead: AtomicBool::new(false) }
+    }
+
+    pub(crate) fn synced(&self) -> Lsn {
+        self.synced.get()
+    }
+
+    /// Why nothing more is acknowledged, if so. Costs one load while all is well.
+    pub(crate) fn poison(&self) -> Option<Arc<str>> {
+        if !self.dead.load(Ordering::Acquire) {
+            return None;
+        }
+        lock(&self.state).poison.clone()
+    }
+
+    pub(crate) fn on_synced(&self, callback: Callback) {
+        lock(&self.state).callbacks.push(callback);
+    }
+
+    /// Blocks until `lsn` is synced, the log is poisoned, or this caller must lead the next sync.
+    pub(crate) fn turn(&self, lsn: Lsn) -> Turn {
+        if self.synced() >= lsn {
+            return Turn::Done;
+        }
+        let mut state = lock(&self.state);
+        loop {
+            if self.synced() >= lsn {
+                return Turn::Done;
+            }
+            if let Some(cause) = &state.poison {
+                return Turn::Poisoned(cause.clone());
+            }
+            if !state.leading {
+                state.leading = true;
+                return Turn::Lead;
+            }
+            state = wait(&self.done, state);
+        }
+    }
+
+    /// Leads if nobody does and the log is healthy; the caller then syncs and calls [`Commit::finish`].
+    pub(crate) fn try_lead(&self) -> bool {
+        let mut state = lock(&self.state);
+        let free = !state.leading && state.poison.is_none();
+        state.leading |= free;
+        free
+    }
+
+    /// Called by the leader after each file it synced: everything up to `lsn` is on disk.
+    pub(crate) fn raise(&self, lsn: Lsn) {
+        self.synced.raise(lsn);
+    }
+
+    /// Ends a lead: tells everyone, with no lock held. True if async waiters are left.
+    pub(crate) fn finish(&self, result: Result<(), Arc<str>>) -> bool {
+        let (wakers, callbacks, left);
+        let synced = self.synced();
+        {
+            let mut state = lock(&self.state);
+            state.leading = false;
+            if let Err(cause) = result {
+                state.poison.get_or_insert(cause);
+                self.dead.store(true, Ordering::Release);
+            }
+            let all = state.poison.is_some();
+            wakers = drain(&mut state.waiters, |w| all || w.lsn <= synced);
+            left = !state.waiters.is_empty();
+            callbacks = state.callbacks.clone();
+        }
+        self.done.notify_all();
+        wakers.into_iter().for_each(|w| w.waker.wake());
+        callbacks.iter().for_each(|callback| callback(synced));
+        left
+    }
+
+    /// Ends the writing life of the log outside a lead (a seal that could not be synced).
+    pub(crate) fn poison_now(&self, cause: Arc<str>) {
+        let wakers = {
+            let mut state = lock(&self.state);
+            state.poison.get_or_insert(cause);
+            self.dead.store(true, Ordering::Release);
+            std::mem::take(&mut state.waiters)
+        };
+        self.done.notify_all();
+        wakers.into_iter().for_each(|w| w.waker.wake());
+    }
+
+    /// Answers an async caller or keeps its waker under `id` (a new one if it has none).
+    pub(crate) fn poll(&self, lsn: Lsn, id: &mut Option<u64>, waker: &Waker) -> Poll<Result<(), Arc<str>>> {
+        if self.synced() >= lsn {
+            return Poll::Ready(Ok(()));
+        }
+        let mut state = lock(&self.state);
+        if self.synced() >= lsn {
+            return Poll::Ready(Ok(()));
+        }
+        if let Some(cause) = &state.poison {
+            return Poll::Ready(Err(cause.clone()));
+        }
+        let known = id.and_then(|id| state.waiters.iter().position(|w| w.id == id));
+        if let Some(at) = known {
+            state.waiters[at].waker.clone_from(waker);
+        } else {
+            state.last_id += 1;
+            let waiter = Waiter { id: state.last_id, lsn, waker: waker.clone() };
+            *id = Some(waiter.id);
+            state.waiters.push(waiter);
+        }
+        Poll::Pending
+    }
+
+    /// Drops an async caller's waker.
+    pub(crate) fn forget(&self, id: u64) {
+        lock(&self.state).waiters.retain(|w| w.id != id);
+    }
+
+    pub(crate) fn has_waiters(&self) -> bool {
+        !lock(&self.state).waiters.is_empty()
+    }
+}
+
+fn drain(waiters: &mut Vec<Waiter>, mut ready: impl FnMut(&Waiter) -> bool) -> Vec<Waiter> {
+    let (out, keep) = std::mem::take(waiters).into_iter().partition(|w| ready(w));
+    *waiters = keep;
+    out
+}
