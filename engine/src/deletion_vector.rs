@@ -15,10 +15,10 @@ use std::path::Path;
 
 use akidb_host::{Access, Fs};
 use roaring::RoaringBitmap;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::error::{Error, ErrorKind, Fate, Result};
-use crate::segment_meta::DeletionVectorRef;
 
 const MAGIC: u32 = 1_681_511_377;
 const FILE_VERSION: u8 = 1;
@@ -28,6 +28,36 @@ const HEAD_LEN: usize = 16;
 const FRAME_LEN: usize = 1 + 4 + 4;
 /// Serialized bytes from which a file of its own is written.
 const INLINE_LIMIT_BYTES: usize = 1_024;
+
+/// The deletion vector of a segment: in the manifest itself when small, else a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum DeletionVectorRef {
+    /// Delta's inline form: Z85 of the serialized bitmap.
+    Inline {
+        /// The text.
+        z85: String,
+        /// Bytes before Z85 padding.
+        len: u32,
+        /// Dead rows.
+        count: u32,
+    },
+    /// A file `dv/deletion_vector_<uuid>.bin`.
+    File {
+        /// File name inside the collection's `dv` directory.
+        file: String,
+        /// Offset of the framed bitmap in it.
+        offset: u32,
+        /// Bytes of the bitmap.
+        len: u32,
+        /// crc32 of the whole file.
+        crc32: u32,
+        /// Whole size in bytes of the file.
+        size: u64,
+        /// Dead rows.
+        count: u32,
+    },
+}
 
 /// A set of row numbers.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -119,7 +119,7 @@ pub use schema::{
 #[cfg(not(akidb_loom))]
 pub use search::MAX_K;
 #[cfg(not(akidb_loom))]
-pub use segment::{Damage, RowGroupReport, SectionReport, SegmentReport, inspect_segment};
+pub use segment::{Damage, RowGroupReport, SectionReport, SegmentReport, VerifyReport, inspect_segment};
 #[cfg(not(akidb_loom))]
 pub use segment_meta::{DeletionVectorRef, Place, SegmentMeta};
 #[cfg(not(akidb_loom))]

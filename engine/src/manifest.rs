@@ -17,6 +17,8 @@ mod hex;
 mod invariants;
 mod repair;
 mod store;
+#[cfg(test)]
+mod tests;
 
 pub use format::{FORMAT_MAJOR, FORMAT_MINOR, file_name, number_of};
 pub use invariants::{Broken, check_alone, check_commit};

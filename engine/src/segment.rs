@@ -6,16 +6,19 @@
 mod arrow_schema;
 mod blocks;
 mod check;
+mod checked_file;
 mod columns;
 mod footer;
 mod format;
 mod id_index;
+mod ids;
 mod inspect;
 mod name;
 mod plain_page;
 mod reader;
 mod rows;
 mod sink;
+mod source;
 mod verify;
 mod writer;
 
@@ -25,8 +28,11 @@ mod tests;
 pub use inspect::{RowGroupReport, SectionReport, SegmentReport, inspect_segment};
 pub use verify::{Damage, VerifyReport};
 
-pub(crate) use columns::{Column, Columns};
-pub(crate) use name::SegmentName;
-pub(crate) use reader::{Segment, Touched};
-pub(crate) use rows::{Batch, Scan};
-pub(crate) use writer::{Writing, write_segment};
+#[expect(unused_imports, reason = "flush, recovery and search, which name them, come next")]
+pub(crate) use {
+    columns::{Column, Columns},
+    name::SegmentName,
+    reader::{Segment, Touched},
+    rows::{Batch, Scan},
+    writer::{Writing, write_segment},
+};

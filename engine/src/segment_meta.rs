@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::deletion_vector::DeletionVectorRef;
 use crate::lsn::Lsn;
 
 /// A place in a file.
@@ -12,36 +13,6 @@ pub struct Place {
     pub offset: u64,
     /// Bytes.
     pub len: u64,
-}
-
-/// The deletion vector of a segment: in the manifest itself when small, else a file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum DeletionVectorRef {
-    /// Delta's inline form: Z85 of the serialized bitmap.
-    Inline {
-        /// The text.
-        z85: String,
-        /// Bytes before Z85 padding.
-        len: u32,
-        /// Dead rows.
-        count: u32,
-    },
-    /// A file `dv/deletion_vector_<uuid>.bin`.
-    File {
-        /// File name inside the collection's `dv` directory.
-        file: String,
-        /// Offset of the framed bitmap in it.
-        offset: u32,
-        /// Bytes of the bitmap.
-        len: u32,
-        /// crc32 of the whole file.
-        crc32: u32,
-        /// Whole size in bytes of the file.
-        size: u64,
-        /// Dead rows.
-        count: u32,
-    },
 }
 
 /// A segment as the manifest names it.

@@ -75,6 +75,9 @@ pub(super) fn read(text: &str) -> Result<Settings> {
     if let Some((stray, message)) = keys::unknown(&found) {
         return Err(at(text, stray.key_span.start, "AKI-0402", message));
     }
+    if let Some((value, message)) = keys::no_table(&found) {
+        return Err(at(text, value.key_span.start, "AKI-0403", message));
+    }
     let document: Document = toml::from_str(text).map_err(|e| type_error(text, &found, &e))?;
     let settings = resolve(document).and_then(|settings| settings.refusal().map(|()| settings));
     settings.map_err(|refusal| refused(text, &found, refusal))

@@ -63,6 +63,8 @@ pub(super) struct Found<'a> {
     pub(super) name: &'a str,
     pub(super) key_span: Range<usize>,
     pub(super) value_span: Range<usize>,
+    /// TOML's word for the value's type.
+    pub(super) kind: &'static str,
 }
 
 /// Every key of a text, tables first, in the order of the text.
@@ -86,6 +88,7 @@ fn walk<'a>(table: &'a DeTable<'_>, shown: &str, known: &str, found: &mut Vec<Fo
             name: name.get_ref().as_ref(),
             key_span: name.span(),
             value_span: value.span(),
+            kind: value.get_ref().type_str(),
         });
     }
 }
@@ -119,6 +122,18 @@ pub(super) fn unknown<'a, 'f>(found: &'f [Found<'a>]) -> Option<(&'f Found<'a>, 
         None => format!("valid here: {}", keys.join(", ")),
     };
     Some((stray, format!("unknown key \"{}\"; {hint}", stray.path)))
+}
+
+/// The first value that stands where a table (or, for backends, an array of tables) must stand, and what to say.
+pub(super) fn no_table<'a, 'f>(found: &'f [Found<'a>]) -> Option<(&'f Found<'a>, String)> {
+    found.iter().find_map(|f| {
+        let path = if f.table.is_empty() { f.name.to_owned() } else { format!("{}.{}", f.table, f.name) };
+        keys_of(&path)?;
+        let (kind, shape) =
+            if path == "backends" { ("array", "[[backends]] tables") } else { ("table", "a table") };
+        (f.kind != kind)
+            .then(|| (f, format!("{}: expected {shape}, found a value of type {}", f.path, f.kind)))
+    })
 }
 
 /// The key a slip was meant to be: one spelled alike in the same table, else the same word in another table.

@@ -1,1 +1,139 @@
 //! Tests of deletion vectors.
+
+use akidb_host::{RealFs, Rng};
+
+use super::*;
+
+const RANDOM: [u8; 16] = [7; 16];
+
+fn dense(n: u32) -> DeletionVector {
+    (0..n).filter(|row| row % 3 != 1 && row % 7 != 0).collect()
+}
+
+/// Rows so far apart that nothing compresses.
+fn scattered(n: u32) -> DeletionVector {
+    (0..n).map(|i| i * 97).collect()
+}
+
+#[test]
+fn a_deletion_vector_reads_back_from_the_manifest_and_from_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    for (dv, inline) in [
+        (DeletionVector::new(), true),
+        ([0].into_iter().collect(), true),
+        ([u32::MAX - 1].into_iter().collect(), true),
+        (scattered(400), true),
+        (scattered(5_000), false),
+        (dense(300_000), false),
+    ] {
+        let named = write(&RealFs, dir.path(), &dv, RANDOM).unwrap();
+        assert_eq!(matches!(named, DeletionVectorRef::Inline { .. }), inline, "{} rows", dv.len());
+        assert_eq!(read(&RealFs, dir.path(), &named, u32::MAX).unwrap(), dv);
+        if let DeletionVectorRef::File { file, .. } = &named {
+            assert_eq!(file, "deletion_vector_07070707-0707-4707-8707-070707070707.bin");
+            let again = write(&RealFs, dir.path(), &dv, RANDOM).unwrap_err();
+            assert_eq!(again.code(), "AKI-0602", "a name is never written twice");
+            std::fs::remove_file(dir.path().join(file)).unwrap();
+            assert_eq!(read(&RealFs, dir.path(), &named, u32::MAX).unwrap_err().kind(), ErrorKind::NotFound);
+        }
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn it_is_a_set_of_rows() {
+    let mut dv = DeletionVector::new();
+    assert!(dv.insert(3) && dv.insert(70_000) && !dv.insert(3));
+    assert!(dv.contains(3) && !dv.contains(4) && !dv.is_empty());
+    let both = dv.union(&[4].into_iter().collect());
+    assert_eq!(both.iter().collect::<Vec<_>>(), [3, 4, 70_000]);
+    assert_eq!((dv.len(), both.len()), (2, 3));
+}
+
+#[test]
+fn rows_past_the_segment_and_wrong_counts_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let dv: DeletionVector = [5, 10].into_iter().collect();
+    let named = write(&RealFs, dir.path(), &dv, RANDOM).unwrap();
+    assert!(read(&RealFs, dir.path(), &named, 11).is_ok());
+    let error = read(&RealFs, dir.path(), &named, 10).unwrap_err();
+    assert_eq!((error.kind(), error.code()), (ErrorKind::Corrupt, "AKI-0604"));
+    let DeletionVectorRef::Inline { z85, len, .. } = named else { panic!("two rows are inline") };
+    let named = DeletionVectorRef::Inline { z85, len, count: 3 };
+    assert_eq!(read(&RealFs, dir.path(), &named, 11).unwrap_err().code(), "AKI-0604");
+}
+
+#[test]
+fn every_flipped_bit_and_every_cut_of_a_file_is_a_typed_error() {
+    let seed = 0xde1e7e;
+    println!("seed {seed}");
+    let mut rng = Rng::seeded(seed);
+    let dir = tempfile::tempdir().unwrap();
+    let named = write(&RealFs, dir.path(), &scattered(3_000), RANDOM).unwrap();
+    let DeletionVectorRef::File { file, .. } = &named else { panic!("3,000 rows take a file") };
+    let path = dir.path().join(file);
+    let good = std::fs::read(&path).unwrap();
+    let assert_refused = |bytes: &[u8], what: &str| {
+        std::fs::write(&path, bytes).unwrap();
+        let error = read(&RealFs, dir.path(), &named, u32::MAX).expect_err(what);
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{what}");
+        assert!(error.file().is_some() && error.offset().is_some(), "{what}");
+    };
+    for nth in 0..500 {
+        // The frame and its ends first, then anywhere.
+        let len = good.len() as u64;
+        let at = if nth < 64 { nth } else { rng.below(len) };
+        let at = usize::try_from(if nth % 2 == 0 { at } else { len - 1 - at }).unwrap();
+        let mut bad = good.clone();
+        bad[at] ^= 1 << rng.below(8);
+        assert_refused(&bad, &format!("byte {at}"));
+    }
+    for len in (0..good.len()).step_by(53) {
+        assert_refused(&good[..len], &format!("{len} bytes"));
+    }
+}
+
+#[test]
+fn any_text_in_a_manifest_is_a_deletion_vector_or_an_error_but_never_a_panic() {
+    let mut rng = Rng::seeded(3);
+    let good = write(&RealFs, Path::new("/nowhere"), &scattered(9), RANDOM).unwrap();
+    let DeletionVectorRef::Inline { z85, len, count } = good else { panic!("nine rows are inline") };
+    for _ in 0..2_000 {
+        let mut text = z85.clone().into_bytes();
+        let at = usize::try_from(rng.below(text.len() as u64)).unwrap();
+        text[at] = b'!' + u8::try_from(rng.below(90)).unwrap();
+        let z85 = String::from_utf8(text).unwrap();
+        let named = DeletionVectorRef::Inline { z85, len, count };
+        let _ = read(&RealFs, Path::new("/nowhere"), &named, 1_000);
+    }
+    for z85 in ["", "x", "#####", "0000000000"] {
+        let named = DeletionVectorRef::Inline { z85: z85.to_string(), len, count };
+        assert!(read(&RealFs, Path::new("/nowhere"), &named, 1_000).is_err());
+    }
+}
+
+/// Bytes of the format, frozen: rows 0, 1, 5, 65,535, 65,536 and 1,000,000 to 1,000,099.
+#[test]
+fn golden_deletion_vectors_read_and_are_written_byte_for_byte() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let dv: DeletionVector = [0, 1, 5, 65_535, 65_536].into_iter().chain(1_000_000..1_000_100).collect();
+    let bytes = dv.serialize();
+    if std::env::var_os("AKIDB_WRITE_GOLDEN").is_some() {
+        std::fs::create_dir_all(&dir).unwrap();
+        std::fs::write(dir.join("deletion_vector.bin"), &bytes).unwrap();
+    }
+    let frozen = std::fs::read(dir.join("deletion_vector.bin")).unwrap();
+    assert_eq!(bytes, frozen);
+    assert_eq!(DeletionVector::deserialize(&frozen, 1_000_100).unwrap(), dv);
+    assert_eq!(frozen[..16], [0xd1, 0xd3, 0x39, 0x64, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+}
+
+/// A vector that another implementation wrote: rows 3, 4, 7, 11, 18, 29, from the tests of Delta's own kernel.
+#[test]
+fn a_deletion_vector_of_deltas_kernel_reads_and_is_written_byte_for_byte() {
+    let z85 = "^Bg9^0rr910000000000iXQKl0rr91000f55c8Xg0@@D72lkbi5=-{L".to_string();
+    let named = DeletionVectorRef::Inline { z85, len: 44, count: 6 };
+    let dv = read(&RealFs, Path::new("/nowhere"), &named, 30).unwrap();
+    assert_eq!(dv.iter().collect::<Vec<_>>(), [3, 4, 7, 11, 18, 29]);
+    assert_eq!(write(&RealFs, Path::new("/nowhere"), &dv, RANDOM).unwrap(), named);
+}

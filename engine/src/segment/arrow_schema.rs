@@ -25,6 +25,8 @@ pub(super) const FIELDS: usize = 2;
 const PAGE_ROWS: usize = 512;
 /// Bytes of a data page after which the next begins: a point read decodes one page a column.
 const PAGE_BYTES: usize = 16 * 1024;
+/// Bytes of a text kept as smallest or largest of a page: the page index lies in the tail, which is read at open.
+const PAGE_MIN_MAX_BYTES: usize = 16;
 const ZSTD_LEVEL: i32 = 3;
 /// Bytes of vectors a row group aims at.
 const ROW_GROUP_BYTES: u32 = 24 * 1024 * 1024;
@@ -106,6 +108,7 @@ pub(super) fn parquet_schema(
         .set_write_batch_size(PAGE_ROWS)
         .set_data_page_size_limit(PAGE_BYTES)
         .set_statistics_enabled(EnabledStatistics::Page)
+        .set_column_index_truncate_length(Some(PAGE_MIN_MAX_BYTES))
         .set_sorting_columns(Some(vec![SortingColumn {
             column_idx: 0,
             descending: false,

@@ -11,6 +11,7 @@
 
 /// Bytes of a block.
 pub(super) const BLOCK_LEN: usize = 16 * 1024;
+const BLOCK_LEN_FIELD: u32 = 16 * 1024;
 
 const MAGIC: [u8; 8] = *b"AKCHK001";
 const FIXED_LEN: usize = 24;
@@ -20,7 +21,7 @@ pub(super) fn encode(table: &[u32], covered: u64) -> Vec<u8> {
     assert_eq!(table.len() as u64, covered.div_ceil(BLOCK_LEN as u64), "one checksum a block");
     let mut out = Vec::with_capacity(FIXED_LEN + table.len() * 4);
     out.extend_from_slice(&MAGIC);
-    out.extend_from_slice(&(BLOCK_LEN as u32).to_le_bytes());
+    out.extend_from_slice(&BLOCK_LEN_FIELD.to_le_bytes());
     out.extend_from_slice(&u32::try_from(table.len()).expect("files are below 64 TiB").to_le_bytes());
     out.extend_from_slice(&covered.to_le_bytes());
     out.extend(table.iter().flat_map(|crc| crc.to_le_bytes()));
@@ -33,7 +34,7 @@ pub(super) fn decode(body: &[u8], covered: u64) -> Result<Vec<u32>, &'static str
     if fixed[..8] != MAGIC {
         return Err("does not begin with its magic");
     }
-    if fixed[8..12] != (BLOCK_LEN as u32).to_le_bytes() {
+    if fixed[8..12] != BLOCK_LEN_FIELD.to_le_bytes() {
         return Err("has blocks of an unknown size");
     }
     let count = covered.div_ceil(BLOCK_LEN as u64);

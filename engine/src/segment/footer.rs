@@ -18,9 +18,8 @@ use crate::lsn::Lsn;
 use crate::schema::Schema;
 use crate::segment_meta::Place;
 
-/// The value of `akidb.rows`.
+/// The value of `akidb.rows`. Members a later version adds are passed over: what may not be is a feature bit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(super) struct RowsKey {
     pub(super) level: u8,
     pub(super) rows: u32,
@@ -36,7 +35,6 @@ pub(super) struct RowsKey {
 
 /// One entry of `akidb.sections`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(super) struct SectionKey {
     pub(super) kind: String,
     pub(super) offset: u64,
@@ -94,7 +92,7 @@ pub(super) fn parse(tail: &Bytes, check: Place, size: u64, path: &Path) -> Resul
     if !tail.ends_with(b"PAR1") {
         return Err(damaged(size - 4, "the file does not end in PAR1"));
     }
-    let mut reader = ParquetMetaDataReader::new().with_page_index_policy(PageIndexPolicy::Required);
+    let mut reader = ParquetMetaDataReader::new().with_offset_index_policy(PageIndexPolicy::Required);
     let parsed = reader.try_parse_sized(tail, size).and_then(|()| reader.finish());
     let metadata = parsed.map_err(|e| unreadable(path, at, &e))?;
     let keys = metadata.file_metadata().key_value_metadata().map_or(&[][..], Vec::as_slice);

@@ -12,15 +12,19 @@ use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::format::{CRC_LEN, HEAD_LEN};
 use crate::error::Result;
 use crate::id::Id;
 use crate::lsn::Lsn;
 use crate::row::Row;
 
-/// Bytes of one entry, hash and row.
-pub(super) const ENTRY_LEN: u64 = 12;
 const HASH_LEN: u64 = 8;
 const ROW_LEN: u64 = 4;
+
+/// Bytes of the whole section for so many rows.
+pub(super) fn section_len(rows: u32) -> u64 {
+    (HEAD_LEN + CRC_LEN) as u64 + u64::from(rows) * (HASH_LEN + ROW_LEN)
+}
 
 /// The hash ids are found by.
 pub(super) fn hash(id: &str) -> u64 {

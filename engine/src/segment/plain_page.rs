@@ -4,7 +4,7 @@
 //! thrift compact PageHeader
 //!   15 00         type = DATA_PAGE          15 <v>  uncompressed_page_size    15 <v>  compressed_page_size (the same)
 //!   15 <v>        crc = crc32 of all that follows the header
-//!   2c            data_page_header {
+//!   1c            data_page_header {
 //!     15 <v>        num_values                15 00  encoding = PLAIN
 //!     15 06         definition levels = RLE   15 06  repetition levels = RLE
 //!   00 00         }
@@ -18,6 +18,7 @@
 use std::io::{self, Read};
 use std::sync::Arc;
 
+use arrow::datatypes::ToByteSlice;
 use bytes::Bytes;
 use crc32fast::Hasher;
 use parquet::basic::{Encoding, PageType};
@@ -30,6 +31,9 @@ use parquet::schema::types::ColumnDescPtr;
 use crate::id::Id;
 use crate::lsn::Lsn;
 use crate::row::Row;
+
+// Numbers lie in the file as they lie in memory; both are little endian.
+const _: () = assert!(cfg!(target_endian = "little"), "segments are little endian");
 
 /// Bytes of values converted at a time while a chunk is streamed.
 const STREAM_BYTES: usize = 64 * 1024;
@@ -173,7 +177,7 @@ impl<'a> PageRead<'a> {
         match &mut self.values {
             Values::Vectors(rest) => {
                 for (_, row) in now {
-                    self.buffer.extend(row.vector.iter().flat_map(|x| x.to_le_bytes()));
+                    self.buffer.extend_from_slice(row.vector.to_byte_slice());
                 }
                 *rest = later;
             }
@@ -217,7 +221,7 @@ fn page_header(page_len: usize, crc: u32, num_values: usize) -> Vec<u8> {
     out.push(0x15);
     let crc = crc.cast_signed();
     put_varint(&mut out, u64::from(((crc << 1) ^ (crc >> 31)).cast_unsigned()));
-    out.extend_from_slice(&[0x2c, 0x15]);
+    out.extend_from_slice(&[0x1c, 0x15]);
     put_varint(&mut out, (num_values as u64) << 1);
     out.extend_from_slice(&[0x15, 0x00, 0x15, 0x06, 0x15, 0x06, 0x00, 0x00]);
     out
@@ -269,8 +273,8 @@ mod tests {
     fn levels_are_as_drawn() {
         assert_eq!(vector_levels(2, 10), [8, 0, 0, 0, 3, 0xfe, 4, 1, 3, 0xfe, 4, 1, 2, 0, 0, 0, 40, 1]);
         assert_eq!(vector_levels(1, 8), [2, 0, 0, 0, 3, 0xfe, 2, 0, 0, 0, 16, 1]);
-        // Rows of three: 0 1 1 0 1 1 0 1 | 1 and padding, which readers cut off by the number of values.
-        assert_eq!(vector_levels(3, 3)[..7], [3, 0, 0, 0, 5, 0b1011_0110, 0b1101_1011]);
+        // Rows of three, low bits first: 0 1 1 0 1 1 0 1 | 1, and a pattern that goes on to the end of its byte.
+        assert_eq!(vector_levels(3, 3)[..7], [3, 0, 0, 0, 5, 0b1011_0110, 0b0110_1101]);
     }
 
     #[test]

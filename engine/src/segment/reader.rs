@@ -1,28 +1,28 @@
-//! An open segment: found, checked at the tail, mapped; vectors in place and ids by hash or binary search.
+//! An open segment: found, checked at the tail, mapped; vectors where they lie.
 
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use akidb_host::{Access, File, Fs};
-use arrow::buffer::{Buffer, ScalarBuffer};
+use arrow::buffer::ScalarBuffer;
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 
 use super::arrow_schema::ID;
-use super::blocks::{Blocks, Describe, Fault};
+use super::blocks::Blocks;
+use super::checked_file::{CheckedFile, Places};
 use super::footer::{self, Footer};
-use super::format::HEAD_LEN;
+use super::format::Kind;
 use super::{id_index, verify};
 use crate::error::{Error, Result};
-use crate::id::Id;
 use crate::schema::{IdKind, Schema};
 use crate::segment_meta::{Place, SegmentMeta};
 
 /// An immutable segment, shared by every version that names it. All reads check the 16 KiB blocks they touch once;
 /// every call may therefore block on the disk and fail with `Corrupt` (file and offset) or `Unavailable`.
 pub(crate) struct Segment {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<CheckedFile>,
     meta: SegmentMeta,
     schema: Schema,
     pub(super) arrow: ArrowReaderMetadata,
@@ -30,13 +30,6 @@ pub(crate) struct Segment {
     vectors: Vec<ScalarBuffer<f32>>,
     /// First byte of the ids of every row group; integer ids only.
     int_ids: Vec<u64>,
-}
-
-/// What readers of single columns share with the segment.
-pub(super) struct Shared {
-    pub(super) path: PathBuf,
-    pub(super) blocks: Blocks,
-    places: Places,
 }
 
 /// Bytes checked and bytes asked for since open.
@@ -74,7 +67,7 @@ impl Segment {
         let dim = u64::from(footer.schema.dim);
         let metadata = Arc::new(footer.metadata);
         let places = Places::new(&metadata, &meta);
-        let shared = Arc::new(Shared { path: path.to_path_buf(), blocks, places });
+        let shared = Arc::new(CheckedFile::new(path, blocks, places));
         check_groups(&metadata, &meta).map_err(&damaged)?;
         let mut vectors = Vec::new();
         for (group, start) in metadata.row_groups().iter().zip(&meta.vectors) {
@@ -159,46 +152,12 @@ impl Segment {
         Ok(&self.vectors[group as usize][first..first + len])
     }
 
-    /// The row that has `id`, dead or alive; `None` if there is none (also for an id of the other kind).
-    pub(crate) fn find(&self, id: &Id) -> Result<Option<u32>> {
-        match (id, self.schema.id_kind) {
-            (Id::Int(n), IdKind::Int) => self.find_int(*n),
-            (Id::Text(text), IdKind::Text) => self.find_text(text),
-            _ => Ok(None),
-        }
-    }
-
-    fn find_int(&self, wanted: i64) -> Result<Option<u32>> {
-        let (mut low, mut high) = (0, self.rows());
-        while low < high {
-            let middle = low + (high - low) / 2;
-            if self.int_id(middle)? < wanted { low = middle + 1 } else { high = middle }
-        }
-        Ok((low < self.rows() && self.int_id(low)? == wanted).then_some(low))
-    }
-
     /// The integer id of `row`, read where it lies.
     pub(super) fn int_id(&self, row: u32) -> Result<i64> {
         let start = self.int_ids[(row >> self.meta.group_bits) as usize];
         let at = start + u64::from(row & ((1 << self.meta.group_bits) - 1)) * 8;
         let bytes = self.shared.get(at..at + 8)?;
         Ok(i64::from_le_bytes(bytes.try_into().expect("eight bytes were asked for")))
-    }
-
-    fn find_text(&self, wanted: &str) -> Result<Option<u32>> {
-        let Some(place) = self.meta.id_index else { return Ok(None) };
-        let body = place.offset + HEAD_LEN as u64;
-        let read = |range: Range<u64>| self.shared.get(body + range.start..body + range.end);
-        for row in id_index::candidates(self.rows(), id_index::hash(wanted), read)? {
-            if row >= self.rows() {
-                let message = format!("the id index names row {row} of {}", self.rows());
-                return Err(Error::corrupt("AKI-0507", self.path(), body, message));
-            }
-            if matches!(self.id_at(row)?, Id::Text(text) if *text == *wanted) {
-                return Ok(Some(row));
-            }
-        }
-        Ok(None)
     }
 
     /// Refuses a row number past the end: our own mistake, said aloud instead of a panic in a search.
@@ -230,43 +189,11 @@ impl std::fmt::Debug for Segment {
     }
 }
 
-impl Shared {
-    /// Checked bytes.
-    pub(super) fn get(&self, range: Range<u64>) -> Result<&[u8]> {
-        self.blocks.get(range).map_err(|fault| self.error(fault))
-    }
-
-    /// Checks `range`.
-    pub(super) fn check(&self, range: Range<u64>) -> Result<Range<usize>> {
-        self.blocks.check(range).map_err(|fault| self.error(fault))
-    }
-
-    /// What the byte at `offset` belongs to.
-    pub(super) fn describe(&self, offset: u64) -> String {
-        self.places.describe(offset)
-    }
-
-    fn error(&self, fault: Fault) -> Error {
-        fault.into_error(&self.path, &self.places)
-    }
-
-    /// `len` bytes at `start` as numbers, unchecked. A real map begins on a page, so what the writer aligned is
-    /// aligned here; a simulated one that does not is copied.
-    fn floats(&self, start: u64, len: u64) -> Option<ScalarBuffer<f32>> {
-        let range = usize::try_from(start).ok()?..usize::try_from(start.checked_add(len)?).ok()?;
-        let all = self.blocks.unchecked();
-        if range.end > all.len() {
-            return None;
-        }
-        let bytes = all.slice(range);
-        let aligned = bytes.as_ptr().align_offset(align_of::<f32>()) == 0;
-        let buffer = if aligned { Buffer::from(bytes) } else { Buffer::from_slice_ref(&bytes[..]) };
-        Some(ScalarBuffer::from(buffer))
-    }
-}
-
 fn open_file(fs: &dyn Fs, path: &Path) -> Result<Arc<dyn File>> {
-    fs.open(path, Access::Read).map_err(|e| Error::io("AKI-0501", path, "opening a segment", &e))
+    fs.open(path, Access::Read).map_err(|e| {
+        Error::io("AKI-0501", path, "opening a segment", &e)
+            .help_is("a segment a manifest names must be there: restore the file from a backend")
+    })
 }
 
 fn file_len(file: &dyn File, path: &Path) -> Result<u64> {
@@ -344,6 +271,13 @@ fn check_same(footer: &Footer, meta: &SegmentMeta, schema: &Schema, path: &Path)
     if !same || footer.schema.version != meta.schema {
         return differs("rows, ids, LSNs, schema version or vectors differ".to_string());
     }
+    let ids = footer.sections.iter().find(|s| s.kind == Kind::Ids.name());
+    if ids.map(|s| Place { offset: s.offset, len: s.len }) != meta.id_index {
+        return differs("the id index lies elsewhere".to_string());
+    }
+    if meta.id_index.is_some_and(|ids| ids.len != id_index::section_len(meta.rows)) {
+        return differs("the id index has another number of rows".to_string());
+    }
     let of_file = &footer.schema;
     if (of_file.dim, of_file.id_kind) != (schema.dim, schema.id_kind) {
         return differs(format!("dimension {} and {:?} ids", of_file.dim, of_file.id_kind));
@@ -370,40 +304,4 @@ fn check_groups(
         return Err(format!("row groups do not add up to {} rows in groups of {full}", meta.rows));
     }
     Ok(())
-}
-
-/// Column chunks and sections by offset.
-struct Places(Vec<(Range<u64>, String)>);
-
-impl Places {
-    fn new(metadata: &parquet::file::metadata::ParquetMetaData, meta: &SegmentMeta) -> Self {
-        let mut places = Vec::new();
-        let mut first_row = 0;
-        for group in metadata.row_groups() {
-            let last_row = first_row + group.num_rows() - 1;
-            for column in group.columns() {
-                let (start, len) = column.byte_range();
-                let name = column.column_path().parts().first().map_or("", String::as_str);
-                places.push((start..start + len, format!("column {name}, rows {first_row} to {last_row}")));
-            }
-            first_row = last_row + 1;
-        }
-        if let Some(ids) = meta.id_index {
-            places.push((ids.offset..ids.offset + ids.len, "the id index".to_string()));
-        }
-        Self(places)
-    }
-}
-
-impl Describe for Places {
-    fn describe(&self, offset: u64) -> String {
-        let block = offset..(offset + super::check::BLOCK_LEN as u64);
-        let hit = |r: &Range<u64>| r.start < block.end && block.start < r.end;
-        let names: Vec<&str> =
-            self.0.iter().filter(|(r, _)| hit(r)).map(|(_, n)| n.as_str()).take(4).collect();
-        match names.as_slice() {
-            [] => "padding".to_string(),
-            names => names.join("; "),
-        }
-    }
 }

@@ -1,72 +1,36 @@
-//! Rows and columns read through Parquet: point reads by page, whole columns, scans in id order.
+//! Rows and columns of a segment: point reads by page, whole columns, scans in id order.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read};
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::concat;
 use arrow::datatypes::Int64Type;
-use arrow::error::ArrowError;
-use bytes::Bytes;
-use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{
-    ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection, RowSelector,
-};
-use parquet::errors::{ParquetError, Result as ParquetResult};
-use parquet::file::reader::{ChunkReader, Length};
+use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
 
 use super::arrow_schema::{FIELDS, ID, LSN, payload_position};
 use super::columns::{Column, Columns, lsn_of};
-use super::reader::{Segment, Shared};
+use super::reader::Segment;
+use super::source::{BatchReader, undecodable};
 use crate::error::{Error, Result};
-use crate::id::Id;
 use crate::lsn::Lsn;
 use crate::row::{FieldValue, Row};
 use crate::schema::{FieldType, IdKind, Schema};
 
 /// Rows decoded at a time where whole columns are wanted.
-const COLUMN_BATCH_ROWS: usize = 8_192;
+pub(super) const COLUMN_BATCH_ROWS: usize = 8_192;
 /// Rows a scan gives at a time.
 const SCAN_BATCH_ROWS: usize = 1_024;
 
 impl Segment {
-    /// The id of `row`.
-    pub(crate) fn id_at(&self, row: u32) -> Result<Id> {
-        self.check_row(row)?;
-        if self.schema().id_kind == IdKind::Int {
-            return self.int_id(row).map(Id::Int);
-        }
-        let ids = self.ids(row..row + 1)?;
-        ids.into_iter().next().ok_or_else(|| self.undecodable("no id in its row"))
-    }
-
     /// The LSN of `row`.
     pub(crate) fn lsn_at(&self, row: u32) -> Result<Lsn> {
         self.check_row(row)?;
-        let mut reader = self.reader(&[LSN], &[row..row + 1], 1)?;
+        let mut reader = self.reader(&[LSN], &join(&[row]), 1)?;
         let batch = reader.next_batch()?.ok_or_else(|| self.undecodable("no LSN in its row"))?;
         let lsns = batch.column(0).as_primitive_opt::<Int64Type>().filter(|a| a.len() == 1);
         lsns.and_then(|a| lsn_of(a, 0)).ok_or_else(|| self.undecodable("the lsn column"))
-    }
-
-    /// The ids of `rows`, ascending.
-    pub(crate) fn ids(&self, rows: Range<u32>) -> Result<Vec<Id>> {
-        if rows.is_empty() {
-            return Ok(Vec::new());
-        }
-        self.check_row(rows.end - 1)?;
-        if self.schema().id_kind == IdKind::Int {
-            return rows.map(|row| self.int_id(row).map(Id::Int)).collect();
-        }
-        let mut out = Vec::with_capacity(rows.len());
-        let mut reader = self.reader(&[ID], &[rows], COLUMN_BATCH_ROWS)?;
-        while let Some(batch) = reader.next_batch()? {
-            let ids = self.id_column(batch.column(0))?;
-            out.extend((0..batch.num_rows()).filter_map(|row| ids.id(row)));
-        }
-        Ok(out)
     }
 
     /// Decodes whole columns: the fields of `schema` (the current one) at `positions`, and id and LSN if wanted.
@@ -136,7 +100,7 @@ impl Segment {
         (ID..=payload_position(self.schema().fields.len())).collect()
     }
 
-    fn id_column(&self, array: &ArrayRef) -> Result<Column> {
+    pub(super) fn id_column(&self, array: &ArrayRef) -> Result<Column> {
         let field_type = match self.schema().id_kind {
             IdKind::Text => FieldType::Text,
             IdKind::Int => FieldType::Int,
@@ -184,7 +148,7 @@ impl Segment {
             let id = ids.id(at).ok_or_else(|| self.undecodable("the id column"))?;
             let value = |place: &Option<usize>| place.map_or(FieldValue::Null, |own| columns[own].value(at));
             let fields = places.iter().map(value).collect();
-            let rest = payload.iter().nth(at).flatten().map(Box::from);
+            let rest = payload.is_valid(at).then(|| payload.value(at).into());
             let vector = if with_vector { Arc::from(self.vector(*number)?) } else { Arc::from([]) };
             out.push((lsn, Row { id, vector, fields, rest }));
         }
@@ -192,23 +156,14 @@ impl Segment {
     }
 
     /// A reader of `columns` (positions in the file) over `ranges` of rows, ascending and apart.
-    fn reader(&self, columns: &[usize], ranges: &[Range<u32>], batch_rows: usize) -> Result<Reader> {
+    pub(super) fn reader(
+        &self,
+        columns: &[usize],
+        ranges: &[Range<u32>],
+        batch_rows: usize,
+    ) -> Result<BatchReader> {
         let (groups, selection) = self.select(ranges);
-        let source = Source { shared: Arc::clone(&self.shared), failed: Arc::default() };
-        let failed = Arc::clone(&source.failed);
-        let mask = ProjectionMask::roots(self.arrow.parquet_schema(), columns.iter().copied());
-        let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(source, self.arrow.clone())
-            .with_projection(mask)
-            .with_row_groups(groups)
-            .with_batch_size(batch_rows.max(1));
-        if let Some(selection) = selection {
-            builder = builder.with_row_selection(selection);
-        }
-        let shared = Arc::clone(&self.shared);
-        match builder.build() {
-            Ok(batches) => Ok(Reader { batches, failed, shared }),
-            Err(e) => Err(take_failure(&failed).unwrap_or_else(|| self.undecodable(&e.to_string()))),
-        }
+        BatchReader::new(&self.shared, &self.arrow, columns, groups, selection, batch_rows)
     }
 
     /// The row groups that hold `ranges`, and what of them to read; no selection where that is everything.
@@ -241,14 +196,9 @@ impl Segment {
     }
 
     /// Bytes that match their checksums and still do not decode: written wrong, or a format we do not know.
-    fn undecodable(&self, what: &str) -> Error {
+    pub(super) fn undecodable(&self, what: &str) -> Error {
         undecodable(&self.shared, what)
     }
-}
-
-fn undecodable(shared: &Shared, what: &str) -> Error {
-    let message = format!("a segment matches its checksums but does not decode: {what}");
-    Error::corrupt("AKI-0508", &shared.path, 0, message)
 }
 
 fn push(selectors: &mut Vec<RowSelector>, rows: u64, skip: bool) {
@@ -285,7 +235,7 @@ pub(crate) struct Scan<'a> {
     schema: Schema,
     next: u32,
     with_vector: bool,
-    reader: Reader,
+    reader: BatchReader,
 }
 
 impl Iterator for Scan<'_> {
@@ -301,78 +251,5 @@ impl Iterator for Scan<'_> {
         self.next = numbers.last().map_or(first_row, |last| last + 1);
         let rows = self.segment.rows_of(&self.schema, &batch, &numbers, self.with_vector);
         Some(rows.map(|rows| Batch { first_row, rows }))
-    }
-}
-
-/// A Parquet reader that gives our errors.
-struct Reader {
-    batches: ParquetRecordBatchReader,
-    failed: Failure,
-    shared: Arc<Shared>,
-}
-
-impl Reader {
-    fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
-        self.batches.next().transpose().map_err(|e: ArrowError| {
-            take_failure(&self.failed).unwrap_or_else(|| undecodable(&self.shared, &e.to_string()))
-        })
-    }
-}
-
-/// The error behind the text that Parquet makes of it.
-type Failure = Arc<Mutex<Option<Error>>>;
-
-fn take_failure(failed: &Failure) -> Option<Error> {
-    failed.lock().unwrap_or_else(PoisonError::into_inner).take()
-}
-
-/// The checked bytes as Parquet wants them.
-struct Source {
-    shared: Arc<Shared>,
-    failed: Failure,
-}
-
-impl Source {
-    fn note(&self, error: Error) -> ParquetError {
-        let text = error.to_string();
-        *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-        ParquetError::General(text)
-    }
-}
-
-impl Length for Source {
-    fn len(&self) -> u64 {
-        self.shared.blocks.covered()
-    }
-}
-
-impl ChunkReader for Source {
-    type T = SourceRead;
-
-    fn get_read(&self, start: u64) -> ParquetResult<SourceRead> {
-        let failed = Arc::clone(&self.failed);
-        Ok(SourceRead { source: Self { shared: Arc::clone(&self.shared), failed }, position: start })
-    }
-
-    fn get_bytes(&self, start: u64, length: usize) -> ParquetResult<Bytes> {
-        let range = self.shared.check(start..start + length as u64).map_err(|e| self.note(e))?;
-        Ok(self.shared.blocks.unchecked().slice(range))
-    }
-}
-
-/// Bytes from a position on, checked as they are read.
-struct SourceRead {
-    source: Source,
-    position: u64,
-}
-
-impl Read for SourceRead {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let left = self.source.shared.blocks.covered().saturating_sub(self.position);
-        let n = out.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-        let bytes = self.source.get_bytes(self.position, n).map_err(io::Error::other)?;
-        out[..n].copy_from_slice(&bytes);
-        self.position += n as u64;
-        Ok(n)
     }
 }

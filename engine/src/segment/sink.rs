@@ -71,7 +71,6 @@ impl Sink {
     }
 
     fn hash(&mut self, mut bytes: &[u8]) {
-        self.whole.update(bytes);
         while !bytes.is_empty() {
             let (now, later) = bytes.split_at(bytes.len().min(BLOCK_LEN - self.block_len));
             self.block.update(now);
@@ -84,7 +83,10 @@ impl Sink {
     }
 
     fn end_block(&mut self) {
-        self.table.push(std::mem::take(&mut self.block).finalize());
+        let block = std::mem::take(&mut self.block);
+        // The checksum of the whole follows from those of its parts: the bytes are hashed once.
+        self.whole.combine(&block);
+        self.table.push(block.finalize());
         self.block_len = 0;
     }
 

@@ -6,8 +6,9 @@ use crc32fast::Hasher;
 use serde::Serialize;
 
 use super::check::BLOCK_LEN;
+use super::checked_file::CheckedFile;
 use super::format;
-use super::reader::Shared;
+
 use crate::error::{Error, Result};
 use crate::segment_meta::SegmentMeta;
 
@@ -50,7 +51,7 @@ impl VerifyReport {
 }
 
 /// Reads and compares everything: blocks, tail, whole file.
-pub(super) fn verify(shared: &Shared, meta: &SegmentMeta) -> Result<VerifyReport> {
+pub(super) fn verify(shared: &CheckedFile, meta: &SegmentMeta) -> Result<VerifyReport> {
     let file = shared.blocks.file();
     let path = &shared.path;
     let io = |offset: u64, e: &std::io::Error| {

@@ -76,11 +76,35 @@ fn check_rows(schema: &Schema, rows: Rows<'_>) -> Result<()> {
         if row.id.is_int() != is_int || row.vector.len() != usize::from(schema.dim) {
             return internal(format!("row {at} (id {}) does not fit the schema of its collection", row.id));
         }
+        if let Some(field) =
+            row.fields.iter().zip(&schema.fields).find_map(|(v, f)| (!fits(v, f)).then_some(f))
+        {
+            return internal(format!(
+                "row {at} (id {}) has a value of another type in {}",
+                row.id, field.name
+            ));
+        }
+        if row.fields.len() > schema.fields.len() {
+            return internal(format!("row {at} (id {}) has more fields than its schema", row.id));
+        }
         if at > 0 && rows[at - 1].1.id >= row.id {
             return internal(format!("row {at} (id {}) is out of order", row.id));
         }
     }
     Ok(())
+}
+
+fn fits(value: &FieldValue, field: &Field) -> bool {
+    matches!(
+        (value, field.field_type),
+        (FieldValue::Null, _)
+            | (FieldValue::Text(_), FieldType::Text)
+            | (FieldValue::Int(_), FieldType::Int)
+            | (FieldValue::Float(_), FieldType::Float)
+            | (FieldValue::Bool(_), FieldType::Bool)
+            | (FieldValue::Timestamp(_), FieldType::Timestamp)
+            | (FieldValue::TextList(_), FieldType::TextList)
+    )
 }
 
 fn write_tmp(writing: &Writing<'_>, rows: Rows<'_>, tmp: &Path) -> Result<SegmentMeta> {
@@ -201,8 +225,9 @@ fn write_tail(
     Ok((file.inner_mut().finish()?, check))
 }
 
+/// `crc32` is the checksum the section ends in. (One taken over that as well would be the same for all sections.)
 fn section_key(kind: Kind, place: Place, section: &[u8]) -> SectionKey {
-    let crc32 = crc32fast::hash(section);
+    let crc32 = section.last_chunk().map_or(0, |crc| u32::from_le_bytes(*crc));
     SectionKey { kind: kind.name().to_string(), offset: place.offset, len: place.len, crc32 }
 }
 
@@ -292,8 +317,7 @@ fn array(schema: &Schema, column: usize, rows: Rows<'_>) -> ArrayRef {
     }
 }
 
-/// A macro of one arm would be shorter and hide that a value of another type becomes null: rows are checked against
-/// the schema before they are logged, so there is none.
+/// The values of a declared field. There are none of another type: [`check_rows`] has seen to it.
 fn field_array(field: &Field, position: usize, rows: Rows<'_>) -> ArrayRef {
     let values = rows.iter().map(|(_, row)| row.fields.get(position).unwrap_or(&FieldValue::Null));
     match field.field_type {

@@ -1,0 +1,251 @@
+//! Each rule, broken once.
+
+use super::{committed, inline_dead, sample, segment, stamp};
+use crate::lsn::Lsn;
+use crate::manifest::{Committed, DroppedCollection, Manifest, Parent, Reason, check_alone, check_commit};
+use crate::schema::{FieldType, Metric, Schema};
+
+type Change = fn(&mut Manifest);
+
+fn pair() -> (Committed, Manifest) {
+    let parent = committed(sample());
+    let next = parent.successor(stamp(1, 0xabcd), Reason::Flush);
+    (parent, next)
+}
+
+#[track_caller]
+fn breaks(rule: &str, change: Change) {
+    let (parent, mut next) = pair();
+    change(&mut next);
+    assert_eq!(check_commit(Some(&parent), &next).expect_err("nothing broke").rule, rule);
+}
+
+#[track_caller]
+fn holds(change: Change) {
+    let (parent, mut next) = pair();
+    change(&mut next);
+    check_commit(Some(&parent), &next).expect("it should hold");
+}
+
+#[test]
+fn a_plain_successor_and_every_lawful_change_hold() {
+    holds(|_| ());
+    holds(|m| m.writer_epoch += 1);
+    holds(|m| m.settle_floor(Lsn::new(1, 200), |_| None));
+    holds(|m| m.collections[0].segments[0].deletion_vector = Some(inline_dead(4)));
+    holds(|m| m.collections[0].name = "Terms".into());
+    holds(|m| assert!(m.drop_collection(1)));
+    holds(|m| {
+        m.add_collection("new", Schema::new(4, Metric::Dot), 1).unwrap();
+    });
+    holds(|m| {
+        let mut wider = m.collections[0].schema().clone().bool("rare");
+        wider.version = 2;
+        m.collections[0].schemas.push(wider);
+    });
+    holds(|m| {
+        let mut merged = segment(3, 145, Lsn::new(1, 1));
+        merged.level = 1;
+        m.collections[0].segments = vec![merged];
+    });
+}
+
+#[test]
+fn numbers_are_dense() {
+    breaks("number_and_parent_agree", |m| m.number = 0);
+    breaks("number_and_parent_agree", |m| m.number = 3);
+    breaks("number_and_parent_agree", |m| m.parent = None);
+    breaks("numbers_are_dense", |m| {
+        m.number = 3;
+        m.parent = Some(Parent { number: 2, crc32: 0 });
+    });
+}
+
+#[test]
+fn the_parent_is_named_by_its_checksum() {
+    breaks("parent_is_named", |m| m.parent.as_mut().unwrap().crc32 ^= 1);
+}
+
+#[test]
+fn the_first_manifest_has_no_parent() {
+    check_commit(None, &sample()).unwrap();
+    let (_, next) = pair();
+    assert_eq!(check_commit(None, &next).unwrap_err().rule, "first_has_no_parent");
+}
+
+#[test]
+fn the_database_is_the_same() {
+    breaks("database_is_the_same", |m| m.db_id = uuid::Uuid::nil());
+}
+
+#[test]
+fn the_epoch_never_falls_and_has_one_writer() {
+    breaks("epoch_never_falls", |m| m.writer_id ^= 1);
+    let (mut parent, next) = pair();
+    parent.manifest.writer_epoch = 2;
+    assert_eq!(check_commit(Some(&parent), &next).unwrap_err().rule, "epoch_never_falls");
+    breaks("epochs_are_in_range", |m| m.writer_epoch = 0);
+    breaks("epochs_are_in_range", |m| m.writer_epoch = Lsn::MAX_EPOCH + 1);
+    breaks("epochs_are_in_range", |m| m.floor = Lsn::new(2, 1));
+    breaks("epochs_are_in_range", |m| m.collections[0].flushed_lsn = Lsn::new(2, 1));
+    breaks("epochs_are_in_range", |m| m.collections[0].created_epoch = 2);
+}
+
+#[test]
+fn collection_ids_are_unique_and_never_reused() {
+    breaks("collection_ids_are_unique", |m| m.collections.swap(0, 1));
+    breaks("collection_ids_are_unique", |m| m.next_collection_id = 2);
+    breaks("collection_ids_are_unique", |m| {
+        m.dropped.push(DroppedCollection { id: 1, dir: "1-words".into() })
+    });
+    breaks("collection_ids_are_never_reused", |m| {
+        m.collections.pop();
+        m.next_collection_id = 2;
+    });
+    let (mut parent, mut next) = pair();
+    assert!(parent.manifest.drop_collection(2));
+    next.dropped.clear();
+    assert_eq!(check_commit(Some(&parent), &next).unwrap_err().rule, "collection_ids_are_never_reused");
+}
+
+#[test]
+fn dropped_collections_are_remembered() {
+    breaks("dropped_collections_are_remembered", |m| {
+        m.collections.pop();
+    });
+    breaks("collection_ids_are_never_reused", |m| {
+        assert!(m.drop_collection(2));
+        m.dropped[0].dir = "2-elsewhere".into();
+    });
+}
+
+#[test]
+fn collection_names_are_unique_whatever_their_case() {
+    breaks("collection_names_are_unique", |m| m.collections[1].name = "WORDS".into());
+    breaks("collection_names_are_unique", |m| m.collections[1].name = String::new());
+}
+
+#[test]
+fn collection_dirs_stay_inside() {
+    for dir in ["1-../x", "2-words", "1-", "1-Words", "1-a/b"] {
+        let mut m = sample();
+        m.collections[0].dir = dir.into();
+        assert_eq!(check_alone(&m).unwrap_err().rule, "collection_dirs_stay_inside", "{dir}");
+    }
+}
+
+#[test]
+fn schemas_only_grow() {
+    breaks("schemas_only_grow", |m| m.collections[1].schemas.clear());
+    breaks("schemas_only_grow", |m| m.collections[0].schemas[0].version = 2);
+    breaks("schemas_only_grow", |m| m.collections[0].schemas[0].dim = 0);
+    let second: [fn(&mut Schema); 5] = [
+        |s| s.dim = 383,
+        |s| s.metric = Metric::L2,
+        |s| s.fields[0].field_type = FieldType::Bool,
+        |s| s.fields[1].id = 9,
+        |s| {
+            s.fields.pop();
+        },
+    ];
+    for change in second {
+        let mut m = sample();
+        let mut wider = m.collections[0].schema().clone();
+        wider.version = 2;
+        change(&mut wider);
+        m.collections[0].schemas.push(wider);
+        assert_eq!(check_alone(&m).unwrap_err().rule, "schemas_only_grow");
+    }
+}
+
+#[test]
+fn schema_history_stays() {
+    breaks("schema_history_stays", |m| m.collections[1].schemas[0].dim = 9);
+}
+
+#[test]
+fn a_collection_stays_itself() {
+    breaks("collection_stays_itself", |m| m.collections[0].seed = 1);
+    breaks("collection_stays_itself", |m| m.collections[0].dir = "1-terms".into());
+}
+
+#[test]
+fn a_segment_is_whole() {
+    let changes: [fn(&mut crate::segment_meta::SegmentMeta); 12] = [
+        |s| s.file = "../x.parquet".into(),
+        |s| s.file = "00000002-00000001-0000abcd.parquet".into(),
+        |s| s.file = "00000001-00000001-0000ABCD.parquet".into(),
+        |s| s.rows = 0,
+        |s| s.min_lsn = Lsn::new(1, 140),
+        |s| s.min_lsn = Lsn::ZERO,
+        |s| s.group_bits = 32,
+        |s| s.schema = 2,
+        |s| s.ids = ["b".into(), "a".into()],
+        |s| s.ids[0].clear(),
+        |s| s.check.offset = u64::MAX,
+        |s| s.vectors = vec![10_000],
+    ];
+    for (at, change) in changes.into_iter().enumerate() {
+        let mut m = sample();
+        change(&mut m.collections[0].segments[0]);
+        assert_eq!(check_alone(&m).unwrap_err().rule, "segment_is_whole", "change {at}");
+    }
+    let mut m = sample();
+    let mut s = segment(3, 1, Lsn::new(1, 1));
+    s.ids = ["-5".into(), "10".into()];
+    m.collections[1].segments.push(s);
+    check_alone(&m).unwrap();
+    m.collections[1].segments[0].ids = ["10".into(), "-5".into()];
+    assert_eq!(check_alone(&m).unwrap_err().rule, "segment_is_whole");
+}
+
+#[test]
+fn a_segment_is_flushed() {
+    breaks("segment_is_flushed", |m| m.collections[0].segments.push(segment(3, 30, Lsn::new(1, 151))));
+}
+
+#[test]
+fn a_deletion_vector_is_whole_and_only_grows() {
+    breaks("deletion_vector_is_whole", |m| {
+        m.collections[0].segments[0].deletion_vector = Some(inline_dead(101))
+    });
+    breaks("deletion_vector_is_whole", |m| {
+        m.collections[0].segments[0].deletion_vector = Some(inline_dead(0))
+    });
+    breaks("deletion_vectors_only_grow", |m| m.collections[0].segments[0].deletion_vector = None);
+    breaks("deletion_vectors_only_grow", |m| {
+        m.collections[0].segments[0].deletion_vector = Some(inline_dead(2))
+    });
+    let mut m = sample();
+    if let Some(crate::segment_meta::DeletionVectorRef::File { file, .. }) =
+        &mut m.collections[0].segments[1].deletion_vector
+    {
+        *file = "../deletion_vector.bin".into();
+    }
+    assert_eq!(check_alone(&m).unwrap_err().rule, "deletion_vector_is_whole");
+}
+
+#[test]
+fn segments_never_change_and_never_move() {
+    breaks("segments_never_change", |m| m.collections[0].segments[0].crc32 ^= 1);
+    breaks("segment_files_are_unique", |m| {
+        let again = m.collections[0].segments[0].clone();
+        m.collections[0].segments.push(again);
+    });
+    breaks("segments_stay_in_their_collection", |m| {
+        let mut moved = m.collections[0].segments.remove(0);
+        moved.ids = ["1".into(), "2".into()];
+        m.collections[1].segments.push(moved);
+    });
+}
+
+#[test]
+fn flushed_never_falls() {
+    breaks("flushed_never_falls", |m| m.collections[0].flushed_lsn = Lsn::new(1, 155));
+}
+
+#[test]
+fn the_floor_is_covered_and_never_falls() {
+    breaks("floor_is_covered", |m| m.floor = Lsn::new(1, 156));
+    breaks("floor_never_falls", |m| m.floor = Lsn::new(1, 154));
+}
