@@ -21,6 +21,10 @@ pub enum Kind {
 }
 
 /// A backend. Clones share the store.
+///
+/// The connections of an S3 store are driven by the runtime that opened them. A runtime that shares a backend
+/// with another must not stand still, or calls over its connections wait for their deadline: give blocking
+/// code a backend of its own ([`open`] makes no request).
 #[derive(Clone)]
 pub struct Backend(Arc<Inner>);
 

@@ -204,4 +204,6 @@ impl Publisher {
 }
 
 #[cfg(test)]
+mod spans;
+#[cfg(test)]
 mod tests;

@@ -7,6 +7,7 @@ use akidb_host::{Access, Advice, File, Fs};
 use bytes::Bytes;
 use futures::TryStreamExt;
 use object_store::{MultipartUpload, ObjectStoreExt, PutMode, PutPayload};
+use tracing::{Instrument, info_span};
 
 use crate::client::Client;
 use crate::error::{Error, Result};
@@ -59,7 +60,7 @@ impl Putter {
             self.put_parts(item, file.as_ref()).await?
         };
         file.advise(Advice::DontNeed);
-        self.verify(item, &tail).await
+        self.verify(item, &tail).instrument(info_span!("verify")).await
     }
 
     fn open(&self, item: &PlanItem) -> Result<Arc<dyn File>> {

@@ -16,7 +16,8 @@ use crate::plan::check_key;
 use crate::retry::{Class, Op};
 
 /// Reads a backend without claiming anything. Its calls block, and may be made from anywhere: each runs on a
-/// thread and a runtime of its own.
+/// thread and a runtime of its own. Inside a runtime, give it a backend that this runtime has not used (see
+/// [`crate::Backend`]).
 #[derive(Clone, Debug)]
 pub struct Restorer {
     client: Client,

@@ -119,7 +119,8 @@ impl Uploader {
     /// Makes `plan` the one to publish next, in place of an older one that is not under way yet. Never blocks.
     pub fn offer(&self, plan: FilePlan) {
         let mut slot = self.shared.lock();
-        let newer = slot.target.as_ref().is_none_or(|target| target.local_number <= plan.local_number);
+        let newer = slot.target.as_ref().is_none_or(|target| target.local_number <= plan.local_number)
+            && slot.status.published_local_number <= Some(plan.local_number);
         if newer && slot.status.refused.is_none() {
             slot.target = Some(Arc::new(plan));
         }
@@ -289,12 +290,10 @@ impl Worker {
         if slot.status.refused.is_some() {
             return Step::Idle;
         }
+        // One hurry is one attempt, whatever it comes to.
+        slot.hurry = false;
         match &slot.target {
-            Some(plan) => {
-                let plan = Arc::clone(plan);
-                slot.hurry = false;
-                Step::Publish(plan)
-            }
+            Some(plan) => Step::Publish(Arc::clone(plan)),
             None if slot.status.remote_number.is_none() => Step::Claim,
             None => Step::Idle,
         }
@@ -375,3 +374,6 @@ async fn unless_stopped<T>(shared: &Shared, work: impl Future<Output = T>) -> Op
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -239,7 +239,7 @@ impl Collection {
         ids.iter()
             .map(|id| {
                 check_id(&state.schema, id)?;
-                Ok(read::get(&view, &state, id)?.map(|(lsn, row)| stored(&state.schema, lsn, row)))
+                read::get(&view, &state, id)?.map(|(lsn, row)| stored(&state.schema, lsn, row)).transpose()
             })
             .collect()
     }
@@ -303,9 +303,9 @@ fn check_id(schema: &Schema, id: &Id) -> Result<()> {
     id.check()
 }
 
-pub(crate) fn stored(schema: &Schema, lsn: Lsn, row: Row) -> StoredRow {
-    let payload = row::join_payload(schema, &row.fields, row.rest.as_deref());
-    StoredRow { id: row.id, lsn, vector: row.vector.to_vec(), payload }
+pub(crate) fn stored(schema: &Schema, lsn: Lsn, row: Row) -> Result<StoredRow> {
+    let payload = row::join_payload(schema, &row.fields, row.rest.as_deref())?;
+    Ok(StoredRow { id: row.id, lsn, vector: row.vector.to_vec(), payload })
 }
 
 /// Checks and encodes a write: the records as logged and the operations they are.

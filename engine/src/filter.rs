@@ -1,17 +1,11 @@
-//! stub
-use crate::error::Result;
-use crate::schema::Schema;
-/// stub
-#[derive(Clone, Debug)]
-pub struct Filter;
-pub(crate) struct Bound;
-impl Filter {
-    pub(crate) fn bind(&self, _: &Schema) -> Result<Bound> {
-        Ok(Bound)
-    }
-}
-impl Bound {
-    pub(crate) fn matches<R>(&self, _: &R) -> bool {
-        true
-    }
-}
+//! Filters: which rows a search, scan or count takes. Text or builder in, a tree bound to a schema out.
+
+mod ast;
+mod bind;
+mod eval;
+mod lex;
+mod parse;
+
+pub use ast::{Filter, Literal};
+pub(crate) use bind::Bound;
+pub(crate) use eval::RowFields;

@@ -103,7 +103,7 @@ pub use engine::Watermarks;
 #[cfg(not(akidb_loom))]
 pub use error::{Error, ErrorKind, Fate, Result};
 #[cfg(not(akidb_loom))]
-pub use filter::Filter;
+pub use filter::{Filter, Literal};
 #[cfg(not(akidb_loom))]
 pub use id::{Id, MAX_ID_BYTES};
 #[cfg(not(akidb_loom))]

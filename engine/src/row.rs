@@ -1,10 +1,21 @@
-//! A row as the engine holds it: id, vector, typed fields, and the JSON rest.
+//! A row as the engine holds it: id, vector, typed fields, and the JSON rest; and the ways from payload to fields
+//! and back.
 
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
 use crate::id::Id;
+
+mod check;
+mod payload;
+mod view;
+
+pub(crate) use check::check_vector;
+pub(crate) use payload::{
+    join_payload, parse_timestamp, payload_from_json, payload_to_json, split_payload, timestamp_text,
+};
+pub(crate) use view::{FieldRef, Texts};
 
 /// A value of a declared field.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,25 +52,3 @@ pub struct Row {
 
 /// A JSON object given or returned as payload.
 pub type Payload = Map<String, Value>;
-use crate::{
-    error::{Error, Result},
-    schema::Schema,
-};
-pub(crate) fn split_payload(_: &Schema, _: &Payload) -> Result<(Box<[FieldValue]>, Option<Box<str>>)> {
-    Ok((Box::default(), None))
-}
-pub(crate) fn join_payload(_: &Schema, _: &[FieldValue], _: Option<&str>) -> Payload {
-    Payload::new()
-}
-pub(crate) fn payload_from_json(_: &str) -> Result<Payload> {
-    Ok(Payload::new())
-}
-pub(crate) fn payload_to_json(_: &Payload) -> String {
-    String::new()
-}
-pub(crate) fn check_vector(_: &Schema, _: &[f32]) -> Result<()> {
-    Ok(())
-}
-pub(crate) fn timestamp_text(_: i64) -> String {
-    String::new()
-}

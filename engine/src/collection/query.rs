@@ -78,14 +78,12 @@ impl<'a> Search<'a> {
         }
         let (view, state) = self.collection.view()?;
         let found = search::run(&view, &state, &self.query)?;
-        let hit = |found: search::Found| Hit {
-            score: found.score,
-            lsn: found.lsn,
-            payload: row::join_payload(&state.schema, &found.row.fields, found.row.rest.as_deref()),
-            vector: self.with_vector.then(|| found.row.vector.to_vec()),
-            id: found.row.id,
+        let hit = |found: search::Found| {
+            let payload = row::join_payload(&state.schema, &found.row.fields, found.row.rest.as_deref())?;
+            let vector = self.with_vector.then(|| found.row.vector.to_vec());
+            Ok(Hit { score: found.score, lsn: found.lsn, payload, vector, id: found.row.id })
         };
-        Ok(found.into_iter().map(hit).collect())
+        found.into_iter().map(hit).collect()
     }
 }
 
@@ -140,6 +138,6 @@ impl<'a> Scan<'a> {
         }
         let (view, state) = self.collection.view()?;
         let rows = read::scan(&view, &state, self.filter.as_ref(), self.after.as_ref(), self.limit)?;
-        Ok(rows.into_iter().map(|(lsn, row)| stored(&state.schema, lsn, row)).collect())
+        rows.into_iter().map(|(lsn, row)| stored(&state.schema, lsn, row)).collect()
     }
 }
