@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use akidb_host::Rng;
+use akidb_host::sim::InlineSpawn;
 use akidb_wal::{Cut, ErrorKind, Log, Lsn, Options};
 
 use crate::support::{Place, Row, append, append_synced, corrupt_at, edit, frames, rows};
@@ -98,8 +100,11 @@ fn power_cuts_lose_no_acknowledged_record_and_never_look_like_damage() {
     println!("AKIDB_SEED={seed}");
     let mut rng = Rng::seeded(seed);
     let mut cuts = 0;
-    for history in 0..12 {
-        let place = Place::new();
+    for history in 0..16 {
+        let mut place = Place::new();
+        // No thread runs behind the test's back: the seed is the whole run.
+        place.spawn = Arc::new(InlineSpawn::default());
+        place.config.salt_seed = Some(seed + history);
         let mut model = Vec::new();
         let mut acked = 0;
         let (mut log, _) = place.open();
@@ -144,8 +149,8 @@ fn power_cuts_lose_no_acknowledged_record_and_never_look_like_damage() {
             assert!(found.len() >= shown.len() && more.starts_with(&found), "{at}, second cut");
         }
     }
-    println!("{cuts} of 300 power cuts left a torn tail");
-    assert!(cuts > 50, "the simulation tears tails");
+    println!("{cuts} of 400 power cuts left a torn tail");
+    assert!(cuts > 20, "the simulation tears tails");
 }
 
 /// Three sessions over several files, every group synced before the next was encoded.

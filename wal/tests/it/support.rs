@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use akidb_host::{Fs, RealClock, RealFs, RealSpawn};
+use akidb_host::{Fs, RealClock, RealFs, RealSpawn, Spawn};
 use akidb_wal::{Appended, Config, Error, ErrorKind, Log, Lsn, Options, Recovered, inspect};
 
 /// LSN, last LSN of its batch, bytes.
@@ -15,6 +15,7 @@ pub(crate) struct Place {
     dir: tempfile::TempDir,
     pub(crate) config: Config,
     pub(crate) fs: Arc<dyn Fs>,
+    pub(crate) spawn: Arc<dyn Spawn>,
 }
 
 /// Small files, no reserve, and no stamps unless a test asks for them, so that each byte has one cause.
@@ -29,7 +30,12 @@ pub(crate) fn small_config() -> Config {
 
 impl Place {
     pub(crate) fn new() -> Self {
-        Self { dir: tempfile::tempdir().unwrap(), config: small_config(), fs: Arc::new(RealFs) }
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+            config: small_config(),
+            fs: Arc::new(RealFs),
+            spawn: Arc::new(RealSpawn),
+        }
     }
 
     pub(crate) fn path(&self) -> PathBuf {
@@ -41,7 +47,7 @@ impl Place {
             dir: self.path(),
             fs: self.fs.clone(),
             clock: Arc::new(RealClock),
-            spawn: Arc::new(RealSpawn),
+            spawn: self.spawn.clone(),
             config: self.config.clone(),
             min_epoch: 0,
             floor: Lsn::ZERO,
