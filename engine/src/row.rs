@@ -19,7 +19,7 @@ pub(crate) use view::{FieldRef, Texts};
 
 /// A value of a declared field.
 #[derive(Clone, Debug, PartialEq)]
-pub enum FieldValue {
+pub(crate) enum FieldValue {
     /// Absent.
     Null,
     /// Text.
@@ -39,7 +39,7 @@ pub enum FieldValue {
 /// A checked row. `fields` lie in the order of the schema's fields; a row written under an older schema may
 /// have fewer, the rest are null.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Row {
+pub(crate) struct Row {
     /// Id.
     pub id: Id,
     /// The vector as given, `dim` finite numbers.

@@ -16,8 +16,6 @@ fn schema() -> Schema {
         .text_list("tags")
 }
 
-type Split = (Box<[FieldValue]>, Option<Box<str>>);
-
 fn split(value: Value) -> Result<Split> {
     split_payload(&schema(), value.as_object().unwrap())
 }
