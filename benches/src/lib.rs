@@ -3,10 +3,12 @@
 
 mod exact;
 mod npy;
+mod report;
 mod sample;
 
 pub use exact::{cosine_f64, exact_top_k_cosine_f64};
 pub use npy::{MAX_DIM as NPY_MAX_DIM, Npy, NpyError, read_npy};
+pub use report::{Contender, bench_dir, interleaved, machine, median, timed};
 pub use sample::{
     DEMO_QUERIES, SAMPLE_DIM, SAMPLE_ROWS, Sample, SampleQuery, SampleRow, sample, sample_schema, text_of,
 };

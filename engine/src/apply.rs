@@ -52,6 +52,7 @@ impl<T: Target> Applier<T> {
         }
     }
 
+    #[cfg(akidb_loom)]
     pub(crate) fn target(&self) -> &T {
         &self.target
     }

@@ -31,7 +31,7 @@ impl LiveSegment {
 
     /// Whether `row` lives at `lsn`, which is no older than the manifest this deletion vector belongs to.
     pub(crate) fn lives_at(&self, row: u32, lsn: Lsn) -> bool {
-        !self.deletion_vector.contains(row) && !(self.overlay.len() > 0 && self.overlay.is_hidden(row, lsn))
+        !self.deletion_vector.contains(row) && (self.overlay.len() == 0 || !self.overlay.is_hidden(row, lsn))
     }
 
     /// Live rows at `lsn`.
@@ -87,11 +87,6 @@ impl CollectionState {
             }
         }
         Ok(None)
-    }
-
-    /// Whether anything is not yet in segments.
-    pub(crate) fn is_dirty(&self) -> bool {
-        !self.sealed.is_empty() || self.active.first_op().is_some()
     }
 
     /// The oldest LSN of this collection that only the log and memtables hold.

@@ -18,6 +18,7 @@ use crate::row::{self, Payload, Row};
 use crate::schema::{IdKind, Schema};
 use crate::version::View;
 
+mod later;
 mod query;
 
 pub use query::{Hit, Scan, Search};
@@ -92,22 +93,28 @@ impl Receipt {
     pub fn wait(&self) -> Result<Lsn> {
         let Some(writer) = self.engine.writer_if_any() else { unreachable!("a receipt comes from a writer") };
         writer.sequencer.finish(self.last)?;
-        if writer_needs_driver(&self.engine, &self.ops) {
-            self.engine.wake_driver();
-        }
+        self.wake_if_due();
         Ok(self.last)
     }
-}
 
-/// Whether a memtable this write went to is due.
-fn writer_needs_driver(engine: &Engine, ops: &[Op]) -> bool {
-    let Ok(view) = engine.view() else { return false };
-    let limits = &engine.limits;
-    ops.first().is_some_and(|op| {
-        let state = view.content().collections.get(&op.collection());
-        state.is_some_and(|state| state.active.bytes() >= limits.memtable_bytes || !state.sealed.is_empty())
-    }) || view.content().memtable_bytes() >= limits.memtables_bytes
-        || engine.live_wal_bytes() >= limits.wal_flush_bytes
+    /// Whether a live row was removed or replaced; known once the write is visible.
+    fn existed(&self) -> bool {
+        self.ops.iter().any(Op::existed)
+    }
+
+    /// Lets the driver look when a memtable this write went to, or the log, is due.
+    fn wake_if_due(&self) {
+        let Ok(view) = self.engine.view() else { return };
+        let (catalog, limits) = (view.content(), &self.engine.limits);
+        let state = self.ops.first().and_then(|op| catalog.collections.get(&op.collection()));
+        if state
+            .is_some_and(|state| state.active.bytes() >= limits.memtable_bytes || !state.sealed.is_empty())
+            || catalog.memtable_bytes() >= limits.memtables_bytes
+            || self.engine.live_wal_bytes() >= limits.wal_flush_bytes
+        {
+            self.engine.wake_driver();
+        }
+    }
 }
 
 impl Collection {
@@ -187,7 +194,7 @@ impl Collection {
     pub fn delete(&self, id: impl Into<Id>) -> Result<bool> {
         let receipt = self.write(&[], &[id.into()], true)?;
         receipt.wait()?;
-        Ok(receipt.ops.iter().any(Op::existed))
+        Ok(receipt.existed())
     }
 
     fn write(&self, rows: &[NewRow], deletes: &[Id], may_wait: bool) -> Result<Receipt> {
@@ -272,13 +279,11 @@ impl Collection {
     }
 
     /// Rows in id order, a page at a time: `docs.scan().filter("year > 2020").after("x").limit(100).run()?`.
-    #[must_use]
     pub fn scan(&self) -> Scan<'_> {
         Scan::new(self)
     }
 
     /// The rows nearest to `vector`: `docs.search(&v).k(10).filter("lang = 'en'").run()?`.
-    #[must_use]
     pub fn search(&self, vector: &[f32]) -> Search<'_> {
         Search::new(self, vector)
     }

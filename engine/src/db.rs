@@ -21,6 +21,7 @@ use crate::recovery::{self, RecoveryReport};
 use crate::schema::{Schema, check_name};
 use crate::stats::{Stats, stats};
 use crate::upload::Uploads;
+use crate::workers::Workers;
 
 /// An open database. Cheap to clone; the last clone dropped ends it (rows acknowledged are on disk; nothing is
 /// flushed and nobody waits). Safe to drop anywhere, also inside an async runtime.
@@ -34,7 +35,7 @@ impl Db {
         settings.check()?;
         if read_only {
             let (engine, recovery) = recovery::open_read_only(place, Limits::from_settings(&settings))?;
-            return Ok(Self { handle: Arc::new(Handle { engine, recovery, uploads: Arc::default() }) });
+            return Ok(Self::over(engine, recovery, Arc::default()));
         }
         let (engine, recovery) = recovery::open(place, &settings, create)?;
         let uploads = Arc::new(Uploads::start(&settings, &engine)?);
@@ -44,7 +45,12 @@ impl Db {
             .map_err(|cause| Error::io("AKI-0220", &engine.place.dir, "could not start a thread", &cause))?;
         // Set once: nobody else has seen this engine.
         let _ = engine.driver.set(ticker);
-        Ok(Self { handle: Arc::new(Handle { engine, recovery, uploads }) })
+        Ok(Self::over(engine, recovery, uploads))
+    }
+
+    fn over(engine: Arc<Engine>, recovery: RecoveryReport, uploads: Arc<Uploads>) -> Self {
+        let workers = Workers::new(Arc::clone(&engine.place.spawn));
+        Self { handle: Arc::new(Handle { engine, recovery, uploads, workers }) }
     }
 
     pub(crate) fn engine(&self) -> &Arc<Engine> {

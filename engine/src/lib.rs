@@ -4,6 +4,8 @@
 #![cfg_attr(akidb_loom, allow(dead_code, unused_imports, reason = "the models see the commit path alone"))]
 
 mod apply;
+#[cfg(not(akidb_loom))]
+mod arrow_rows;
 mod lsn;
 mod sync;
 mod version;
@@ -45,6 +47,8 @@ mod handle;
 #[cfg(not(akidb_loom))]
 mod id;
 #[cfg(not(akidb_loom))]
+mod inspect;
+#[cfg(not(akidb_loom))]
 mod limits;
 #[cfg(not(akidb_loom))]
 mod log;
@@ -63,6 +67,8 @@ mod record;
 #[cfg(not(akidb_loom))]
 mod recovery;
 #[cfg(not(akidb_loom))]
+mod repair;
+#[cfg(not(akidb_loom))]
 mod restore;
 #[cfg(not(akidb_loom))]
 mod row;
@@ -80,6 +86,10 @@ mod stats;
 mod topk;
 #[cfg(not(akidb_loom))]
 mod upload;
+#[cfg(not(akidb_loom))]
+mod verify;
+#[cfg(not(akidb_loom))]
+mod workers;
 #[cfg(not(akidb_loom))]
 mod write_stall;
 
@@ -107,7 +117,11 @@ pub use filter::{Filter, Literal};
 #[cfg(not(akidb_loom))]
 pub use id::{Id, MAX_ID_BYTES};
 #[cfg(not(akidb_loom))]
+pub use inspect::inspect;
+#[cfg(not(akidb_loom))]
 pub use recovery::{CutReport, RecoveryReport};
+#[cfg(not(akidb_loom))]
+pub use repair::{RepairReport, repair_manifest, repair_wal_cut};
 #[cfg(not(akidb_loom))]
 pub use restore::{RestoreReport, restore};
 #[cfg(not(akidb_loom))]
@@ -126,3 +140,5 @@ pub use segment_meta::{DeletionVectorRef, Place, SegmentMeta};
 pub use stats::{CollectionStats, Stats, WatermarkStats};
 #[cfg(not(akidb_loom))]
 pub use upload::BackendStats;
+#[cfg(not(akidb_loom))]
+pub use verify::{FileDamage, Verification, verify};

@@ -99,6 +99,13 @@ fn submit(model: &Model, records: usize) -> Lsn {
     model.submit(&records, Arc::new(()), || Ok(())).unwrap().1
 }
 
+/// Three threads, two preemptions: what CI can afford; the nightly run lifts the bound by `LOOM_MAX_PREEMPTIONS`.
+fn bounded(check: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = builder.preemption_bound.or(Some(2));
+    builder.check(check);
+}
+
 /// Whoever is cancelled after its append leaves a frame that another writer's drain shows.
 #[test]
 fn loom_cancelled_writer_does_not_block_apply() {
@@ -119,7 +126,7 @@ fn loom_cancelled_writer_does_not_block_apply() {
 /// `visible` only ever takes the end of a whole frame.
 #[test]
 fn loom_visible_is_frame_aligned() {
-    loom::model(|| {
+    bounded(|| {
         let model = model();
         let (a, b) = (Arc::clone(&model), Arc::clone(&model));
         let two = thread::spawn(move || {
@@ -140,9 +147,7 @@ fn loom_visible_is_frame_aligned() {
 /// Three writers: whatever is acknowledged is visible, and everything is applied once and in order.
 #[test]
 fn loom_drain_misses_nothing() {
-    let mut bounded = loom::model::Builder::new();
-    bounded.preemption_bound = Some(2);
-    bounded.check(|| {
+    bounded(|| {
         let model = model();
         let writers: Vec<_> = (0..2)
             .map(|_| {

@@ -1,6 +1,6 @@
 //! Log sequence numbers, which are also the versions of rows.
 
-pub use akidb_wal::Lsn;
+pub(crate) use akidb_wal::Lsn;
 
 /// Serde form of an LSN in JSON: the text `"epoch:counter"`. Use as `#[serde(with = "crate::lsn::text")]`.
 pub(crate) mod text {

@@ -41,16 +41,18 @@ impl Slot {
     }
 }
 
+/// Slots that are filled once, in order, and then never move.
+type Chunk = OnceLock<Box<[OnceLock<Slot>]>>;
+
 /// Slots in the order of their LSNs. One thread at a time appends and hides (the holder of the apply lock); any
 /// number read. A slot is written once, then published by `len`: no reader meets a half-written one.
 pub(crate) struct Memtable {
-    chunks: Box<[OnceLock<Box<[OnceLock<Slot>]>>]>,
+    chunks: Box<[Chunk]>,
     len: AtomicU32,
     newest: RwLock<HashMap<Id, u32>>,
     bytes: AtomicU64,
     /// LSN of the first operation since this memtable became the active one, deletes included; 0 = none.
     first_op: AtomicU64,
-    last_op: AtomicU64,
 }
 
 impl std::fmt::Debug for Memtable {
@@ -70,7 +72,6 @@ impl Default for Memtable {
             newest: RwLock::default(),
             bytes: AtomicU64::new(0),
             first_op: AtomicU64::new(0),
-            last_op: AtomicU64::new(0),
         }
     }
 }
@@ -96,17 +97,11 @@ impl Memtable {
         Lsn::from_u64(self.first_op.load(Ordering::Acquire)).filter(|lsn| *lsn != Lsn::ZERO)
     }
 
-    /// LSN of the last such operation.
-    pub(crate) fn last_op(&self) -> Option<Lsn> {
-        Lsn::from_u64(self.last_op.load(Ordering::Acquire)).filter(|lsn| *lsn != Lsn::ZERO)
-    }
-
     /// Remembers that `lsn` changed this collection while this memtable was the active one. Apply lock.
     pub(crate) fn note_op(&self, lsn: Lsn) {
         if self.first_op.load(Ordering::Relaxed) == 0 {
             self.first_op.store(lsn.as_u64(), Ordering::Release);
         }
-        self.last_op.store(lsn.as_u64(), Ordering::Release);
     }
 
     /// Appends the newest version of its id. Apply lock.
@@ -233,6 +228,5 @@ mod tests {
         assert_eq!(table.len(), 3_000);
         assert!(table.slots().all(|(at, slot)| slot.lsn().counter() == u64::from(at) + 1));
         assert_eq!(table.first_op(), Some(lsn(1)));
-        assert_eq!(table.last_op(), Some(lsn(3_000)));
     }
 }

@@ -48,6 +48,8 @@ pub struct RecoveryReport {
     /// Records that were read from the log beyond what is proven to be on disk. When writing they were copied and
     /// synced before they were shown; when reading only they may be gone after a power cut.
     pub unproven: Option<[String; 2]>,
+    /// Read beside a living writer: rows in its log are not seen, only what is flushed.
+    pub beside_writer: bool,
     /// Where the log's tail was cut, if it was.
     pub cut: Option<CutReport>,
     /// Files no manifest names, removed.
@@ -162,6 +164,7 @@ pub(crate) fn open_read_only(place: Place, limits: Limits) -> Result<(Arc<Engine
         show_all(&applier, log_end);
         drop(log);
     } else {
+        report.beside_writer = true;
         let flushed = newest.collections.iter().map(|c| c.flushed_lsn).max();
         show_all(&applier, flushed.unwrap_or(Lsn::ZERO));
     }
@@ -232,7 +235,7 @@ fn newest_or_first(place: &Place, store: &Store) -> Result<Committed> {
             .help_is("put the manifest directory back, or restore with `akidb restore URL DIR`"));
     }
     let stamp =
-        Stamp { writer_epoch: 0, writer_id: 0, commit_id: rng.u64(), unix_micros: place.clock.unix_micros() };
+        Stamp { writer_epoch: 1, writer_id: 0, commit_id: rng.u64(), unix_micros: place.clock.unix_micros() };
     let mut bytes = [0; 16];
     rng.fill(&mut bytes);
     store.commit(None, Manifest::first(uuid::Builder::from_random_bytes(bytes).into_uuid(), stamp))

@@ -23,6 +23,8 @@ pub struct Stats {
     pub held_back_by: Option<String>,
     /// Why the last flush failed, until one succeeds.
     pub flush_failure: Option<String>,
+    /// Why no more manifests are written, if so: reopening is the repair.
+    pub poisoned: Option<String>,
     /// Per backend.
     pub backends: Vec<BackendStats>,
 }
@@ -53,6 +55,8 @@ pub struct CollectionStats {
     pub segments: usize,
     /// Bytes of the segment files.
     pub segment_bytes: u64,
+    /// Bytes of segments compared with their checksums since the open.
+    pub verified_bytes: u64,
     /// Dead rows still in segments.
     pub dead_rows: u64,
     /// Everything at or below is in segments.
@@ -74,6 +78,7 @@ pub(crate) fn stats(engine: &Engine, uploads: &Uploads) -> Result<Stats> {
             memtable_rows: state.memtables().map(|memtable| u64::from(memtable.len())).sum(),
             segments: state.segments.len(),
             segment_bytes: state.segments.iter().map(|live| live.segment.meta().size).sum(),
+            verified_bytes: state.segments.iter().map(|live| live.segment.touched().verified_bytes).sum(),
             dead_rows: in_segments - live_in_segments,
             flushed_lsn: state.flushed_lsn.to_string(),
             damage: state.damage.get().map(ToString::to_string),
@@ -93,6 +98,7 @@ pub(crate) fn stats(engine: &Engine, uploads: &Uploads) -> Result<Stats> {
         free_disk_bytes: engine.free_disk_bytes.load(std::sync::atomic::Ordering::Relaxed),
         held_back_by: held.map(|stall| format!("{}: {}", stall.which, stall.detail)),
         flush_failure: engine.last_flush_failure().map(|error| error.to_string()),
+        poisoned: engine.writer_if_any().and_then(|w| w.committer.poisoned()).map(ToString::to_string),
         backends: uploads.stats(),
     })
 }

@@ -4,12 +4,12 @@
 #[cfg(not(akidb_loom))]
 pub(crate) use std::sync::atomic::{AtomicU64, Ordering};
 #[cfg(not(akidb_loom))]
-pub(crate) use std::sync::{Arc, Condvar, Mutex as RawMutex, MutexGuard};
+pub(crate) use std::sync::{Arc, Mutex as RawMutex, MutexGuard};
 
 #[cfg(akidb_loom)]
 pub(crate) use loom::sync::atomic::{AtomicU64, Ordering};
 #[cfg(akidb_loom)]
-pub(crate) use loom::sync::{Arc, Condvar, Mutex as RawMutex, MutexGuard};
+pub(crate) use loom::sync::{Arc, Mutex as RawMutex, MutexGuard};
 
 /// A mutex whose holder's panic does not take the others down: what it guards here is either replaced whole or
 /// checked by asserts, and the panic itself is our mistake and reported as such.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind as IoErrorKind;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -194,7 +194,7 @@ fn read_known(engine: &Engine, name: &str) -> Vec<u8> {
     }
 }
 
-fn read_all(fs: &dyn Fs, path: &PathBuf) -> std::io::Result<Vec<u8>> {
+fn read_all(fs: &dyn Fs, path: &Path) -> std::io::Result<Vec<u8>> {
     let file = fs.open(path, Access::Read)?;
     let mut bytes = vec![0; usize::try_from(file.len()?).map_err(std::io::Error::other)?];
     file.read_exact_at(&mut bytes, 0)?;

@@ -328,3 +328,6 @@ pub fn fuzz_frame(bytes: &[u8]) {
         assert_eq!(start.encode(), frame.payload, "a start reads back as it was");
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,8 +9,10 @@
 mod commit;
 mod config;
 mod error;
+mod findings;
 mod frame;
 mod header;
+mod inner;
 mod inspect;
 mod log;
 mod log_file;
@@ -19,19 +21,21 @@ mod open;
 mod recover;
 mod repair;
 mod replay;
+mod search;
 mod sync;
 mod synced;
 mod threads;
+mod truncate;
 mod watermark;
 
 pub use config::{Config, Durability, Options};
 pub use error::{Error, ErrorKind, Fate, Result};
+pub use findings::Cut;
 #[cfg(feature = "test-util")]
 pub use frame::fuzz_frame;
 pub use inspect::{FrameFacts, HeaderFacts, Inspection, inspect};
 pub use log::{Appended, Log, State, Watermarks};
 pub use lsn::{Lsn, ParseLsnError};
-pub use recover::Cut;
 pub use repair::{CutReport, cut_at};
 pub use replay::{Record, Records, RecordsIter, Recovered};
 pub use synced::Synced;

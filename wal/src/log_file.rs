@@ -72,7 +72,11 @@ impl LogFile {
         let linked = fs.hard_link(&tmp, &self.path);
         let _ = fs.unlink(&tmp);
         linked.map_err(|e| Error::io("name", &self.path, e))?;
-        fs.sync_dir(dir).map_err(|e| Error::io("sync the directory of", &self.path, e))
+        fs.sync_dir(dir).map_err(|e| {
+            // A name that may be gone after a power cut must not be built on: take it back.
+            let _ = fs.unlink(&self.path);
+            Error::io("sync the directory of", &self.path, e)
+        })
     }
 
     /// Where the next frame goes; also the bytes used so far.
@@ -83,6 +87,11 @@ impl LogFile {
     /// Whether a frame of so many bytes fits before the room kept for the trailer.
     pub(crate) fn has_room(&self, bytes: u64) -> bool {
         self.end() + bytes + TRAILER_BYTES <= self.appender.capacity()
+    }
+
+    /// Whether it is time to make the next file.
+    pub(crate) fn is_half_full(&self) -> bool {
+        self.end() > (self.appender.capacity() + HEADER_PAGE_BYTES as u64) / 2
     }
 
     /// Writes one frame and shows it to readers. The caller has checked the room.

@@ -7,11 +7,11 @@ use akidb_host::{Access, Fs, FsKind, Rng};
 
 use crate::config::{Config, Options};
 use crate::error::{Error, ErrorKind, Fate, Result};
+use crate::findings::{Findings, Leg};
 use crate::frame::{FrameType, Head, Start, StartKind};
 use crate::header::{HEADER_PAGE_BYTES, Header, Origin, parse_file_name};
 use crate::log_file::{LogFile, OVERHEAD_BYTES, Plan, Source, View};
 use crate::lsn::Lsn;
-use crate::recover::{Findings, Leg};
 use crate::replay::Frames;
 
 /// The file kept so that a full disk can still be opened.

@@ -10,71 +10,15 @@
 use std::path::PathBuf;
 
 use crate::error::{Error, ErrorKind, Fate, Result};
-use crate::frame::{Frame, FrameType, Misfit, Start, StartKind, frame_bytes, read_frame, read_head, u64_at};
+use crate::findings::{Cut, Findings};
+use crate::frame::{Frame, FrameType, Misfit, Start, StartKind, read_frame};
 use crate::header::{HEADER_PAGE_BYTES, file_name};
-use crate::log_file::{Source, View};
+use crate::log_file::View;
 use crate::lsn::Lsn;
-
-/// Where the log's intact part ended, and what lay behind it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cut {
-    /// The file.
-    pub file: PathBuf,
-    /// Where its intact part ends, in bytes.
-    pub offset: u64,
-    /// Bytes from there to the last one that is not zero, in this and later files.
-    pub bytes: u64,
-    /// Intact frame headers among them.
-    pub frames: u64,
-    /// Whether an operator ordered it (`akidb repair wal-cut`); else it is a torn tail, or damage in the last
-    /// group, which nothing can tell from one.
-    pub by_order: bool,
-}
+use crate::search::search;
 
 /// How a session that ends by itself is described.
 const SEALED: &str = "a seal";
-
-/// A stretch of intact frames in one file.
-#[derive(Clone, Debug)]
-pub(crate) struct Leg {
-    pub(crate) path: PathBuf,
-    pub(crate) source: Source,
-    pub(crate) salt: u64,
-    pub(crate) from: u64,
-    pub(crate) to: u64,
-}
-
-/// A file whose records lie at or below `last`.
-#[derive(Clone, Debug)]
-pub(crate) struct OldFile {
-    pub(crate) seq: u64,
-    pub(crate) path: PathBuf,
-    /// Bytes that count, and bytes on disk.
-    pub(crate) used: u64,
-    pub(crate) size: u64,
-    pub(crate) last: Lsn,
-}
-
-/// Everything an open needs to know about what it found.
-#[derive(Debug, Default)]
-pub(crate) struct Findings {
-    /// Frames at or below the proven LSN, then those above.
-    pub(crate) proven_legs: Vec<Leg>,
-    pub(crate) unproven_legs: Vec<Leg>,
-    pub(crate) unproven_bytes: u64,
-    pub(crate) proven: Lsn,
-    pub(crate) last: Lsn,
-    /// First record at or above the floor; ZERO if there is none.
-    pub(crate) first: Lsn,
-    /// Where the proven part ends: file and offset.
-    pub(crate) proven_seq: u64,
-    pub(crate) proven_end: u64,
-    pub(crate) cut: Option<Cut>,
-    pub(crate) max_epoch: u32,
-    pub(crate) live: Vec<OldFile>,
-    /// Files that no reader will look at again once a new session has begun.
-    pub(crate) dead: Vec<PathBuf>,
-}
 
 /// Reads all of `views` (sorted by seq, of one log) and judges them. Changes nothing.
 pub(crate) fn recover(views: &[View], floor: Lsn) -> Result<Findings> {
@@ -95,7 +39,7 @@ pub(crate) fn recover(views: &[View], floor: Lsn) -> Result<Findings> {
         walk.session(from, until, stop)?;
         from = until;
     }
-    walk.conclude()
+    Ok(walk.conclude())
 }
 
 /// The newest file that begins at or below the floor: what lies before it is not needed.
@@ -220,18 +164,31 @@ impl<'a> Walk<'a> {
 
     /// Files of a session lie side by side, made by one writer.
     fn check_neighbour(&self, i: usize, from: usize) -> Result<()> {
-        if i == from {
-            return Ok(());
+        let Some(missing) = self.missing_before(i).filter(|_| i != from) else { return Ok(()) };
+        let evidence = format!("the file is missing, and {} is there", self.views[i].path.display());
+        Err(Error::corrupt(&missing, 0, self.next, evidence))
+    }
+
+    /// The file that must have stood before view `i`, if it is not the one that does. A CUT may stand anywhere.
+    fn missing_before(&self, i: usize) -> Option<PathBuf> {
+        let (before, view) = (&self.views[i.checked_sub(1)?].header, &self.views[i]);
+        let same_epoch = view.header.epoch == before.epoch;
+        let cut = || {
+            read_frame(view.bytes(), HEADER_PAGE_BYTES, view.header.salt)
+                .is_ok_and(|frame| frame.head.kind == FrameType::Cut)
+        };
+        if view.made_at_open() || same_epoch && view.header.seq == before.seq + 1 || cut() {
+            return None;
         }
-        let (before, view) = (&self.views[i - 1].header, &self.views[i]);
-        if view.header.seq == before.seq + 1 && view.header.epoch == before.epoch {
-            return Ok(());
-        }
-        let missing = view.path.with_file_name(file_name(before.seq + 1));
-        let evidence =
-            format!("the file is missing between its neighbours, {} is there", view.path.display());
-        let seen = if view.header.seq == before.seq + 1 { view.path.clone() } else { missing };
-        Err(Error::corrupt(&seen, 0, self.next, evidence))
+        // The file made at an open is followed at once by those it rotated into.
+        let seq = if same_epoch { before.seq + 1 } else { view.header.seq - 1 };
+        Some(view.path.with_file_name(file_name(seq)))
+    }
+
+    /// Words for an error about view `i` if a later file is missing: that may be all that is wrong.
+    fn missing_after(&self, i: usize) -> String {
+        let missing = (i + 1..self.views.len()).find_map(|later| self.missing_before(later));
+        missing.map_or_else(String::new, |path| format!("; {} is missing", path.display()))
     }
 
     fn check_stop(&self, i: usize, stop: &Stop) -> Result<()> {
@@ -273,9 +230,10 @@ impl<'a> Walk<'a> {
             return Error::corrupt(&missing, 0, self.next, evidence);
         }
         let evidence = format!(
-            "{} continues after {previous_last} at offset {previous_end} of {}; found here: {found}",
+            "{} continues after {previous_last} at offset {previous_end} of {}; found here: {found}{}",
             stop.said_by.display(),
-            file_name(previous_seq)
+            file_name(previous_seq),
+            self.missing_after(i)
         );
         Error::corrupt(path, at, self.next, evidence)
     }
@@ -314,11 +272,12 @@ impl<'a> Walk<'a> {
         let expected = self.next.max(self.floor);
         if let Some(witness) = rest.witness.filter(|w| w.durable >= expected) {
             return corrupt(format!(
-                "the frame at offset {} of {} was written when {} was already on disk; found there: {}",
+                "the frame at offset {} of {} was written when {} was already on disk; found here: {}{}",
                 witness.offset,
                 self.views[i + witness.view].path.display(),
                 witness.durable,
-                misfit.reason()
+                misfit.reason(),
+                self.missing_after(i)
             ));
         }
         self.check_floor(i, at)?;
@@ -389,6 +348,10 @@ impl<'a> Walk<'a> {
         self.durable = self.durable.max(head.durable);
         match head.kind {
             FrameType::Batch => {
+                if head.lsn < self.floor && self.floor <= head.last() {
+                    // A floor inside a batch: a batch is on disk whole or not at all.
+                    self.durable = self.durable.max(head.last());
+                }
                 self.last = head.last();
                 self.next = self.last.plus(1);
                 if self.first == Lsn::ZERO && self.last >= self.floor {
@@ -407,120 +370,15 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Splits what was read at the proven LSN.
-    fn conclude(self) -> Result<Findings> {
-        let proven = self.durable.min(self.last);
-        let mut found = Findings {
-            proven,
+    fn conclude(self) -> Findings {
+        let found = Findings {
+            proven: self.durable.min(self.last),
             last: self.last,
             first: self.first,
-            cut: self.cut.clone(),
+            cut: self.cut,
             max_epoch: self.max_epoch,
             ..Findings::default()
         };
-        for (i, end, last) in &self.read {
-            let view = &self.views[*i];
-            let split = if *i < self.session_from || *last <= proven {
-                *end
-            } else {
-                first_above(view, *end, proven)
-            };
-            let from = HEADER_PAGE_BYTES as u64;
-            let leg = |from, to| Leg {
-                path: view.path.clone(),
-                source: Source::Old(view.region.clone()),
-                salt: view.header.salt,
-                from,
-                to,
-            };
-            if found.unproven_legs.is_empty() {
-                found.proven_legs.push(leg(from, split));
-                (found.proven_seq, found.proven_end) = (view.header.seq, split);
-                found.live.push(OldFile {
-                    seq: view.header.seq,
-                    path: view.path.clone(),
-                    used: split,
-                    size: view.header.file_bytes,
-                    last: (*last).min(proven),
-                });
-            }
-            if split < *end || !found.unproven_legs.is_empty() {
-                let leg = leg(if split < *end { split } else { from }, *end);
-                found.unproven_bytes += batch_bytes(&leg);
-                found.unproven_legs.push(leg);
-            }
-        }
-        let live = |view: &&View| !found.live.iter().any(|old| old.seq == view.header.seq);
-        found.dead = self.views.iter().filter(live).map(|view| view.path.clone()).collect();
-        Ok(found)
+        found.collect(self.views, &self.read, self.session_from)
     }
-}
-
-/// Offset of the first frame of intact bytes `..end` whose records lie above `proven`.
-fn first_above(view: &View, end: u64, proven: Lsn) -> u64 {
-    let mut at = HEADER_PAGE_BYTES;
-    while (at as u64) < end {
-        let Ok(head) = read_head(view.bytes(), at, view.header.salt) else { break };
-        if head.kind == FrameType::Batch && head.last() > proven {
-            break;
-        }
-        at += usize::try_from(head.frame_bytes()).expect("the frame lies in memory");
-    }
-    at as u64
-}
-
-fn batch_bytes(leg: &Leg) -> u64 {
-    let bytes = leg.source.up_to(leg.to);
-    let (mut at, mut sum) = (leg.from, 0);
-    while at < leg.to {
-        let Ok(head) =
-            usize::try_from(at).map_err(|_| Misfit::End).and_then(|at| read_head(bytes, at, leg.salt))
-        else {
-            break;
-        };
-        if head.kind == FrameType::Batch {
-            sum += head.frame_bytes();
-        }
-        at += frame_bytes(u64::from(head.len));
-    }
-    sum
-}
-
-/// An intact header whose stamp says what was durable.
-#[derive(Clone, Copy, Debug)]
-struct Witness {
-    view: usize,
-    offset: u64,
-    durable: Lsn,
-}
-
-/// What lies behind the intact part.
-#[derive(Debug, Default)]
-struct Rest {
-    witness: Option<Witness>,
-    frames: u64,
-    bytes: u64,
-}
-
-/// Searches the rest of the first view from `at`, and all of the others, for intact headers.
-fn search(views: &[View], at: u64) -> Rest {
-    let mut rest = Rest::default();
-    for (i, view) in views.iter().enumerate() {
-        let bytes = view.bytes();
-        let from = if i == 0 { usize::try_from(at).unwrap_or(usize::MAX) } else { HEADER_PAGE_BYTES };
-        let Some(tail) = bytes.get(from..) else { continue };
-        let used = tail.iter().rposition(|b| *b != 0).map_or(0, |last| last + 1);
-        rest.bytes += used as u64;
-        for offset in (from..from + used).step_by(8) {
-            if bytes.len() - offset < 40 || u64_at(bytes, offset + 24) != view.header.salt {
-                continue;
-            }
-            let Ok(head) = read_head(bytes, offset, view.header.salt) else { continue };
-            rest.frames += 1;
-            if rest.witness.is_none_or(|w| w.durable < head.durable) {
-                rest.witness = Some(Witness { view: i, offset: offset as u64, durable: head.durable });
-            }
-        }
-    }
-    rest
 }

@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use crate::error::{Error, Result};
+use crate::findings::{Cut, Leg};
 use crate::frame::{Frame, FrameRecords, FrameType, read_frame};
 use crate::lsn::Lsn;
-use crate::recover::{Cut, Leg};
 
 /// What an open found.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use crate::error::Result;
-use crate::log::{Inner, poisoned};
+use crate::inner::{Inner, poisoned};
 use crate::lsn::Lsn;
 
 /// Future of [`crate::Log::synced`]. Dropping it cancels only the waiting: the record stays appended and will be

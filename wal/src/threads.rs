@@ -7,7 +7,7 @@ use std::time::Instant;
 use akidb_host::{Next, Spawn, Tick, Ticker};
 
 use crate::error::{Error, Result};
-use crate::log::Inner;
+use crate::inner::Inner;
 use crate::lsn::Lsn;
 use crate::sync::Ordering;
 

@@ -33,7 +33,7 @@ pub struct Hit {
 #[derive(Debug)]
 #[must_use]
 pub struct Search<'a> {
-    collection: &'a Collection,
+    pub(super) collection: &'a Collection,
     query: Query,
     bad_filter: Option<Error>,
     with_vector: bool,
@@ -73,10 +73,29 @@ impl<'a> Search<'a> {
     /// # Errors
     /// `Invalid` for a bad k, vector or filter; `Corrupt` with file and offset for a damaged block.
     pub fn run(self) -> Result<Vec<Hit>> {
-        if let Some(error) = self.bad_filter {
-            return Err(error);
+        let collection = self.collection;
+        self.into_parts()?.run(collection)
+    }
+
+    /// What the search asks, or what is wrong with its filter.
+    pub(super) fn into_parts(self) -> Result<SearchParts> {
+        match self.bad_filter {
+            Some(error) => Err(error),
+            None => Ok(SearchParts { query: self.query, with_vector: self.with_vector }),
         }
-        let (view, state) = self.collection.view()?;
+    }
+}
+
+/// A search without its collection, so that another thread can run it.
+#[derive(Debug)]
+pub(super) struct SearchParts {
+    query: Query,
+    with_vector: bool,
+}
+
+impl SearchParts {
+    pub(super) fn run(self, collection: &Collection) -> Result<Vec<Hit>> {
+        let (view, state) = collection.view()?;
         let found = search::run(&view, &state, &self.query)?;
         let hit = |found: search::Found| {
             let payload = row::join_payload(&state.schema, &found.row.fields, found.row.rest.as_deref())?;

@@ -17,8 +17,8 @@ mod tests;
 /// and the parser stops at 128.
 const MAX_PAYLOAD_DEPTH: usize = 64;
 
-/// Declared fields in the schema's order, and the text of the rest.
-type Split = (Box<[FieldValue]>, Option<Box<str>>);
+/// Values of the declared fields, and the JSON text of the rest.
+type SplitPayload = (Box<[FieldValue]>, Option<Box<str>>);
 
 /// A payload's values for the schema's fields, in their order, and the text of the undeclared rest with its keys
 /// sorted, if there is any.
@@ -26,7 +26,7 @@ type Split = (Box<[FieldValue]>, Option<Box<str>>);
 /// # Errors
 /// `Invalid`: a value of another type than its field's, a reserved key, a key that differs from a field's name only
 /// in case, more than 1 MiB as JSON, nested over 64 deep.
-pub(crate) fn split_payload(schema: &Schema, payload: &Payload) -> Result<Split> {
+pub(crate) fn split_payload(schema: &Schema, payload: &Payload) -> Result<SplitPayload> {
     check_size(payload)?;
     let mut declared = 0;
     let mut fields = Vec::with_capacity(schema.fields.len());

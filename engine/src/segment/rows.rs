@@ -25,6 +25,7 @@ const SCAN_BATCH_ROWS: usize = 1_024;
 
 impl Segment {
     /// The LSN of `row`.
+    #[cfg_attr(not(test), expect(dead_code, reason = "merges and exports read segments so"))]
     pub(crate) fn lsn_at(&self, row: u32) -> Result<Lsn> {
         self.check_row(row)?;
         let mut reader = self.reader(&[LSN], &join(&[row]), 1)?;
@@ -80,6 +81,7 @@ impl Segment {
     }
 
     /// The rows of `range` in id order, a batch at a time. `schema` is the current one.
+    #[cfg_attr(not(test), expect(dead_code, reason = "merges and exports read segments so"))]
     pub(crate) fn scan(&self, schema: &Schema, range: Range<u32>, with_vector: bool) -> Result<Scan<'_>> {
         let ranges = if range.is_empty() { Vec::new() } else { vec![range.clone()] };
         if !range.is_empty() {
@@ -222,6 +224,7 @@ fn join(sorted: &[u32]) -> Vec<Range<u32>> {
 
 /// A batch of a scan.
 #[derive(Debug)]
+#[cfg_attr(not(test), expect(dead_code, reason = "merges and exports read segments so"))]
 pub(crate) struct Batch {
     /// Number of the first row; the others follow.
     pub(crate) first_row: u32,

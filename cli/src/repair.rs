@@ -1,0 +1,58 @@
+//! `akidb repair`: what only a person may order; each keeps a copy of what it takes away.
+
+use std::path::PathBuf;
+
+use akidb::RepairReport;
+use clap::{Args, Subcommand};
+
+use crate::database::Globals;
+use crate::failure::Result;
+
+/// Repair by explicit order; a copy of what is taken away is kept
+#[derive(Args, Debug)]
+pub(crate) struct Repair {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Cut the log at a byte of one of its files: everything behind it is dropped from the log and kept beside it
+    WalCut {
+        /// The log file, as the error names it
+        file: PathBuf,
+        /// The offset, as the error names it
+        offset: u64,
+        /// Only say what would be done
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Step back from a damaged newest manifest to the newest whole one
+    Manifest {
+        /// Only say what would be done
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+impl Repair {
+    pub(crate) fn run(self, globals: &Globals) -> Result<()> {
+        let report = match self.what {
+            What::WalCut { file, offset, dry_run } => akidb::repair_wal_cut(file, offset, dry_run)?,
+            What::Manifest { dry_run } => akidb::repair_manifest(&globals.db, dry_run)?,
+        };
+        tell(globals, &report)
+    }
+}
+
+fn tell(globals: &Globals, report: &RepairReport) -> Result<()> {
+    let output = globals.output();
+    output.report(report, &report.done)?;
+    if !output.is_json() {
+        let verb = if report.dry_run { "would keep" } else { "kept" };
+        for copy in &report.kept {
+            output.sentence(&format!("{verb} {}", copy.display()))?;
+        }
+    }
+    Ok(())
+}

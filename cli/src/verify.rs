@@ -1,0 +1,50 @@
+//! `akidb verify`: every byte at rest against its checksum.
+
+use akidb::Verification;
+use clap::Args;
+
+use crate::database::Globals;
+use crate::failure::{Failure, Result};
+use crate::output::thousands;
+
+/// Read every file of the database and check every checksum
+#[derive(Args, Debug)]
+pub(crate) struct Verify {}
+
+impl Verify {
+    pub(crate) fn run(self, globals: &Globals) -> Result<()> {
+        let found = akidb::verify(&globals.db)?;
+        let output = globals.output();
+        if output.is_json() {
+            output.object(&found)?;
+        } else {
+            for sentence in sentences(&found) {
+                output.sentence(&sentence)?;
+            }
+        }
+        match found.damages.len() {
+            0 => Ok(()),
+            1 => Err(Failure::damaged("1 damaged place")),
+            n => Err(Failure::damaged(format!("{n} damaged places"))),
+        }
+    }
+}
+
+fn sentences(found: &Verification) -> Vec<String> {
+    let mut lines = vec![format!("read {} files, {} bytes", thousands(found.files), thousands(found.bytes))];
+    if let Some((file, offset)) = &found.torn_tail {
+        lines.push(format!(
+            "the log ends in what may be a torn tail (no damage): {}, byte {offset}; the next open for writing cuts it",
+            file.display()
+        ));
+    }
+    for damage in &found.damages {
+        let at = damage.offset.map_or(String::new(), |offset| format!(", byte {offset}"));
+        lines.push(format!("damaged: {}{at}: {}", damage.file.display(), damage.what));
+        lines.push(format!("  help: {}", damage.help));
+    }
+    if found.damages.is_empty() {
+        lines.push("no damage".to_owned());
+    }
+    lines
+}

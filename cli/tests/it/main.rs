@@ -1,0 +1,10 @@
+//! The built `akidb` command, run as people run it: every verb, exit code, JSON object and bad input.
+#![expect(clippy::unwrap_used, reason = "a helper of a test fails as a test does")]
+
+mod bad_input;
+mod commands_named;
+mod damage;
+mod demo;
+mod imports;
+mod support;
+mod verbs;

@@ -1,0 +1,261 @@
+//! Every verb on a sound database: what it does, what it prints, and how it exits.
+
+use std::fs;
+use std::process::Stdio;
+
+use serde_json::json;
+
+use crate::support::{Place, ids, keys, objects, program};
+
+#[test]
+fn a_row_written_is_got_searched_listed_and_removed() {
+    let place = Place::new();
+    let made = place.json(&["init", "docs", "--dim", "2", "--field", "lang:text"]);
+    assert_eq!(keys(&made[0]), "collection created db");
+    assert_eq!(made[0]["created"], true);
+    let wrote =
+        place.json(&["upsert", "docs", "a", "--vector", "-1,0.5", "--payload", "{\"lang\":\"en\",\"n\":1}"]);
+    assert_eq!(keys(&wrote[0]), "id lsn");
+
+    let got = place.json(&["get", "docs", "a", "--with-vector"]);
+    assert_eq!(keys(&got[0]), "id lsn payload vector");
+    assert_eq!(got[0]["lsn"], wrote[0]["lsn"]);
+    assert_eq!(got[0]["vector"], json!([-1.0, 0.5]));
+    assert_eq!(got[0]["payload"], json!({"lang": "en", "n": 1}));
+    assert_eq!(keys(&place.json(&["get", "docs", "a"])[0]), "id lsn payload");
+
+    let hits = place.json(&["search", "docs", "--vector", "[-1, 0.5]", "-k", "3"]);
+    assert_eq!(keys(&hits[0]), "id lsn payload score");
+    assert!((hits[0]["score"].as_f64().unwrap() - 1.0).abs() < 1e-6);
+    assert_eq!(ids(&place.json(&["ls", "docs"])), ["a"]);
+
+    let removed = place.json(&["rm", "docs", "a"]);
+    assert_eq!(removed, [json!({"id": "a", "removed": true, "dry_run": false})]);
+    place.fails(1, &["get", "docs", "a"]);
+    place.fails(1, &["rm", "docs", "a"]);
+    place.fails(1, &["search", "docs", "--vector", "1,0"]);
+    place.fails(1, &["ls", "docs"]);
+}
+
+#[test]
+fn init_twice_is_one_database_and_another_schema_is_a_conflict() {
+    let place = Place::new();
+    place.ok(&["init", "docs", "--dim", "2"]);
+    let again = place.json(&["init", "docs", "--dim", "2"]);
+    assert_eq!(again[0]["created"], false);
+    let err = place.fails(1, &["init", "docs", "--dim", "3"]);
+    assert!(err.contains("another schema"), "{err}");
+    assert!(place.fails(2, &["init", "docs"]).contains("--dim"));
+    place.fails(2, &["init", "--field", "a:int"]);
+    place.fails(2, &["init", "docs", "--dim", "0"]);
+    place.fails(2, &["init", "docs", "--dim", "2", "--field", "vector:int"]);
+}
+
+#[test]
+fn a_search_takes_a_vector_or_a_row_and_a_filter() {
+    let place = Place::with_rows();
+    assert_eq!(ids(&place.json(&["search", "docs", "--vector", "1,0"])), ["a", "b", "c"]);
+    assert_eq!(ids(&place.json(&["search", "docs", "--like", "a"])), ["b", "c"], "not the row itself");
+    assert_eq!(ids(&place.json(&["search", "docs", "--like", "a", "-k", "1"])), ["b"]);
+    let filtered = ["search", "docs", "--vector", "1,0", "--filter", "lang = 'en' and year > 2001"];
+    assert_eq!(ids(&place.json(&filtered)), ["c"]);
+    assert_eq!(ids(&place.json(&["search", "docs", "--like", "a", "--filter", "tags contains 'x'"])), ["b"]);
+    place.fails(1, &["search", "docs", "--vector", "1,0", "--filter", "year > 3000"]);
+    place.fails(1, &["search", "docs", "--like", "nobody"]);
+    place.fails(2, &["search", "docs", "--vector", "1,0", "--like", "a"]);
+    place.fails(2, &["search", "docs"]);
+
+    let near = place.file("q.json", "[0, 1]");
+    let near = format!("@{}", near.display());
+    assert_eq!(ids(&place.json(&["search", "docs", "--vector", &near, "-k", "1"])), ["c"]);
+    let piped = place.run_with(&["search", "docs", "--vector", "@-", "-k", "1", "--json"], b"0,1\n");
+    assert_eq!(ids(&objects(&piped.out)), ["c"]);
+}
+
+#[test]
+fn rows_are_listed_a_page_at_a_time() {
+    let place = Place::with_rows();
+    let page = place.run(&["ls", "docs", "--limit", "2"]);
+    assert!(page.err.contains("--after 'b'"), "{}", page.err);
+    assert_eq!(ids(&place.json(&["ls", "docs", "--limit", "2", "--after", "b"])), ["c"]);
+    assert_eq!(ids(&place.json(&["ls", "docs", "--filter", "lang = 'en'"])), ["a", "c"]);
+    place.fails(1, &["ls", "docs", "--after", "c"]);
+    place.fails(2, &["ls", "docs", "--limit", "0"]);
+}
+
+#[test]
+fn collections_are_listed_with_their_schemas() {
+    let place = Place::with_rows();
+    let listed = place.json(&["ls"]);
+    assert_eq!(keys(&listed[0]), "dim fields ids metric name rows segment_bytes segments");
+    assert_eq!(listed[0]["fields"][2], json!({"name": "tags", "type": "text_list"}));
+    assert_eq!((&listed[0]["rows"], &listed[0]["metric"]), (&json!(3), &json!("cosine")));
+    let text = place.ok(&["ls"]);
+    assert!(text.contains("docs") && text.contains("lang:text year:int tags:text_list"), "{text}");
+    assert!(!text.contains('\u{2502}'), "no lines around cells where no terminal is: {text}");
+}
+
+#[test]
+fn integer_ids_are_numbers() {
+    let place = Place::new();
+    place.ok(&["init", "nums", "--dim", "1", "--metric", "l2", "--int-ids"]);
+    for n in ["-7", "3"] {
+        let wrote = place.run(&["upsert", "nums", "--vector", n, "--", n]);
+        assert_eq!(wrote.code, 0, "{wrote:?}");
+    }
+    let rows = place.json(&["ls", "nums"]);
+    assert_eq!((&rows[0]["id"], &rows[1]["id"]), (&json!(-7), &json!(3)));
+    let hits = place.json(&["search", "nums", "--vector", "-6"]);
+    assert_eq!((&hits[0]["id"], &hits[0]["score"]), (&json!(-7), &json!(-1.0)));
+    assert!(place.fails(2, &["get", "nums", "seven"]).contains("64-bit integers"));
+}
+
+#[test]
+fn a_dry_run_changes_nothing() {
+    let place = Place::with_rows();
+    place.ok(&["flush"]);
+    let before = place.everything();
+    let rows = place.json(&["rm", "docs", "a", "nobody", "--dry-run"]);
+    assert_eq!(rows[0], json!({"id": "a", "removed": true, "dry_run": true}));
+    assert_eq!(rows[1]["removed"], false);
+    let all = place.json(&["rm", "docs", "--drop", "--dry-run"]);
+    assert_eq!(all, [json!({"collection": "docs", "rows": 3, "dry_run": true})]);
+    assert_eq!(place.everything(), before);
+    place.ok(&["rm", "docs", "--drop"]);
+    assert!(place.json(&["ls"]).is_empty());
+    place.fails(2, &["rm", "docs"]);
+    place.fails(2, &["rm", "docs", "a", "--drop"]);
+}
+
+#[test]
+fn reading_changes_nothing() {
+    let place = Place::with_rows();
+    let before = place.everything();
+    place.ok(&["get", "docs", "a"]);
+    place.ok(&["search", "docs", "--like", "a"]);
+    place.ok(&["ls"]);
+    place.ok(&["stats"]);
+    place.ok(&["verify"]);
+    assert_eq!(place.everything(), before);
+}
+
+#[test]
+fn figures_are_one_object() {
+    let place = Place::with_rows();
+    let stats = place.json(&["stats"]);
+    assert_eq!(stats.len(), 1);
+    for key in ["watermarks", "collections", "live_wal_bytes", "memtable_bytes", "backends", "recovery"] {
+        assert!(stats[0].get(key).is_some(), "{key}: {stats:?}");
+    }
+    assert_eq!(stats[0]["collections"][0]["rows"], 3);
+    let text = place.ok(&["stats"]);
+    assert!(text.contains("watermarks: visible: ") && text.contains("docs"), "{text}");
+}
+
+#[test]
+fn flushed_rows_reach_a_backend_and_come_back_from_it() {
+    let place = Place::with_rows();
+    let (copy, back) = (place.url("copy"), place.path("back"));
+    let backend = format!("local={copy}");
+    let flushed = place.json(&["flush", "--backend", &backend]);
+    assert_eq!(keys(&flushed[0]), "backends flushed rows segments uploaded");
+    assert_eq!((&flushed[0]["rows"], &flushed[0]["uploaded"]), (&json!(3), &json!(true)));
+    assert_eq!(flushed[0]["backends"][0]["pending_files"], 0);
+
+    let restored = place.json(&["restore", &copy, back.to_str().unwrap()]);
+    assert_eq!(
+        keys(&restored[0]),
+        "bytes collections files from manifest remote_document segment_rows segments"
+    );
+    assert_eq!(restored[0]["segment_rows"], 3);
+    let original = place.ok(&["ls", "docs", "--with-vector", "--json"]);
+    let copied =
+        program().args(["--db", back.to_str().unwrap(), "ls", "docs", "--with-vector", "--json"]).output();
+    assert_eq!(String::from_utf8(copied.unwrap().stdout).unwrap(), original, "LSNs included");
+    let err = place.fails(1, &["restore", &copy, back.to_str().unwrap()]);
+    assert!(err.contains("holds a database already"), "{err}");
+}
+
+#[test]
+fn a_backend_of_the_settings_is_named_by_its_name() {
+    let place = Place::with_rows();
+    let text = format!("[[backends]]\nname = \"shelf\"\nurl = \"{}\"\n", place.url("shelf"));
+    let config = place.file("akidb.toml", text);
+    let config = config.to_str().unwrap();
+    assert_eq!(place.json(&["flush", "--config", config])[0]["uploaded"], true);
+    let back = place.path("back");
+    place.ok(&["restore", "shelf", back.to_str().unwrap(), "--config", config]);
+    let err = place.fails(2, &["restore", "attic", back.to_str().unwrap(), "--config", config]);
+    assert!(err.contains("shelf"), "{err}");
+    let checked = place.json(&["config", "check", config]);
+    assert_eq!(keys(&checked[0]), "backends file ok tiering_policy without_effect");
+    assert_eq!(checked[0]["tiering_policy"], "mirror");
+}
+
+#[test]
+fn each_kind_of_file_can_be_looked_into() {
+    let place = Place::with_rows();
+    let log = place.files(".wal").pop().unwrap();
+    let frames = place.json(&["inspect", log.to_str().unwrap()]);
+    assert_eq!(frames[0]["kind"], "log file");
+    place.ok(&["flush"]);
+    let segment = place.files(".parquet").pop().unwrap();
+    let rows = place.json(&["inspect", segment.to_str().unwrap()]);
+    assert_eq!((&rows[0]["kind"], &rows[0]["rows"]), (&json!("segment"), &json!(3)));
+    let manifest = place.files(".json").into_iter().rfind(|p| p.to_str().unwrap().contains("/manifest/"));
+    let manifest = manifest.unwrap();
+    let named = place.json(&["inspect", manifest.to_str().unwrap()]);
+    assert_eq!(named[0]["kind"], "manifest");
+    let text = place.ok(&["inspect", manifest.to_str().unwrap()]);
+    assert!(text.contains("kind: manifest") && text.contains("collections:"), "{text}");
+    let other = place.path("rows.jsonl");
+    assert!(place.fails(2, &["inspect", other.to_str().unwrap()]).contains("not a file of a database"));
+}
+
+#[test]
+fn a_sound_database_verifies() {
+    let place = Place::with_rows();
+    place.ok(&["flush"]);
+    let found = place.json(&["verify"]);
+    assert_eq!(keys(&found[0]), "bytes damages files torn_tail");
+    assert_eq!(found[0]["damages"], json!([]));
+    assert!(place.ok(&["verify"]).contains("no damage"));
+}
+
+#[test]
+fn a_reader_who_leaves_early_is_no_failure() {
+    let place = Place::with_rows();
+    let mut command = program();
+    command.arg("--db").arg(place.db()).args(["ls", "docs", "--json"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+}
+
+#[test]
+fn nothing_is_made_where_other_things_are() {
+    let place = Place::new();
+    fs::create_dir(place.db()).unwrap();
+    fs::write(place.db().join("letters.txt"), "mine").unwrap();
+    let err = place.fails(2, &["init"]);
+    assert!(err.contains("letters.txt"), "{err}");
+    assert_eq!(place.everything().len(), 1);
+}
+
+#[test]
+fn every_verb_explains_itself() {
+    let place = Place::new();
+    let help = place.ok(&["--help"]);
+    let verbs = [
+        "demo", "init", "import", "upsert", "get", "rm", "search", "ls", "stats", "flush", "inspect",
+        "verify", "repair", "restore", "config",
+    ];
+    for verb in verbs {
+        assert!(help.contains(&format!("\n  {verb} ")), "{verb}: {help}");
+        assert!(place.ok(&[verb, "--help"]).contains("--json"), "{verb}");
+    }
+    assert!(!help.contains("demo-writer"), "{help}");
+    assert!(place.ok(&["--version"]).starts_with("akidb "));
+}

@@ -1,0 +1,98 @@
+//! Repairs by a person's explicit order; each keeps what it takes away.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use akidb_host::{Fs, RealFs};
+use serde::Serialize;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::log::from_wal;
+use crate::manifest::{Store, repair_step_back};
+
+/// What a repair did, or would do.
+#[derive(Clone, Debug, Serialize)]
+pub struct RepairReport {
+    /// In words.
+    pub done: String,
+    /// Copies of what was taken away.
+    pub kept: Vec<PathBuf>,
+    /// Whether only a look was taken.
+    pub dry_run: bool,
+}
+
+/// Cuts the log at `offset` of one of its files, as a `Corrupt` error names them: everything from there on is
+/// dropped from the log and kept beside it. The database must not be open.
+///
+/// # Errors
+/// `Locked` if it is; `Invalid` if the offset is not the end of a whole frame; `Unavailable`, `NoSpace`.
+pub fn repair_wal_cut(file: impl AsRef<Path>, offset: u64, dry_run: bool) -> Result<RepairReport> {
+    let file = file.as_ref();
+    let home = file.parent().and_then(Path::parent).unwrap_or(Path::new("."));
+    let _lock = take_lock(home)?;
+    let cut = akidb_wal::cut_at(&RealFs, file, offset, dry_run).map_err(|error| from_wal(&error))?;
+    let kept = cut.saved_as.into_iter().chain(cut.set_aside.into_iter().map(|(_, to)| to)).collect();
+    let (verb, dropped) = (if dry_run { "would cut" } else { "cut" }, cut.dropped_bytes);
+    let done = format!(
+        "{verb} {} at byte {offset}, {dropped} bytes; the last record kept is {}",
+        file.display(),
+        cut.last_kept
+    );
+    Ok(RepairReport { done, kept, dry_run })
+}
+
+/// Steps back from a damaged newest manifest to the newest whole one. What only the damaged ones named, and the log
+/// no longer holds, is not found again. The database must not be open.
+///
+/// # Errors
+/// `Locked`; `Invalid` if the newest manifest is whole; `NotFound` if none is.
+pub fn repair_manifest(dir: impl AsRef<Path>, dry_run: bool) -> Result<RepairReport> {
+    let dir = dir.as_ref();
+    let _lock = take_lock(dir)?;
+    let fs: Arc<dyn Fs> = Arc::new(RealFs);
+    let manifests = dir.join("manifest");
+    if dry_run {
+        return would_step_back(fs, manifests);
+    }
+    let stepped = repair_step_back(&fs, &manifests)?;
+    let done = format!("manifest {} is the newest now; its log floor is {}", stepped.to, stepped.floor);
+    Ok(RepairReport { done, kept: stepped.damaged, dry_run })
+}
+
+fn would_step_back(fs: Arc<dyn Fs>, manifests: PathBuf) -> Result<RepairReport> {
+    let store = Store::new(fs, manifests);
+    let mut damaged = Vec::new();
+    for number in store.numbers()?.into_iter().rev() {
+        match store.load(number) {
+            Ok(_) if damaged.is_empty() => {
+                return Err(Error::invalid(
+                    "AKI-0317",
+                    format!("manifest {number} is not damaged; nothing to do"),
+                ));
+            }
+            Ok(good) => {
+                let done = format!(
+                    "would set {} damaged manifests aside and step back to {number}, floor {}",
+                    damaged.len(),
+                    good.manifest.floor
+                );
+                return Ok(RepairReport { done, kept: damaged, dry_run: true });
+            }
+            Err(error) if error.kind() == ErrorKind::Corrupt => damaged.push(store.path(number)),
+            Err(error) => return Err(error),
+        }
+    }
+    Err(Error::new(ErrorKind::NotFound, "AKI-0318", "there is no manifest that can be read"))
+}
+
+fn take_lock(dir: &Path) -> Result<Box<dyn akidb_host::LockGuard>> {
+    let path = dir.join("LOCK");
+    let lock = RealFs
+        .try_lock(&path)
+        .map_err(|cause| Error::io("AKI-0223", &path, "could not take the lock", &cause))?;
+    lock.ok_or_else(|| {
+        Error::new(ErrorKind::Locked, "AKI-0224", "the database is open")
+            .at(&path, None)
+            .help_is("stop its process first")
+    })
+}

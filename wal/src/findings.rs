@@ -1,0 +1,141 @@
+//! What recovery found, split at the proven LSN.
+
+use std::path::PathBuf;
+
+use crate::frame::{FrameType, Misfit, frame_bytes, read_head};
+use crate::header::HEADER_PAGE_BYTES;
+use crate::log_file::{Source, View};
+use crate::lsn::Lsn;
+
+/// Where the log's intact part ended, and what lay behind it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// The file.
+    pub file: PathBuf,
+    /// Where its intact part ends, in bytes.
+    pub offset: u64,
+    /// Bytes from there to the last one that is not zero, in this and later files.
+    pub bytes: u64,
+    /// Intact frame headers among them.
+    pub frames: u64,
+    /// Whether an operator ordered it (`akidb repair wal-cut`); else it is a torn tail, or damage in the last
+    /// group, which nothing can tell from one.
+    pub by_order: bool,
+}
+
+/// A stretch of intact frames in one file.
+#[derive(Clone, Debug)]
+pub(crate) struct Leg {
+    pub(crate) path: PathBuf,
+    pub(crate) source: Source,
+    pub(crate) salt: u64,
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+}
+
+/// A file whose records lie at or below `last`.
+#[derive(Clone, Debug)]
+pub(crate) struct OldFile {
+    pub(crate) seq: u64,
+    pub(crate) path: PathBuf,
+    /// Bytes that count, and bytes on disk.
+    pub(crate) used: u64,
+    pub(crate) size: u64,
+    pub(crate) last: Lsn,
+}
+
+/// Everything an open needs to know about what it found.
+#[derive(Debug, Default)]
+pub(crate) struct Findings {
+    /// Frames at or below the proven LSN, then those above.
+    pub(crate) proven_legs: Vec<Leg>,
+    pub(crate) unproven_legs: Vec<Leg>,
+    pub(crate) unproven_bytes: u64,
+    pub(crate) proven: Lsn,
+    pub(crate) last: Lsn,
+    /// First record at or above the floor; ZERO if there is none.
+    pub(crate) first: Lsn,
+    /// Where the proven part ends: file and offset.
+    pub(crate) proven_seq: u64,
+    pub(crate) proven_end: u64,
+    pub(crate) cut: Option<Cut>,
+    pub(crate) max_epoch: u32,
+    pub(crate) live: Vec<OldFile>,
+    /// Files that no reader will look at again once a new session has begun.
+    pub(crate) dead: Vec<PathBuf>,
+}
+
+impl Findings {
+    /// Files what was read, (view, end of its intact frames, last LSN at its end) in order, as proven or not.
+    /// `session_from` is the view where the last session begins; everything before it is proven by it.
+    pub(crate) fn collect(mut self, views: &[View], read: &[(usize, u64, Lsn)], session_from: usize) -> Self {
+        let found = &mut self;
+        let proven = found.proven;
+        for (i, end, last) in read {
+            let view = &views[*i];
+            if *end == HEADER_PAGE_BYTES as u64 && !found.live.is_empty() {
+                // A spare, or nothing but a CUT.
+                continue;
+            }
+            let split =
+                if *i < session_from || *last <= proven { *end } else { first_above(view, *end, proven) };
+            let from = HEADER_PAGE_BYTES as u64;
+            let leg = |from, to| Leg {
+                path: view.path.clone(),
+                source: Source::Old(view.region.clone()),
+                salt: view.header.salt,
+                from,
+                to,
+            };
+            if found.unproven_legs.is_empty() {
+                found.proven_legs.push(leg(from, split));
+                (found.proven_seq, found.proven_end) = (view.header.seq, split);
+                found.live.push(OldFile {
+                    seq: view.header.seq,
+                    path: view.path.clone(),
+                    used: split,
+                    size: view.header.file_bytes,
+                    last: (*last).min(proven),
+                });
+            }
+            if split < *end || !found.unproven_legs.is_empty() {
+                let leg = leg(if split < *end { split } else { from }, *end);
+                found.unproven_bytes += batch_bytes(&leg);
+                found.unproven_legs.push(leg);
+            }
+        }
+        let live = |view: &&View| !found.live.iter().any(|old| old.seq == view.header.seq);
+        found.dead = views.iter().filter(live).map(|view| view.path.clone()).collect();
+        self
+    }
+}
+
+/// Offset of the first frame of intact bytes `..end` whose records lie above `proven`.
+fn first_above(view: &View, end: u64, proven: Lsn) -> u64 {
+    let mut at = HEADER_PAGE_BYTES;
+    while (at as u64) < end {
+        let Ok(head) = read_head(view.bytes(), at, view.header.salt) else { break };
+        if head.kind == FrameType::Batch && head.last() > proven {
+            break;
+        }
+        at += usize::try_from(head.frame_bytes()).expect("the frame lies in memory");
+    }
+    at as u64
+}
+
+fn batch_bytes(leg: &Leg) -> u64 {
+    let bytes = leg.source.up_to(leg.to);
+    let (mut at, mut sum) = (leg.from, 0);
+    while at < leg.to {
+        let Ok(head) =
+            usize::try_from(at).map_err(|_| Misfit::End).and_then(|at| read_head(bytes, at, leg.salt))
+        else {
+            break;
+        };
+        if head.kind == FrameType::Batch {
+            sum += head.frame_bytes();
+        }
+        at += frame_bytes(u64::from(head.len));
+    }
+    sum
+}

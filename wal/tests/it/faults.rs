@@ -1,0 +1,204 @@
+//! A disk that fails: EIO, no space, at every call.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+
+use akidb_host::RealFs;
+use akidb_host::sim::{Act, EIO, ENOSPC, Gate, HookFs, Op};
+use akidb_wal::{ErrorKind, Fate, Log, State};
+
+use crate::support::{Place, append, append_synced, rows};
+
+#[test]
+fn eio_on_sync_poisons_all_waiters_and_reopening_is_the_repair() {
+    let mut place = Place::new();
+    let gate = Gate::opened(|call| call.op == Op::SyncData);
+    place.fs = Arc::new(HookFs::new(Arc::new(RealFs), gate.hook()));
+    place.config.max_file_bytes = 1 << 20;
+    let (log, _) = place.open();
+    let mut model = Vec::new();
+    let safe = append_synced(&log, &[b"safe"], &mut model);
+    gate.shut();
+    let first = append(&log, &[b"unsure"], &mut model);
+    thread::scope(|scope| {
+        let leader = scope.spawn(|| log.wait(first.last));
+        gate.wait_until_held();
+        let last = append(&log, &[b"unsure too"], &mut model);
+        let log = &log;
+        let waiters: Vec<_> = (0..4).map(|_| scope.spawn(move || log.wait(last.last))).collect();
+        gate.release_as(Act::Fail(EIO));
+        for waiter in waiters.into_iter().chain([leader]) {
+            let error = waiter.join().unwrap().unwrap_err();
+            assert!(matches!(error.kind(), ErrorKind::Poisoned { .. }), "{error}");
+            assert_eq!(error.fate(), Fate::Unknown);
+        }
+    });
+    // The next sync of the same file would say OK: it is never asked.
+    assert!(log.wait(first.last).is_err());
+    let error = log.append(&[b"no more"]).unwrap_err();
+    assert!(
+        matches!(error.kind(), ErrorKind::Poisoned { .. }) && error.fate() == Fate::NotWritten,
+        "{error}"
+    );
+    log.wait(safe.last).unwrap();
+    assert!(log.close().is_err() && log.close().is_err());
+    assert_eq!((log.watermarks().synced, log.watermarks().state), (safe.last, State::Poisoned));
+    drop(log);
+    gate.release();
+    let (_, recovered) = place.open();
+    assert_eq!(rows(&recovered), model, "what is still readable was copied and synced anew");
+}
+
+#[test]
+fn no_space_for_the_next_file_is_typed_and_heals() {
+    let mut place = Place::new();
+    let full = Arc::new(AtomicBool::new(false));
+    let says = full.clone();
+    let hook = HookFs::new(
+        Arc::new(RealFs),
+        Arc::new(move |call| match call.op {
+            Op::ZeroFill if says.load(Ordering::SeqCst) => Act::Fail(ENOSPC),
+            _ => Act::Go,
+        }),
+    );
+    place.fs = Arc::new(hook);
+    let (log, _) = place.open();
+    let mut model = Vec::new();
+    append_synced(&log, &[b"before"], &mut model);
+    full.store(true, Ordering::SeqCst);
+    let error = loop {
+        match log.append(&[&[5; 1000]]) {
+            Ok(appended) => model.push((appended.first, appended.last, vec![5; 1000])),
+            Err(e) => break e,
+        }
+    };
+    assert!(matches!(error.kind(), ErrorKind::NoSpace { .. }), "{error}");
+    assert_eq!(error.fate(), Fate::NotWritten);
+    log.wait(log.watermarks().appended).unwrap();
+    let small = append_synced(&log, &[b"still fits"], &mut model);
+    assert!(log.truncate_below(small.first).is_ok());
+    full.store(false, Ordering::SeqCst);
+    append_synced(&log, &[&[6; 1000]], &mut model);
+    drop(log);
+    assert_eq!(rows(&place.open().1), model);
+}
+
+#[test]
+fn a_next_file_whose_name_could_not_be_synced_is_not_used_and_writing_heals() {
+    for op in [Op::SyncDir, Op::HardLink, Op::SyncAll, Op::CreateNew] {
+        let mut place = Place::new();
+        let bad = Arc::new(AtomicBool::new(false));
+        let says = bad.clone();
+        let hook = move |call: &akidb_host::sim::Call<'_>| match call.op == op && says.load(Ordering::SeqCst)
+        {
+            true => Act::Fail(EIO),
+            false => Act::Go,
+        };
+        place.fs = Arc::new(HookFs::new(Arc::new(RealFs), Arc::new(hook)));
+        let (log, _) = place.open();
+        bad.store(true, Ordering::SeqCst);
+        let mut model = Vec::new();
+        let error = loop {
+            match log.append(&[&[5; 1000]]) {
+                Ok(appended) => model.push((appended.first, appended.last, vec![5; 1000])),
+                Err(e) => break e,
+            }
+        };
+        assert!(matches!(error.kind(), ErrorKind::Io { .. }), "{op:?}: {error}");
+        bad.store(false, Ordering::SeqCst);
+        append_synced(&log, &[&[6; 1000]], &mut model);
+        drop(log);
+        assert_eq!(rows(&place.open().1), model, "{op:?}");
+    }
+}
+
+#[test]
+fn a_full_disk_opens_on_the_reserve() {
+    let mut place = Place::new();
+    place.config.reserve_bytes = 65_536;
+    let (log, _) = place.open();
+    let mut model = Vec::new();
+    append_synced(&log, &[b"kept"], &mut model);
+    let reserve = place.path().join("reserve");
+    while std::fs::metadata(&reserve).map_or(0, |m| m.len()) < 65_536 {
+        thread::yield_now();
+    }
+    log.close().unwrap();
+    drop(log);
+    let held = reserve.clone();
+    place.fs = Arc::new(HookFs::new(
+        Arc::new(RealFs),
+        Arc::new(move |call| match call.op {
+            Op::ZeroFill if held.exists() || call.path == held => Act::Fail(ENOSPC),
+            _ => Act::Go,
+        }),
+    ));
+    let (log, recovered) = place.open();
+    assert_eq!(rows(&recovered), model);
+    append_synced(&log, &[b"written on a full disk"], &mut model);
+    log.close().unwrap();
+    drop((log, recovered));
+    assert_eq!(rows(&place.open().1), model);
+}
+
+/// One failure at call k of a life that opens, appends, rotates, truncates and closes: whatever fails, what was
+/// acknowledged is there at the next open, what was refused is not, and nothing panics or hangs.
+#[test]
+fn one_failure_at_any_call_loses_no_acknowledged_record() {
+    for errno in [EIO, ENOSPC] {
+        let mut k = 1;
+        loop {
+            let mut place = Place::new();
+            // A life before, left unproven, so that the open re-logs.
+            let (log, _) = place.open();
+            let mut acked = Vec::new();
+            append(&log, &[b"left by a crash", b"with its batch"], &mut acked);
+            drop(log);
+            let calls = Arc::new(AtomicU64::new(0));
+            let count = calls.clone();
+            let hook = move |call: &akidb_host::sim::Call<'_>| {
+                if !call.op.changes() || !call.op.can_fail() {
+                    return Act::Go;
+                }
+                let n = count.fetch_add(1, Ordering::SeqCst) + 1;
+                if n == k { Act::Fail(errno) } else { Act::Go }
+            };
+            place.fs = Arc::new(HookFs::new(Arc::new(RealFs), Arc::new(hook)));
+            let refused = life(&place, &mut acked);
+            place.fs = Arc::new(RealFs);
+            let (_, recovered) = place.open();
+            let found = rows(&recovered);
+            let missing: Vec<_> = acked.iter().filter(|row| !found.contains(row)).collect();
+            assert!(missing.is_empty(), "errno {errno} at call {k}: lost {missing:?}");
+            assert!(found.iter().all(|row| !refused.contains(&row.2)), "errno {errno} at call {k}");
+            assert!(found.is_sorted(), "errno {errno} at call {k}");
+            if calls.load(Ordering::SeqCst) < k {
+                println!("errno {errno}: {} calls", k - 1);
+                break;
+            }
+            k += 1;
+        }
+    }
+}
+
+/// Runs until something fails for good; gives what was refused.
+fn life(place: &Place, acked: &mut Vec<crate::support::Row>) -> Vec<Vec<u8>> {
+    let mut refused = Vec::new();
+    let Ok((log, _)) = Log::open(place.options()) else { return refused };
+    for i in 0..14_u8 {
+        let record = vec![i; 1200];
+        match log.append(&[&record]) {
+            Ok(appended) if log.wait(appended.last).is_ok() => {
+                acked.push((appended.first, appended.last, record));
+            }
+            Ok(_) => {}
+            Err(e) => {
+                assert_eq!(e.fate(), Fate::NotWritten, "{e}");
+                refused.push(record);
+            }
+        }
+    }
+    let _ = log.close();
+    refused
+}

@@ -1,0 +1,14 @@
+//! The log from outside: every promise of its API, on real files, with a bad disk where it takes one.
+#![expect(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a test that is surprised stops there"
+)]
+
+mod damage;
+mod faults;
+mod golden;
+mod life;
+mod model;
+mod repair;
+mod support;
