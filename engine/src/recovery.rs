@@ -369,9 +369,8 @@ fn replayed_op(item: &akidb_wal::Record<'_>, schemas: &Schemas) -> Result<Op> {
             .help_is("it was written by another version or by a bug; please report it, with the file")
     };
     let record = Record::decode(item.bytes).map_err(|error| match error.is_newer_format() {
-        true => {
-            Error::new(ErrorKind::NewerFormat, "AKI-0227", format!("record {} of the log: {error}", item.lsn))
-        }
+        true => Error::new(ErrorKind::NewerFormat, "AKI-0227", format!("record {}: {error}", item.lsn))
+            .help_is("a newer version wrote it: open the database with that version"),
         false => bad(error.to_string()),
     })?;
     // Ids of collections are never reused, so a record of an unknown one is of a dropped one.

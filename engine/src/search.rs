@@ -21,6 +21,9 @@ use fields::MemoryRow;
 /// Most results of one search.
 pub const MAX_K: usize = 10_000;
 
+/// Rows scored at a time: their scores stay in the first cache.
+const BLOCK_ROWS: usize = 256;
+
 /// What a search asks.
 #[derive(Clone, Debug)]
 pub(crate) struct Query {
@@ -145,13 +148,17 @@ fn scan_segment(
         }
         _ => {
             let mut row = 0u32;
+            let mut scores = [0.0; BLOCK_ROWS];
             for slice in segment.vectors(0..segment.rows())? {
-                for vector in slice.chunks_exact(scorer.dim()) {
-                    let score = scorer.score(vector);
-                    if top.admits(score) && wanted(row) {
-                        top.push(score, row, ());
+                for block in slice.chunks(BLOCK_ROWS * scorer.dim()) {
+                    let scores = &mut scores[..block.len() / scorer.dim()];
+                    scorer.scores_into(block, scores);
+                    for score in &*scores {
+                        if top.admits(*score) && wanted(row) {
+                            top.push(*score, row, ());
+                        }
+                        row += 1;
                     }
-                    row += 1;
                 }
             }
         }

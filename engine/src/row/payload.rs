@@ -18,7 +18,7 @@ mod tests;
 const MAX_PAYLOAD_DEPTH: usize = 64;
 
 /// Values of the declared fields, and the JSON text of the rest.
-pub(crate) type SplitPayload = (Box<[FieldValue]>, Option<Box<str>>);
+type SplitPayload = (Box<[FieldValue]>, Option<Box<str>>);
 
 /// A payload's values for the schema's fields, in their order, and the text of the undeclared rest with its keys
 /// sorted, if there is any.

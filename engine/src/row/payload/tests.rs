@@ -16,9 +16,7 @@ fn schema() -> Schema {
         .text_list("tags")
 }
 
-type Split = (Box<[FieldValue]>, Option<Box<str>>);
-
-fn split(value: Value) -> Result<Split> {
+fn split(value: Value) -> Result<SplitPayload> {
     split_payload(&schema(), value.as_object().unwrap())
 }
 
