@@ -6,9 +6,9 @@ use akidb::Filter;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
-    let Ok(filter) = Filter::parse(text) else { return };
+    let Ok(filter) = text.parse::<Filter>() else { return };
     let printed = filter.to_string();
-    match Filter::parse(&printed) {
+    match printed.parse::<Filter>() {
         Ok(again) => assert_eq!(again, filter, "{text:?} prints as {printed:?}"),
         Err(error) => panic!("{text:?} prints as {printed:?}, which does not parse: {error}"),
     }
