@@ -157,6 +157,11 @@ impl Failure {
         if self.0.fate == Some(UNKNOWN) { self } else { self.without_fate() }
     }
 
+    /// The stable code.
+    pub(crate) fn code(&self) -> &'static str {
+        self.0.code
+    }
+
     /// The number the shell sees.
     pub(crate) fn exit_code(&self) -> u8 {
         self.0.exit

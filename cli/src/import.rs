@@ -51,6 +51,9 @@ pub(crate) struct Import {
     /// Which key or column is the id
     #[arg(long, value_name = "NAME", default_value = "id")]
     id_field: String,
+    /// A key or column to leave out, such as one with a reserved name (repeatable)
+    #[arg(long = "leave-out", value_name = "NAME")]
+    leave_out: Vec<String>,
     /// Make the database and the collection if they are not there; dimension and kind of ids come from the first row
     #[arg(long)]
     create: bool,
@@ -155,7 +158,10 @@ impl Import {
         let mut next = first.map(Ok);
         while let Some(row) = next {
             match row {
-                Ok(row) => batches.push(row)?,
+                Ok(mut row) => {
+                    row.payload.retain(|name, _| !self.leave_out.contains(name));
+                    batches.push(row)?;
+                }
                 Err(bad) => {
                     // The good rows before the bad one are written first, so that the note is true of them all.
                     batches.finish()?;
@@ -174,12 +180,19 @@ impl Import {
             0 => "no row was imported".to_owned(),
             n => format!("the {} rows before it were imported and stay", thousands(n)),
         };
+        let failure = match failure.code() {
+            RESERVED_KEY => failure
+                .help("leave the key out with --leave-out NAME, or make it the id with --id-field NAME"),
+            _ => failure,
+        };
         failure.at(&self.file).without_partial_fate().note(stays).help(
             "mend the cause and run the same import again: rows already there are replaced, not doubled",
         )
     }
 }
 
+/// The engine's code for a payload key that rows have of themselves.
+const RESERVED_KEY: &str = "AKI-0129";
 const CREATE: &str = "`akidb import --create` makes database and collection from the file's first row";
 
 fn by_name(file: &Path) -> Option<Format> {

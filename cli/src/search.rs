@@ -1,7 +1,9 @@
 //! `akidb search`: the nearest rows of a vector or of another row.
 
 use akidb::{Collection, Hit, MAX_K};
+use akidb_host::{Clock, RealClock};
 use clap::{ArgGroup, Args};
+use serde_json::json;
 
 use crate::database::{Globals, collection};
 use crate::failure::{Failure, Result};
@@ -29,6 +31,9 @@ pub(crate) struct Search {
     /// Print the vectors too
     #[arg(long)]
     with_vector: bool,
+    /// Run it so often, and say how long the first run (which verifies what it touches) and the middle one took
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    repeat: u32,
 }
 
 impl Search {
@@ -36,13 +41,23 @@ impl Search {
         let given = self.vector.as_deref().map(row_text::vector).transpose()?;
         let db = globals.open_for_reading()?;
         let rows = collection(&db, &self.collection)?;
-        let hits = match (&self.like, given) {
-            (Some(id), _) => self.like(&rows, id)?,
-            (None, Some(vector)) => self.near(&rows, &vector, self.k)?,
+        let run = || match (&self.like, &given) {
+            (Some(id), _) => self.like(&rows, id),
+            (None, Some(vector)) => self.near(&rows, vector, self.k),
             (None, None) => unreachable!("clap asks for one of the two"),
         };
+        let mut millis = Vec::new();
+        let mut hits = Vec::new();
+        for _ in 0..self.repeat {
+            let started = RealClock.now();
+            hits = run()?;
+            millis.push(RealClock.now().duration_since(started).as_secs_f64() * 1e3);
+        }
         let objects: Vec<RowObject<'_>> = hits.iter().map(RowObject::of_hit).collect();
         rows::print(globals.output(), &objects)?;
+        if self.repeat > 1 {
+            tell_times(globals, &mut millis)?;
+        }
         if hits.is_empty() { Err(Failure::not_found("no row matches")) } else { Ok(()) }
     }
 
@@ -69,4 +84,13 @@ impl Search {
         hits.truncate(self.k);
         Ok(hits)
     }
+}
+
+fn tell_times(globals: &Globals, millis: &mut [f64]) -> Result<()> {
+    let (first, runs) = (millis[0], millis.len());
+    millis.sort_by(f64::total_cmp);
+    let (least, median) = (millis[0], millis[runs / 2]);
+    let object = json!({ "runs": runs, "first_ms": first, "median_ms": median, "least_ms": least });
+    let sentence = format!("{runs} runs: first {first:.2} ms, median {median:.2} ms, least {least:.2} ms");
+    globals.output().report(&object, &sentence)
 }

@@ -77,6 +77,8 @@ fn flush_locked(engine: &Engine, writer: &Writer, collection: u32) -> Result<boo
     let unflushed = Unflushed::without(writer, collection, &memtable);
     if cfg!(seeded_bug = "floor_before_manifest") {
         truncate_log(writer, Lsn::MAX)?;
+        // Wide enough for one kill to fall into it.
+        std::thread::park_timeout(std::time::Duration::from_secs(5));
     }
     let committed = writer.committer.commit(Reason::Flush, |manifest| {
         edit_manifest(manifest, collection, sealed_at, &flushed)?;

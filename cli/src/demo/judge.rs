@@ -44,7 +44,7 @@ pub(crate) fn recall_at_10(
 }
 
 /// Whether the stored row is bit for bit the one that was given.
-pub(crate) fn is_as_written(stored: &StoredRow, given: &SampleRow) -> bool {
+fn is_as_written(stored: &StoredRow, given: &SampleRow) -> bool {
     stored.id == Id::from(given.id.as_str())
         && same_bits(&stored.vector, &given.vector)
         && stored.payload == given.payload
@@ -54,16 +54,34 @@ fn same_bits(a: &[f32], b: &[f32]) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|(x, y)| x.to_bits() == y.to_bits())
 }
 
-/// How many of the acknowledged rows are there, each as it was written and under the LSN that was told.
-pub(crate) fn recovered(rows: &Collection, acks: &[Ack], written: impl Fn(u64) -> SampleRow) -> Result<u64> {
-    let mut recovered = 0;
-    for ack in acks {
-        let expected = written(ack.n);
-        let found = rows.get(expected.id.as_str())?;
-        let right = found.is_some_and(|row| is_as_written(&row, &expected) && row.lsn.to_string() == ack.lsn);
-        recovered += u64::from(right);
+/// How many of these rows are there as they were written.
+pub(crate) fn found(rows: &Collection, written: &[SampleRow]) -> Result<u64> {
+    let mut found = 0;
+    for page in written.chunks(PAGE_ROWS) {
+        let ids: Vec<Id> = page.iter().map(|row| Id::from(row.id.as_str())).collect();
+        let stored = rows.get_many(&ids)?;
+        let right = |(stored, given): (&Option<StoredRow>, &SampleRow)| {
+            stored.as_ref().is_some_and(|stored| is_as_written(stored, given))
+        };
+        found += stored.iter().zip(page).filter(|pair| right(*pair)).count() as u64;
     }
-    Ok(recovered)
+    Ok(found)
+}
+
+/// How many of the child's rows are there, each as it was written and under the LSN that was told.
+pub(crate) fn found_as_told(
+    rows: &Collection,
+    acks: &[Ack],
+    written: impl Fn(u64) -> SampleRow,
+) -> Result<u64> {
+    let mut found = 0;
+    for ack in acks {
+        let given = written(ack.n);
+        let stored = rows.get(given.id.as_str())?;
+        let right = stored.is_some_and(|row| is_as_written(&row, &given) && row.lsn.to_string() == ack.lsn);
+        found += u64::from(right);
+    }
+    Ok(found)
 }
 
 /// How many rows two collections have in common: the same id, LSN, vector bits and payload.

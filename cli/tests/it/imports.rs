@@ -74,6 +74,17 @@ fn a_bad_line_is_named_and_what_came_before_it_stays() {
 }
 
 #[test]
+fn a_key_with_a_reserved_name_can_be_left_out() {
+    let place = Place::new();
+    let file = place.file("rows.jsonl", "{\"id\":1,\"key\":\"a\",\"vector\":[1,2],\"n\":7}\n");
+    let args = ["import", "docs", file.to_str().unwrap(), "--create", "--id-field", "key"];
+    let err = place.fails(2, &args);
+    assert!(err.contains("reserved") && err.contains("--leave-out"), "{err}");
+    place.ok(&[&args[..], &["--leave-out", "id"]].concat());
+    assert_eq!(place.json(&["get", "docs", "a"])[0]["payload"], json!({"n": 7}));
+}
+
+#[test]
 fn rows_listed_can_be_imported_again() {
     let place = Place::with_rows();
     let rows = place.ok(&["ls", "docs", "--with-vector", "--json"]);

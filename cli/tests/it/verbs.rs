@@ -65,6 +65,9 @@ fn a_search_takes_a_vector_or_a_row_and_a_filter() {
     place.fails(2, &["search", "docs", "--vector", "1,0", "--like", "a"]);
     place.fails(2, &["search", "docs"]);
 
+    let timed = place.json(&["search", "docs", "--like", "a", "--repeat", "3"]);
+    assert_eq!(keys(timed.last().unwrap()), "first_ms least_ms median_ms runs");
+
     let near = place.file("q.json", "[0, 1]");
     let near = format!("@{}", near.display());
     assert_eq!(ids(&place.json(&["search", "docs", "--vector", &near, "-k", "1"])), ["c"]);
