@@ -13,7 +13,8 @@ fn lsn(n: u64) -> Lsn {
     Lsn::new(1, n)
 }
 
-/// A log whose sync takes what is appended, lets others run, then publishes it.
+/// A log whose sync takes what is appended, then publishes it; any thread may run in between. (No `yield_now` here: to
+/// loom it means that the thread runs again only when no other can, which hides interleavings.)
 #[derive(Debug, Default)]
 struct ModelLog {
     appended: Mutex<u64>,
@@ -35,7 +36,6 @@ impl WriteLog for ModelLog {
         while self.synced() < until {
             let _leader = self.syncing.lock().unwrap();
             let target = *self.appended.lock().unwrap();
-            thread::yield_now();
             self.synced.fetch_max(target, Ordering::AcqRel);
         }
         Ok(())
@@ -99,17 +99,24 @@ fn submit(model: &Model, records: usize) -> Lsn {
     model.submit(&records, Arc::new(()), || Ok(())).unwrap().1
 }
 
-/// Three threads, two preemptions: what CI can afford; the nightly run lifts the bound by `LOOM_MAX_PREEMPTIONS`.
-fn bounded(check: impl Fn() + Sync + Send + 'static) {
+/// Checks every interleaving with at most `preemptions` (all of them where that is `None`), and says how many there
+/// were. A nightly run sets another bound by `LOOM_MAX_PREEMPTIONS`.
+fn explore(name: &str, preemptions: Option<usize>, check: impl Fn() + Sync + Send + 'static) {
+    let executions = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let count = std::sync::Arc::clone(&executions);
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = builder.preemption_bound.or(Some(2));
-    builder.check(check);
+    builder.preemption_bound = builder.preemption_bound.or(preemptions);
+    builder.check(move || {
+        count.fetch_add(1, Ordering::Relaxed);
+        check();
+    });
+    println!("{name}: {} executions", executions.load(Ordering::Relaxed));
 }
 
 /// Whoever is cancelled after its append leaves a frame that another writer's drain shows.
 #[test]
 fn loom_cancelled_writer_does_not_block_apply() {
-    loom::model(|| {
+    explore("loom_cancelled_writer_does_not_block_apply", None, || {
         let model = model();
         let other = Arc::clone(&model);
         // Appends, then its future is dropped: it waits for nothing and drains nothing.
@@ -126,7 +133,7 @@ fn loom_cancelled_writer_does_not_block_apply() {
 /// `visible` only ever takes the end of a whole frame.
 #[test]
 fn loom_visible_is_frame_aligned() {
-    bounded(|| {
+    explore("loom_visible_is_frame_aligned", Some(2), || {
         let model = model();
         let (a, b) = (Arc::clone(&model), Arc::clone(&model));
         let two = thread::spawn(move || {
@@ -147,7 +154,7 @@ fn loom_visible_is_frame_aligned() {
 /// Three writers: whatever is acknowledged is visible, and everything is applied once and in order.
 #[test]
 fn loom_drain_misses_nothing() {
-    bounded(|| {
+    explore("loom_drain_misses_nothing", Some(2), || {
         let model = model();
         let writers: Vec<_> = (0..2)
             .map(|_| {
@@ -171,7 +178,7 @@ fn loom_drain_misses_nothing() {
 /// the next version's memtable, and what a flush folded is gone from the version after it.
 #[test]
 fn loom_version_then_lsn() {
-    loom::model(|| {
+    explore("loom_version_then_lsn", None, || {
         let model = model();
         let writer = Arc::clone(&model);
         let changes = thread::spawn(move || {
