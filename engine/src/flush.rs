@@ -148,6 +148,8 @@ fn write_new_segment(
     rows: &[(Lsn, Arc<Row>)],
 ) -> Result<(SegmentMeta, Arc<Segment>)> {
     let fs = &*engine.place.fs;
+    // Empty, it may have been taken for a leftover by a look at the manifests from just before the collection's.
+    create_dir(engine, &state.dir)?;
     let mut tries = 0;
     let meta = loop {
         tries += 1;
