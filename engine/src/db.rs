@@ -144,17 +144,14 @@ impl Db {
     pub fn drop_collection(&self, name: &str) -> Result<()> {
         let id = self.collection(name)?.id();
         let writer = self.engine().writer()?;
-        writer.committer.commit(Reason::Ddl, |manifest| {
-            if manifest.drop_collection(id) {
-                return Ok(());
-            }
-            Err(Error::new(ErrorKind::NotFound, "AKI-0201", "the collection was dropped"))
+        flush::drop_collection(writer, id, || {
+            writer.sequencer.applier().change(|published, apply| {
+                let mut next = published.current().content().clone();
+                next.collections.remove(&id);
+                published.publish(next, apply);
+            });
         })?;
-        writer.sequencer.applier().change(|published, apply| {
-            let mut next = published.current().content().clone();
-            next.collections.remove(&id);
-            published.publish(next, apply);
-        });
+        self.engine().stalls.notify();
         self.handle.uploads.offer(self.engine());
         Ok(())
     }

@@ -9,5 +9,6 @@ mod bad_input;
 mod kill;
 mod model;
 mod promises;
+mod review;
 mod support;
 mod tidy;
