@@ -42,7 +42,7 @@ impl Db {
         let driver = Box::new(Driver::new(Arc::downgrade(&engine), Arc::clone(&uploads)));
         let ticker = engine.place.spawn.ticker("akidb-driver", driver, Arc::clone(&engine.place.clock));
         let ticker = ticker
-            .map_err(|cause| Error::io("AKI-0220", &engine.place.dir, "could not start a thread", &cause))?;
+            .map_err(|cause| Error::io("AKI-0228", &engine.place.dir, "could not start a thread", &cause))?;
         // Set once: nobody else has seen this engine.
         let _ = engine.driver.set(ticker);
         Ok(Self::over(engine, recovery, uploads))

@@ -6,6 +6,7 @@
 )]
 
 mod bad_input;
+mod docs;
 mod kill;
 mod model;
 mod promises;
