@@ -1,7 +1,7 @@
 //! How near is a durable upsert to the raw fdatasync floor?
 //!
 //! The floor is what any engine on this disk must pay for one power-safe row: as many bytes written into a file whose
-//! blocks already exist, and one fdatasync. `cargo bench -p akidb-benches --bench durable_upsert`
+//! blocks already exist, and one fdatasync. `chrt -f 10 cargo bench -p akidb-benches --bench durable_upsert`
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! How near is exact search to memory bandwidth?
 //!
 //! The floor is one thread reading as many bytes as the vectors have, from memory, and adding them up. Search reads them in
-//! place in a mapped segment. `cargo bench -p akidb-benches --bench exact_search` (AKIDB_BENCH_ROWS=50000)
+//! place in a mapped segment. `chrt -f 10 cargo bench -p akidb-benches --bench exact_search` (AKIDB_BENCH_ROWS=50000)
 
 use std::hint::black_box;
 
@@ -37,7 +37,9 @@ fn fill(docs: &Collection, sample: &Sample, count: usize) {
             batch.clear();
         }
     }
-    docs.upsert_batch(&batch).expect("rows can be written");
+    if !batch.is_empty() {
+        docs.upsert_batch(&batch).expect("rows can be written");
+    }
 }
 
 fn main() {

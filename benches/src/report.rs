@@ -64,7 +64,17 @@ pub fn machine(dir: &Path) -> String {
     if let Ok(disk) = RealFs.statfs(dir) {
         let _ = write!(text, "\ndisk: {:?}", disk.kind);
     }
+    text.push_str(match scheduling_policy().as_deref() {
+        Some("1" | "2") => "\nscheduling: real-time, neighbours cannot delay a wake-up",
+        _ => "\nscheduling: normal; beside busy neighbours a wake-up takes a tick (4 ms): use `chrt -f 10 cargo bench ..`",
+    });
     text
+}
+
+/// Field 41 of proc_pid_stat(5); names with blanks end at the last parenthesis.
+fn scheduling_policy() -> Option<String> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(38).map(str::to_owned)
 }
 
 #[cfg(test)]
