@@ -73,6 +73,8 @@ pub struct Receipt {
     ops: Arc<Vec<Op>>,
     first: Lsn,
     last: Lsn,
+    /// The write's span, so that waiting is part of the same tree.
+    span: tracing::Span,
 }
 
 impl Receipt {
@@ -94,6 +96,7 @@ impl Receipt {
     /// `Poisoned` with fate `Unknown` when the sync failed: the write may or may not be there after a reopen.
     pub fn wait(&self) -> Result<Lsn> {
         let Some(writer) = self.engine.writer_if_any() else { unreachable!("a receipt comes from a writer") };
+        let _span = self.span.enter();
         writer.sequencer.finish(self.last)?;
         self.wake_if_due();
         Ok(self.last)
@@ -207,8 +210,9 @@ impl Collection {
         let engine = &self.handle.engine;
         let writer = engine.writer()?;
         let (_, state) = self.view()?;
-        let _span = tracing::info_span!("write", collection = %state.name, rows = rows.len() + deletes.len())
-            .entered();
+        let rows_written = rows.len() + deletes.len();
+        let span = tracing::info_span!("write", collection = %state.name, rows = rows_written);
+        let entered = span.enter();
         let (records, ops) = encode(&state, self.id, rows, deletes)?;
         state.check_damage()?;
         // What the write hides is looked up now, before anything is logged: if that cannot be read, nothing is.
@@ -223,7 +227,8 @@ impl Collection {
                 true => engine.view().map(drop),
                 false => Ok(()),
             })?;
-        Ok(Receipt { engine: Arc::clone(engine), ops, first, last })
+        drop(entered);
+        Ok(Receipt { engine: Arc::clone(engine), ops, first, last, span })
     }
 
     fn wait_for_room(&self, engine: &Engine, may_wait: bool) -> Result<()> {

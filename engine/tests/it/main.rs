@@ -5,9 +5,12 @@
     reason = "a test that cannot go on fails where it stands"
 )]
 
+mod arrow_and_async;
 mod bad_input;
 mod kill;
 mod model;
 mod promises;
+mod restore;
+mod spans;
 mod support;
 mod tidy;
