@@ -60,7 +60,8 @@ impl Globals {
 
     /// Opens for reading: beside a running writer too, and without changing a byte.
     pub(crate) fn open_for_reading(&self) -> Result<Db> {
-        // Backends are for writers: a reader needs none and claims none.
+        // Backends are for writers: a reader needs none and claims none. A slip in the settings is told all the same.
+        self.settings()?;
         let db = Db::builder(&self.db).settings(Settings::default()).read_only(true).open()?;
         let (output, recovery) = (self.output(), db.recovery());
         if recovery.beside_writer {

@@ -8,6 +8,7 @@ use crate::catalog::{Catalog, CollectionState};
 use crate::engine::Engine;
 use crate::error::{Error, Fate, Result};
 use crate::filter::Filter;
+use crate::flush;
 use crate::handle::Handle;
 use crate::id::Id;
 use crate::lsn::Lsn;
@@ -73,6 +74,8 @@ pub struct Receipt {
     ops: Arc<Vec<Op>>,
     first: Lsn,
     last: Lsn,
+    /// The write's span, so that waiting is part of the same tree.
+    span: tracing::Span,
 }
 
 impl Receipt {
@@ -94,9 +97,16 @@ impl Receipt {
     /// `Poisoned` with fate `Unknown` when the sync failed: the write may or may not be there after a reopen.
     pub fn wait(&self) -> Result<Lsn> {
         let Some(writer) = self.engine.writer_if_any() else { unreachable!("a receipt comes from a writer") };
+        let _span = self.span.enter();
         writer.sequencer.finish(self.last)?;
+        self.check_applied()?;
         self.wake_if_due();
         Ok(self.last)
+    }
+
+    /// Refuses when the write is durable but could not be applied: its file is damaged.
+    fn check_applied(&self) -> Result<()> {
+        self.ops.iter().find_map(Op::failure).map_or(Ok(()), |failure| Err(failure.clone()))
     }
 
     /// Whether a live row was removed or replaced; known once the write is visible.
@@ -131,6 +141,13 @@ impl Collection {
     fn view(&self) -> Result<(View<Catalog>, Arc<CollectionState>)> {
         let view = self.handle.engine.view()?;
         let state = Arc::clone(view.content().get(self.id)?);
+        Ok((view, state))
+    }
+
+    /// As `view`, for reads: an acknowledged write that could not be applied makes them an error, not an old answer.
+    fn readable(&self) -> Result<(View<Catalog>, Arc<CollectionState>)> {
+        let (view, state) = self.view()?;
+        state.check_damage()?;
         Ok((view, state))
     }
 
@@ -207,8 +224,9 @@ impl Collection {
         let engine = &self.handle.engine;
         let writer = engine.writer()?;
         let (_, state) = self.view()?;
-        let _span = tracing::info_span!("write", collection = %state.name, rows = rows.len() + deletes.len())
-            .entered();
+        let rows_written = rows.len() + deletes.len();
+        let span = tracing::info_span!("write", collection = %state.name, rows = rows_written);
+        let entered = span.enter();
         let (records, ops) = encode(&state, self.id, rows, deletes)?;
         state.check_damage()?;
         // What the write hides is looked up now, before anything is logged: if that cannot be read, nothing is.
@@ -223,10 +241,14 @@ impl Collection {
                 true => engine.view().map(drop),
                 false => Ok(()),
             })?;
-        Ok(Receipt { engine: Arc::clone(engine), ops, first, last })
+        drop(entered);
+        Ok(Receipt { engine: Arc::clone(engine), ops, first, last, span })
     }
 
     fn wait_for_room(&self, engine: &Engine, may_wait: bool) -> Result<()> {
+        if engine.is_memtable_full(self.id) {
+            flush::seal_if_full(engine, engine.writer()?, self.id);
+        }
         if engine.stall(self.id).is_none() {
             return Ok(());
         }
@@ -248,7 +270,7 @@ impl Collection {
     /// # Errors
     /// As [`Collection::get`].
     pub fn get_many(&self, ids: &[Id]) -> Result<Vec<Option<StoredRow>>> {
-        let (view, state) = self.view()?;
+        let (view, state) = self.readable()?;
         ids.iter()
             .map(|id| {
                 check_id(&state.schema, id)?;
@@ -270,7 +292,7 @@ impl Collection {
     /// # Errors
     /// `NotFound` once dropped; `Closed`.
     pub fn count(&self) -> Result<u64> {
-        let (view, state) = self.view()?;
+        let (view, state) = self.readable()?;
         read::count(&view, &state, None)
     }
 
@@ -280,7 +302,7 @@ impl Collection {
     /// `Invalid` for a filter that does not parse (with its position) or names an unknown field.
     pub fn count_where(&self, filter: impl TryInto<Filter, Error = impl Into<Error>>) -> Result<u64> {
         let filter = filter.try_into().map_err(Into::into)?;
-        let (view, state) = self.view()?;
+        let (view, state) = self.readable()?;
         read::count(&view, &state, Some(&filter))
     }
 

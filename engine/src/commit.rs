@@ -46,6 +46,12 @@ impl Committer {
         self.poisoned.get()
     }
 
+    /// Ends all commits: waits for the one under way, then refuses with `reason`.
+    pub(crate) fn end(&self, reason: Error) {
+        let _newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = self.poisoned.set(reason);
+    }
+
     /// Makes `edit` of the newest manifest durable as the next one. On return the next manifest is on disk.
     ///
     /// # Errors

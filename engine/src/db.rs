@@ -1,6 +1,6 @@
 //! The handle of an open database: collections by name, flush, figures, close.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use akidb_host::Rng;
@@ -199,8 +199,12 @@ impl Db {
         }
         self.handle.uploads.stop(engine);
         let Some(writer) = engine.writer_if_any() else { return Ok(()) };
+        // A flush or a change of collections that another thread is in ends first; no other begins.
+        let _flushing = writer.flushing.lock().unwrap_or_else(PoisonError::into_inner);
+        writer.committer.end(Error::new(ErrorKind::Closed, "AKI-0206", "the database is closed"));
         writer.sequencer.log().inner().close().map_err(|error| from_wal(&error).fate_is(Fate::Durable))?;
         writer.sequencer.drain();
+        writer.sequencer.log().release_lock();
         Ok(())
     }
 

@@ -61,7 +61,9 @@ impl Driver {
                 self.failures = 0;
                 return None;
             }
-            if let Err(error) = jobs.iter().try_for_each(|job| run(engine, *job)) {
+            // One collection that cannot be flushed does not hold up the others.
+            let results: Vec<Result<()>> = jobs.iter().map(|job| run(engine, *job)).collect();
+            if let Some(error) = results.into_iter().find_map(Result::err) {
                 if error.kind() == ErrorKind::Closed {
                     return None;
                 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use akidb_host::{Clock, Fs, LockGuard, Spawn, Ticker};
+use akidb_host::{Clock, Fs, Spawn, Ticker};
 
 use crate::apply::Applier;
 use crate::catalog::Catalog;
@@ -53,8 +53,6 @@ pub(crate) struct Writer {
     next_segment: AtomicU64,
     /// Held for a whole flush: one owner of change.
     pub(crate) flushing: Mutex<()>,
-    /// Released, last of all, when the database is dropped.
-    _lock: Box<dyn LockGuard>,
 }
 
 impl Writer {
@@ -63,7 +61,6 @@ impl Writer {
         committer: Committer,
         epoch: u32,
         writer_id: u32,
-        lock: Box<dyn LockGuard>,
     ) -> Self {
         Self {
             sequencer,
@@ -72,7 +69,6 @@ impl Writer {
             writer_id,
             next_segment: AtomicU64::new(1),
             flushing: Mutex::new(()),
-            _lock: lock,
         }
     }
 
@@ -229,6 +225,11 @@ impl Engine {
             .collections
             .get(&collection)
             .is_some_and(|c| c.active.bytes() >= self.limits.memtable_bytes || c.active.is_full())
+    }
+
+    /// Whether the collection's active memtable is due to be sealed.
+    pub(crate) fn is_memtable_full(&self, collection: u32) -> bool {
+        self.is_active_full(self.applier().published().current().content(), collection)
     }
 
     /// Looks at the free space again.

@@ -37,6 +37,27 @@ pub(crate) fn seal(writer: &Writer, collection: u32) -> bool {
     })
 }
 
+/// Seals the active memtable of a collection if it is full and fewer than the allowed number wait already. Called by
+/// writers, so that rows never outgrow the memtables while a flush runs. Touches no file.
+pub(crate) fn seal_if_full(engine: &Engine, writer: &Writer, collection: u32) {
+    let sealed = writer.sequencer.applier().change(|published, apply| {
+        let current = published.current();
+        let Some(state) = current.content().collections.get(&collection) else { return false };
+        let full = state.active.bytes() >= engine.limits.memtable_bytes || state.active.is_full();
+        if !full || state.sealed.len() >= engine.limits.sealed_memtables || state.damage.get().is_some() {
+            return false;
+        }
+        let mut next = CollectionState::clone(state);
+        next.sealed.push((Arc::clone(&state.active), published.visible()));
+        next.active = Arc::default();
+        published.publish(current.content().with(next), apply);
+        true
+    });
+    if sealed {
+        engine.wake_driver();
+    }
+}
+
 /// Seals and flushes everything that was visible at the call; blocks until it is on disk and published.
 ///
 /// # Errors

@@ -1,7 +1,9 @@
 //! The write-ahead log as the engine uses it: its errors in our words, its sync as our drain.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use akidb_host::LockGuard;
 use akidb_wal::{Error as WalError, Log};
 
 use crate::error::{Error, ErrorKind, Fate, Result};
@@ -12,11 +14,19 @@ use crate::write::WriteLog;
 #[derive(Debug)]
 pub(crate) struct EngineLog {
     log: Log,
+    /// The directory's lock. Declared after the log: it is released when the log's threads have ended, whoever holds
+    /// the log last.
+    lock: Mutex<Option<Box<dyn LockGuard>>>,
 }
 
 impl EngineLog {
-    pub(crate) fn new(log: Log) -> Self {
-        Self { log }
+    pub(crate) fn new(log: Log, lock: Box<dyn LockGuard>) -> Self {
+        Self { log, lock: Mutex::new(Some(lock)) }
+    }
+
+    /// Lets the next open have the directory; only once the log is closed and nothing is committed any more.
+    pub(crate) fn release_lock(&self) {
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
     pub(crate) fn inner(&self) -> &Log {

@@ -1,7 +1,7 @@
 //! The operations of a logged frame, what each of them hides, and how they are applied to memtables and overlays.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::apply::Target;
 use crate::catalog::{Catalog, CollectionState, LiveSegment};
@@ -28,6 +28,8 @@ pub(crate) struct Op {
     change: Change,
     found: Mutex<Found>,
     existed: AtomicBool,
+    /// Why a logged operation could not be applied.
+    failure: OnceLock<Error>,
 }
 
 /// Where the segments hold a live copy of the id, as of a generation of the collection's segments.
@@ -44,7 +46,13 @@ enum Found {
 
 impl Op {
     pub(crate) fn new(collection: u32, change: Change) -> Self {
-        Self { collection, change, found: Mutex::default(), existed: AtomicBool::new(false) }
+        Self {
+            collection,
+            change,
+            found: Mutex::default(),
+            existed: AtomicBool::new(false),
+            failure: OnceLock::new(),
+        }
     }
 
     /// A record that is only counted.
@@ -71,6 +79,11 @@ impl Op {
     /// Whether a live row was hidden; known once the write is visible.
     pub(crate) fn existed(&self) -> bool {
         self.existed.load(Ordering::Acquire)
+    }
+
+    /// Why the operation, durable as it is, could not be applied; known once its frame is visible.
+    pub(crate) fn failure(&self) -> Option<&Error> {
+        self.failure.get()
     }
 
     /// Looks the id up in the segments, without a lock.
@@ -109,6 +122,7 @@ impl Op {
                 let damage = Error::new(ErrorKind::Corrupt, "AKI-0203", message)
                     .fate_is(Fate::Durable)
                     .help_is("the log keeps the row; run `akidb verify` and reopen once the file is mended");
+                let _ = self.failure.set(damage.clone());
                 // The first cause stays.
                 let _ = collection.damage.set(damage);
                 return;

@@ -113,8 +113,8 @@ pub(crate) fn open(place: Place, settings: &Settings, create: bool) -> Result<(A
     }
     let (catalog, schemas) = load_catalog(&place, opened)?;
     let applier = Applier::new(Memory, catalog, opened.floor.pred());
-    let sequencer = Arc::new(Sequencer::new(EngineLog::new(log), applier));
-    let writer = Writer::new(Arc::clone(&sequencer), committer, epoch, writer_id, lock);
+    let sequencer = Arc::new(Sequencer::new(EngineLog::new(log, lock), applier));
+    let writer = Writer::new(Arc::clone(&sequencer), committer, epoch, writer_id);
     let disk_bytes = place.fs.statfs(&place.dir).map_or(u64::MAX, |stats| stats.total_bytes);
     let min_free = settings.engine.min_free_disk(disk_bytes);
     let engine = Arc::new(Engine::writing(place, limits, min_free, writer));
@@ -148,17 +148,16 @@ pub(crate) fn open(place: Place, settings: &Settings, create: bool) -> Result<(A
 /// Opens a directory for reading only: takes no lock, writes nothing. Beside a living writer it shows what is
 /// flushed; after a crash it replays the log up to the last whole frame.
 pub(crate) fn open_read_only(place: Place, limits: Limits) -> Result<(Arc<Engine>, RecoveryReport)> {
+    // The lock first: while it is held no writer can move on between the manifest and the log that are read. Somebody
+    // else's lock means a living writer; a medium that cannot be written has none.
+    let lock = place.fs.try_lock(&place.dir.join("LOCK"));
+    let alone = lock.as_ref().map_or(true, Option::is_some);
     let store = Store::new(Arc::clone(&place.fs), place.manifest_dir());
     let Some(Committed { manifest: newest, .. }) = store.newest()? else { return Err(no_database(&place)) };
     let mut report =
         RecoveryReport { manifest: newest.number, epoch: newest.writer_epoch, ..Default::default() };
     let (catalog, schemas) = load_catalog(&place, &newest)?;
     let applier = Applier::new(Memory, catalog, newest.floor.pred());
-    let alone = match place.fs.try_lock(&place.dir.join("LOCK")) {
-        Ok(lock) => lock.is_some(),
-        // A medium that cannot be written has no writer.
-        Err(_) => true,
-    };
     if alone {
         let (log, recovered) = open_log(&place, akidb_wal::Config::default(), &newest, true)?;
         note_cut(&recovered, &mut report);
@@ -174,7 +173,10 @@ pub(crate) fn open_read_only(place: Place, limits: Limits) -> Result<(Arc<Engine
         let flushed = newest.collections.iter().map(|c| c.flushed_lsn).max();
         show_all(&applier, flushed.unwrap_or(Lsn::ZERO));
     }
-    Ok((Arc::new(Engine::read_only(place, limits, applier)), report))
+    drop(lock);
+    let engine = Arc::new(Engine::read_only(place, limits, applier));
+    engine.measure_disk();
+    Ok((engine, report))
 }
 
 fn no_database(place: &Place) -> Error {

@@ -146,6 +146,7 @@ fn a_slip_in_the_settings_is_named_with_a_guess() {
         let err = place.fails(2, &["config", "check", config]);
         assert!(err.contains(said) && err.contains("akidb.toml"), "{text}: {err}");
         refused(&place, &["flush", "--config", config]);
+        refused(&place, &["ls", "--config", config]);
     }
     place.fails(2, &["config", "check"]);
     let missing = place.fails(1, &["config", "check", "/no/such.toml"]);

@@ -1,6 +1,7 @@
 //! The async twin of writes and searches. It needs no runtime, and its futures never block the thread that polls them.
 
 use serde_json::Value;
+use tracing::Instrument;
 
 use super::{Collection, Hit, NewRow, Receipt, Search, as_payload};
 use crate::error::{Fate, Result};
@@ -52,9 +53,11 @@ impl Receipt {
     /// As [`Receipt::wait`].
     pub async fn synced(&self) -> Result<Lsn> {
         let Some(writer) = self.engine.writer_if_any() else { unreachable!("a receipt comes from a writer") };
-        let synced = writer.sequencer.log().inner().synced(self.last);
+        let span = tracing::debug_span!(parent: &self.span, "sync", lsn = %self.last);
+        let synced = writer.sequencer.log().inner().synced(self.last).instrument(span);
         synced.await.map_err(|error| from_wal(&error).fate_is(Fate::Unknown))?;
         writer.sequencer.drain();
+        self.check_applied()?;
         self.wake_if_due();
         Ok(self.last)
     }

@@ -95,7 +95,7 @@ pub(super) struct SearchParts {
 
 impl SearchParts {
     pub(super) fn run(self, collection: &Collection) -> Result<Vec<Hit>> {
-        let (view, state) = collection.view()?;
+        let (view, state) = collection.readable()?;
         let found = search::run(&view, &state, &self.query)?;
         let hit = |found: search::Found| {
             let payload = row::join_payload(&state.schema, &found.row.fields, found.row.rest.as_deref())?;
@@ -155,7 +155,7 @@ impl<'a> Scan<'a> {
             let message = format!("a page of {} rows; 1 to {MAX_PAGE_ROWS} can be asked for", self.limit);
             return Err(Error::invalid("AKI-0231", message));
         }
-        let (view, state) = self.collection.view()?;
+        let (view, state) = self.collection.readable()?;
         let rows = read::scan(&view, &state, self.filter.as_ref(), self.after.as_ref(), self.limit)?;
         rows.into_iter().map(|(lsn, row)| stored(&state.schema, lsn, row)).collect()
     }

@@ -22,6 +22,12 @@ impl Collection {
         }
         let visible = self.view()?.0.lsn();
         let engine = std::sync::Arc::clone(&self.handle.engine);
-        Ok(Receipt { engine, ops: std::sync::Arc::default(), first: visible, last: visible })
+        Ok(Receipt {
+            engine,
+            ops: std::sync::Arc::default(),
+            first: visible,
+            last: visible,
+            span: tracing::Span::none(),
+        })
     }
 }

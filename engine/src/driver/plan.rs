@@ -44,7 +44,9 @@ pub(crate) fn plan(load: &Load, limits: &Limits) -> Vec<Job> {
         load.memtable_bytes >= limits.memtables_bytes || load.live_wal_bytes >= limits.wal_flush_bytes;
     if jobs.is_empty() && crowded {
         // The oldest row is what holds the log's floor, whatever the size of its collection.
-        let oldest = healthy().filter(|c| c.oldest_unflushed.is_some()).min_by_key(|c| c.oldest_unflushed);
+        // A damaged one holds it for good: flushing the others again and again would free nothing.
+        let unflushed = load.collections.iter().filter(|c| c.oldest_unflushed.is_some());
+        let oldest = unflushed.min_by_key(|c| c.oldest_unflushed).filter(|c| !c.damaged);
         jobs.extend(oldest.map(|c| Job::Seal(c.id)));
     }
     jobs

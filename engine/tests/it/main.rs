@@ -5,11 +5,14 @@
     reason = "a test that cannot go on fails where it stands"
 )]
 
+mod arrow_and_async;
 mod bad_input;
 mod docs;
 mod kill;
 mod model;
 mod promises;
 mod review;
+mod restore;
+mod spans;
 mod support;
 mod tidy;

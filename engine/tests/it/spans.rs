@@ -1,0 +1,94 @@
+//! One tree of spans a write, a search and a flush, seen by a small subscriber.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use akidb::{Db, Metric, Schema};
+use serde_json::json;
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Metadata, Subscriber};
+
+#[derive(Default)]
+struct Tree {
+    /// Name and parent of each span; its id is its place, from 1.
+    spans: Vec<(&'static str, Option<u64>)>,
+    entered: Vec<u64>,
+}
+
+/// Installed for one thread, so the spans of others do not get between.
+struct Recorder(Arc<Mutex<Tree>>);
+
+impl Recorder {
+    fn with<T>(&self, run: impl FnOnce(&mut Tree) -> T) -> T {
+        run(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Subscriber for Recorder {
+    fn enabled(&self, meta: &Metadata<'_>) -> bool {
+        meta.target().starts_with("akidb")
+    }
+
+    fn new_span(&self, span: &Attributes<'_>) -> Id {
+        self.with(|tree| {
+            let current = if span.is_contextual() { tree.entered.last().copied() } else { None };
+            let parent = span.parent().map(Id::into_u64).or(current);
+            tree.spans.push((span.metadata().name(), parent));
+            Id::from_u64(tree.spans.len() as u64)
+        })
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, _: &Event<'_>) {}
+
+    fn enter(&self, span: &Id) {
+        self.with(|tree| tree.entered.push(span.into_u64()));
+    }
+
+    fn exit(&self, _: &Id) {
+        self.with(|tree| tree.entered.pop());
+    }
+}
+
+/// How often each "parent > child" came up while `work` ran.
+fn tree_of(work: impl FnOnce()) -> BTreeMap<String, usize> {
+    let tree = Arc::new(Mutex::new(Tree::default()));
+    tracing::subscriber::with_default(Recorder(Arc::clone(&tree)), work);
+    let tree = tree.lock().unwrap();
+    assert!(tree.entered.is_empty(), "every span entered was left");
+    let mut pairs = BTreeMap::new();
+    for (name, parent) in &tree.spans {
+        let parent = parent.map_or("", |id| tree.spans[id as usize - 1].0);
+        *pairs.entry(format!("{parent} > {name}")).or_insert(0) += 1;
+    }
+    pairs
+}
+
+fn expected(pairs: &[&str]) -> BTreeMap<String, usize> {
+    pairs.iter().map(|pair| ((*pair).to_owned(), 1)).collect()
+}
+
+#[test]
+fn a_write_a_search_and_a_flush_are_one_tree_of_spans_each() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Db::open(dir.path()).unwrap();
+    let rows = db.create_collection("rows", Schema::new(2, Metric::L2)).unwrap();
+
+    let write = tree_of(|| assert!(rows.upsert("a", &[1.0, 2.0], json!({})).is_ok()));
+    assert_eq!(write, expected(&[" > write", "write > append", "write > sync"]));
+    let delete = tree_of(|| assert!(rows.delete("a").unwrap()));
+    assert_eq!(delete, expected(&[" > write", "write > append", "write > sync"]));
+    rows.upsert("b", &[3.0, 4.0], json!({})).unwrap();
+
+    let search = tree_of(|| assert_eq!(rows.search(&[0.0, 0.0]).run().unwrap().len(), 1));
+    assert_eq!(search, expected(&[" > search", "search > scan", "search > fetch"]));
+
+    let flush = tree_of(|| db.flush().unwrap());
+    assert_eq!(flush, expected(&[" > flush", "flush > segment", "flush > manifest", "flush > truncate"]));
+
+    let refused = tree_of(|| assert!(rows.upsert("c", &[1.0], json!({})).is_err()));
+    assert_eq!(refused, expected(&[" > write"]), "a refused write appends nothing");
+}
