@@ -6,11 +6,14 @@
 )]
 
 mod arrow_and_async;
+mod bad_disk;
 mod bad_input;
+mod flips;
 mod kill;
 mod model;
 mod promises;
 mod restore;
+mod sample;
 mod spans;
 mod support;
 mod tidy;
