@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use akidb::{Collection, Db, Error, ErrorKind, Fate, Metric, Schema, Settings};
-use akidb_host::sim::{Act, Call, EIO, ENOSPC, HookFs, Op};
+use akidb_host::sim::{Act, Call, EIO, ENOSPC, Hook, HookFs, Op};
 use akidb_host::{RealClock, RealFs, RealSpawn};
 use serde_json::json;
 
@@ -16,10 +16,7 @@ use crate::support::{hooked, in_dir};
 const EACCES: i32 = 13;
 
 /// A hook that fails the calls `hits` accepts with this number while it is armed.
-fn armed(
-    errno: i32,
-    hits: impl Fn(&Call<'_>) -> bool + Send + Sync + 'static,
-) -> (Arc<AtomicBool>, Arc<dyn Fn(&Call<'_>) -> Act + Send + Sync>) {
+fn armed(errno: i32, hits: impl Fn(&Call<'_>) -> bool + Send + Sync + 'static) -> (Arc<AtomicBool>, Hook) {
     let on = Arc::new(AtomicBool::new(false));
     let asked = Arc::clone(&on);
     let hook = move |call: &Call<'_>| match asked.load(Ordering::SeqCst) && hits(call) {
@@ -29,7 +26,7 @@ fn armed(
     (on, Arc::new(hook))
 }
 
-fn try_open(dir: &Path, hook: Arc<dyn Fn(&Call<'_>) -> Act + Send + Sync>) -> Result<Db, Error> {
+fn try_open(dir: &Path, hook: Hook) -> Result<Db, Error> {
     let fs = Arc::new(HookFs::new(Arc::new(RealFs), hook));
     Db::builder(dir).components(fs, Arc::new(RealClock), Arc::new(RealSpawn)).open()
 }
@@ -242,4 +239,26 @@ fn a_file_cut_short_anywhere_is_never_read_as_something_else() {
         println!("clean {clean}: {same} the same answers, {refused} typed errors, {cut} reported cuts");
         assert!(refused > 10);
     }
+}
+
+#[test]
+fn a_damaged_older_manifest_stops_no_open_and_no_orphan_goes_then() {
+    let mut sample = sample(true);
+    let home = tempfile::tempdir().unwrap();
+    let oldest = sample.below("manifest/", ".json")[0];
+    sample.files[oldest].1[40] ^= 1;
+    // Nobody can tell whether that manifest named this one.
+    let segment = sample.below("collections/", ".parquet")[0];
+    let orphan = sample.files[segment].0.with_file_name("00000001-00000099-00000001.parquet");
+    sample.files.push((orphan.clone(), b"orphan".to_vec()));
+    let dir = home.path().join("db");
+    sample.write_to(&dir);
+    let outcome = sample.judge(&dir);
+    assert!(matches!(outcome, Outcome::Same), "{outcome:?}");
+    assert!(dir.join(&orphan).exists(), "an orphan was removed though a kept manifest is unreadable");
+    let damages = akidb::verify(&dir).unwrap().damages;
+    assert_eq!(
+        damages.iter().map(|d| d.file.clone()).collect::<Vec<_>>(),
+        [dir.join(&sample.files[oldest].0)]
+    );
 }

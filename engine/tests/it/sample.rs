@@ -34,8 +34,7 @@ pub(crate) fn sample(clean: bool) -> Sample {
     for round in 0..4u16 {
         let row = |n: u16| {
             let vector: Vec<f32> = (0..8).map(|d| f32::from((n * 7 + d * 13 + round) % 31) + 0.5).collect();
-            let payload =
-                json!({"lang": (if n % 2 == 0 { "en" } else { "de" }), "year": 2000 + n, "round": round});
+            let payload = json!({"lang": (if n.is_multiple_of(2) { "en" } else { "de" }), "year": 2000 + n, "round": round});
             NewRow::new(format!("doc{n:03}"), vector, payload).unwrap()
         };
         docs.upsert_batch(&(round * 20..round * 20 + 40).map(row).collect::<Vec<_>>()).unwrap();
@@ -60,13 +59,14 @@ pub(crate) fn sample(clean: bool) -> Sample {
             db.flush().unwrap();
         }
     }
+    // At once after the last acknowledgement: the newest frames are not stamped as proven yet.
+    let files = read_tree(dir.path());
     let answers = Answers::of(&db).unwrap();
-    let stopped_dead = Sample { files: read_tree(dir.path()), answers };
     if !clean {
-        return stopped_dead;
+        return Sample { files, answers };
     }
     db.close().unwrap();
-    Sample { files: read_tree(dir.path()), ..stopped_dead }
+    Sample { files: read_tree(dir.path()), answers }
 }
 
 impl Answers {
