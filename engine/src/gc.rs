@@ -8,7 +8,7 @@ use std::sync::PoisonError;
 use akidb_host::{EntryKind, Fs};
 
 use crate::engine::{Engine, Place, deletion_vector_dir};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::manifest::{Manifest, Store};
 use crate::segment_meta::DeletionVectorRef;
 
@@ -31,11 +31,19 @@ pub(crate) fn collect(engine: &Engine, pinned: &BTreeSet<u64>) -> Result<()> {
 /// Removes every file of the collections that no kept manifest names: what a crash left between a file and its
 /// manifest, and what expired manifests named. Returns the paths.
 ///
-/// Called only when the newest manifest is whole: a damaged one may name what looks like an orphan.
+/// Called only when the newest manifest is whole. While an older one is damaged nothing is removed: it may name what
+/// looks like an orphan.
 pub(crate) fn remove_unnamed(place: &Place, store: &Store) -> Result<Vec<PathBuf>> {
     let mut named = HashSet::new();
     for number in store.numbers()? {
-        name_files(place, &store.load(number)?.manifest, &mut named);
+        match store.load(number) {
+            Ok(committed) => name_files(place, &committed.manifest, &mut named),
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                tracing::warn!(%error, "an older manifest is damaged; files that only it may name are kept");
+                return Ok(Vec::new());
+            }
+            Err(error) => return Err(error),
+        }
     }
     let mut removed = Vec::new();
     let root = place.dir.join("collections");

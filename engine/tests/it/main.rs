@@ -6,13 +6,16 @@
 )]
 
 mod arrow_and_async;
+mod bad_disk;
 mod bad_input;
 mod docs;
+mod flips;
 mod kill;
 mod model;
 mod promises;
-mod review;
 mod restore;
+mod review;
+mod sample;
 mod spans;
 mod support;
 mod tidy;
