@@ -111,17 +111,17 @@ impl Error {
     #[must_use]
     pub fn code(&self) -> &'static str {
         match (self.0.kind, self.0.class) {
-            (ErrorKind::Invalid, _) => "AKI-0601",
-            (ErrorKind::NotFound, _) => "AKI-0602",
-            (ErrorKind::Conflict, _) => "AKI-0603",
-            (ErrorKind::Unavailable, Class::Auth) => "AKI-0605",
-            (ErrorKind::Unavailable, _) => "AKI-0604",
-            (ErrorKind::Corrupt, Class::Local) => "AKI-0607",
-            (ErrorKind::Corrupt, _) => "AKI-0606",
-            (ErrorKind::NewerFormat, _) => "AKI-0608",
-            (ErrorKind::Fenced, _) => "AKI-0609",
-            (ErrorKind::Closed, _) => "AKI-0610",
-            (ErrorKind::Internal, _) => "AKI-0611",
+            (ErrorKind::Invalid, _) => "AKI-0701",
+            (ErrorKind::NotFound, _) => "AKI-0702",
+            (ErrorKind::Conflict, _) => "AKI-0703",
+            (ErrorKind::Unavailable, Class::Auth) => "AKI-0705",
+            (ErrorKind::Unavailable, _) => "AKI-0704",
+            (ErrorKind::Corrupt, Class::Local) => "AKI-0707",
+            (ErrorKind::Corrupt, _) => "AKI-0706",
+            (ErrorKind::NewerFormat, _) => "AKI-0708",
+            (ErrorKind::Fenced, _) => "AKI-0709",
+            (ErrorKind::Closed, _) => "AKI-0710",
+            (ErrorKind::Internal, _) => "AKI-0711",
         }
     }
 

@@ -42,7 +42,7 @@ impl Db {
         let driver = Box::new(Driver::new(Arc::downgrade(&engine), Arc::clone(&uploads)));
         let ticker = engine.place.spawn.ticker("akidb-driver", driver, Arc::clone(&engine.place.clock));
         let ticker = ticker
-            .map_err(|cause| Error::io("AKI-0220", &engine.place.dir, "could not start a thread", &cause))?;
+            .map_err(|cause| Error::io("AKI-0228", &engine.place.dir, "could not start a thread", &cause))?;
         // Set once: nobody else has seen this engine.
         let _ = engine.driver.set(ticker);
         Ok(Self::over(engine, recovery, uploads))
@@ -144,17 +144,14 @@ impl Db {
     pub fn drop_collection(&self, name: &str) -> Result<()> {
         let id = self.collection(name)?.id();
         let writer = self.engine().writer()?;
-        writer.committer.commit(Reason::Ddl, |manifest| {
-            if manifest.drop_collection(id) {
-                return Ok(());
-            }
-            Err(Error::new(ErrorKind::NotFound, "AKI-0201", "the collection was dropped"))
+        flush::drop_collection(writer, id, || {
+            writer.sequencer.applier().change(|published, apply| {
+                let mut next = published.current().content().clone();
+                next.collections.remove(&id);
+                published.publish(next, apply);
+            });
         })?;
-        writer.sequencer.applier().change(|published, apply| {
-            let mut next = published.current().content().clone();
-            next.collections.remove(&id);
-            published.publish(next, apply);
-        });
+        self.engine().stalls.notify();
         self.handle.uploads.offer(self.engine());
         Ok(())
     }

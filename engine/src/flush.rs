@@ -91,6 +91,25 @@ fn flush_locked(engine: &Engine, writer: &Writer, collection: u32) -> Result<boo
     Ok(true)
 }
 
+/// Makes the end of a collection durable, and with it that its rows no longer hold the log: `publish` runs between
+/// the manifest and the truncation.
+pub(crate) fn drop_collection(writer: &Writer, id: u32, publish: impl FnOnce()) -> Result<()> {
+    let unflushed = Unflushed::of(writer, |state, _| state.id != id);
+    let committed = writer.committer.commit(Reason::Ddl, |manifest| {
+        if !manifest.drop_collection(id) {
+            return Err(Error::new(ErrorKind::NotFound, "AKI-0201", "the collection was dropped"));
+        }
+        manifest.settle_floor(unflushed.visible, |id| unflushed.oldest.get(&id).copied());
+        Ok(())
+    })?;
+    publish();
+    // The collection is gone whatever becomes of the log; the next flush truncates it as well.
+    if let Err(error) = truncate_log(writer, committed.manifest.floor) {
+        tracing::warn!(%error, "the log could not be truncated after a collection was dropped");
+    }
+    Ok(())
+}
+
 fn truncate_log(writer: &Writer, floor: Lsn) -> Result<()> {
     let _span = tracing::debug_span!("truncate", %floor).entered();
     let log = writer.sequencer.log().inner();
@@ -148,6 +167,8 @@ fn write_new_segment(
     rows: &[(Lsn, Arc<Row>)],
 ) -> Result<(SegmentMeta, Arc<Segment>)> {
     let fs = &*engine.place.fs;
+    // Empty, it may have been taken for a leftover by a look at the manifests from just before the collection's.
+    create_dir(engine, &state.dir)?;
     let mut tries = 0;
     let meta = loop {
         tries += 1;
@@ -186,11 +207,16 @@ struct Unflushed {
 
 impl Unflushed {
     fn without(writer: &Writer, collection: u32, flushed: &Arc<Memtable>) -> Self {
+        Self::of(writer, |state, memtable| state.id != collection || !Arc::ptr_eq(memtable, flushed))
+    }
+
+    /// What the log alone holds, of the memtables that `counts` takes.
+    fn of(writer: &Writer, counts: impl Fn(&CollectionState, &Arc<Memtable>) -> bool) -> Self {
         writer.sequencer.applier().change(|published, _apply| {
             let current = published.current();
             let oldest = current.content().collections.values().filter_map(|state| {
-                let others = state.memtables().filter(|m| state.id != collection || !Arc::ptr_eq(m, flushed));
-                Some((state.id, others.filter_map(|memtable| memtable.first_op()).min()?))
+                let counted = state.memtables().filter(|memtable| counts(state, memtable));
+                Some((state.id, counted.filter_map(|memtable| memtable.first_op()).min()?))
             });
             Self { visible: published.visible(), oldest: oldest.collect() }
         })

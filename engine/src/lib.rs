@@ -142,3 +142,8 @@ pub use stats::{CollectionStats, Stats, WatermarkStats};
 pub use upload::BackendStats;
 #[cfg(not(akidb_loom))]
 pub use verify::{FileDamage, Verification, verify};
+
+/// The example of the README compiles and runs.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

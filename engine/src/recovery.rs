@@ -104,7 +104,13 @@ pub(crate) fn open(place: Place, settings: &Settings, create: bool) -> Result<(A
     // A message for people; nothing depends on it.
     let _ = lock.write_text(&text);
 
-    report.orphans_removed = gc::remove_unnamed(&place, committer.store())?;
+    match gc::remove_unnamed(&place, committer.store()) {
+        Ok(removed) => report.orphans_removed = removed,
+        // An older manifest that cannot be read costs space, not rows: it must not keep the database shut.
+        Err(error) => {
+            tracing::warn!(%error, "files that no manifest names were not removed; `akidb verify` names the cause");
+        }
+    }
     let (catalog, schemas) = load_catalog(&place, opened)?;
     let applier = Applier::new(Memory, catalog, opened.floor.pred());
     let sequencer = Arc::new(Sequencer::new(EngineLog::new(log), applier));

@@ -216,7 +216,7 @@ async fn access_denied_ends_the_call_at_once_and_the_next_call_goes_on() {
     let error = chain.commit(content(7)).await.unwrap_err();
     assert_eq!(
         (error.kind(), error.class(), error.code()),
-        (ErrorKind::Unavailable, Class::Auth, "AKI-0605")
+        (ErrorKind::Unavailable, Class::Auth, "AKI-0705")
     );
     assert_eq!(faults.calls().len(), 1);
     assert_eq!(chain.commit(content(7)).await.unwrap(), 2);
@@ -234,7 +234,7 @@ async fn a_damaged_newest_document_is_corrupt_and_never_stepped_over() {
     let error = Chain::open(client_over(&store, 2)).await.unwrap_err();
     assert_eq!(
         (error.kind(), error.file(), error.code()),
-        (ErrorKind::Corrupt, Some(key.as_str()), "AKI-0606")
+        (ErrorKind::Corrupt, Some(key.as_str()), "AKI-0706")
     );
 }
 

@@ -84,7 +84,7 @@ async fn a_local_file_that_fails_its_checksum_is_not_put_and_nothing_names_it() 
         let error = up.publish(&plan(1, std::slice::from_ref(&bad))).await.unwrap_err();
         assert_eq!(
             (error.kind(), error.class(), error.code()),
-            (ErrorKind::Corrupt, Class::Local, "AKI-0607")
+            (ErrorKind::Corrupt, Class::Local, "AKI-0707")
         );
         assert!(error.file().unwrap().ends_with("a.parquet"), "{error}");
         assert_eq!(puts(&faults), 0);

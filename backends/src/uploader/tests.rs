@@ -170,7 +170,7 @@ fn a_fenced_uploader_says_so_to_everybody_and_stays_silent_on_the_backend() {
     new.wait_published(7, LONG).unwrap();
     old.offer(bare(2));
     assert_eq!(old.wait_published(2, LONG).unwrap_err().kind(), ErrorKind::Fenced);
-    assert_eq!(old.status().refused.unwrap().code(), "AKI-0609");
+    assert_eq!(old.status().refused.unwrap().code(), "AKI-0709");
     let documents = judged(&store).len();
     faults.clear_calls();
     old.offer(bare(3));

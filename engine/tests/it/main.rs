@@ -6,8 +6,10 @@
 )]
 
 mod bad_input;
+mod docs;
 mod kill;
 mod model;
 mod promises;
+mod review;
 mod support;
 mod tidy;
