@@ -85,6 +85,7 @@ impl Committer {
                     format!("whether the newest manifest is on disk is unknown: {}", error.message());
                 let poison = Error::new(ErrorKind::Poisoned, "AKI-0204", message)
                     .fate_is(Fate::Unknown)
+                    .at(error.file().unwrap_or(self.store.dir()), error.offset())
                     .help_is("acknowledged rows are safe in the log; reopen the database");
                 Err(self.poisoned.get_or_init(|| poison).clone())
             }

@@ -118,8 +118,14 @@ impl Op {
         let existed = match self.hide_older(collection, id, lsn) {
             Ok(existed) => existed,
             Err(error) => {
-                let message = format!("an acknowledged write ({lsn}) could not be applied: {error}");
-                let damage = Error::new(ErrorKind::Corrupt, "AKI-0203", message)
+                let message =
+                    format!("an acknowledged write ({lsn}) could not be applied: {}", error.message());
+                let damage = Error::new(ErrorKind::Corrupt, "AKI-0203", message);
+                let damage = match error.file() {
+                    Some(file) => damage.at(file, error.offset()),
+                    None => damage,
+                };
+                let damage = damage
                     .fate_is(Fate::Durable)
                     .help_is("the log keeps the row; run `akidb verify` and reopen once the file is mended");
                 let _ = self.failure.set(damage.clone());

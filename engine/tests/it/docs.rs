@@ -32,7 +32,9 @@ fn code_of(file: &Path, text: &str) -> String {
         return String::new();
     }
     let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
-    code.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+    // A named code is one that is looked for, not given.
+    let gives = |line: &&str| !["//", "const "].iter().any(|start| line.trim_start().starts_with(start));
+    code.lines().filter(gives).collect::<Vec<_>>().join("\n")
 }
 
 fn codes_in(text: &str) -> Vec<String> {
