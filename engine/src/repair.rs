@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use akidb_host::{Fs, RealFs};
+use akidb_host::{Fs, RealClock, RealFs, RealSpawn};
 use serde::Serialize;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::from_wal;
+use crate::lsn::Lsn;
 use crate::manifest::{Store, repair_step_back};
 
 /// What a repair did, or would do.
@@ -52,14 +53,15 @@ pub fn repair_manifest(dir: impl AsRef<Path>, dry_run: bool) -> Result<RepairRep
     let fs: Arc<dyn Fs> = Arc::new(RealFs);
     let manifests = dir.join("manifest");
     if dry_run {
-        return would_step_back(fs, manifests);
+        return would_step_back(fs, dir, manifests);
     }
     let stepped = repair_step_back(&fs, &manifests)?;
     let done = format!("manifest {} is the newest now; its log floor is {}", stepped.to, stepped.floor);
+    let done = done + &beyond_the_log(dir, stepped.floor);
     Ok(RepairReport { done, kept: stepped.damaged, dry_run })
 }
 
-fn would_step_back(fs: Arc<dyn Fs>, manifests: PathBuf) -> Result<RepairReport> {
+fn would_step_back(fs: Arc<dyn Fs>, dir: &Path, manifests: PathBuf) -> Result<RepairReport> {
     let store = Store::new(fs, manifests);
     let mut damaged = Vec::new();
     for number in store.numbers()?.into_iter().rev() {
@@ -76,6 +78,7 @@ fn would_step_back(fs: Arc<dyn Fs>, manifests: PathBuf) -> Result<RepairReport> 
                     damaged.len(),
                     good.manifest.floor
                 );
+                let done = done + &beyond_the_log(dir, good.manifest.floor);
                 return Ok(RepairReport { done, kept: damaged, dry_run: true });
             }
             Err(error) if error.kind() == ErrorKind::Corrupt => damaged.push(store.path(number)),
@@ -83,6 +86,29 @@ fn would_step_back(fs: Arc<dyn Fs>, manifests: PathBuf) -> Result<RepairReport> 
         }
     }
     Err(Error::new(ErrorKind::NotFound, "AKI-0318", "there is no manifest that can be read"))
+}
+
+/// What to add when the log no longer holds everything from this floor on: the damaged manifests' flushes released it,
+/// and an open from the older manifest will say so.
+fn beyond_the_log(dir: &Path, floor: Lsn) -> String {
+    let options = akidb_wal::Options {
+        dir: dir.join("wal"),
+        fs: Arc::new(RealFs),
+        clock: Arc::new(RealClock),
+        spawn: Arc::new(RealSpawn),
+        config: akidb_wal::Config::default(),
+        min_epoch: 0,
+        floor,
+        read_only: true,
+    };
+    match akidb_wal::Log::open(options) {
+        Ok(_) => String::new(),
+        Err(error) => format!(
+            "; but the log no longer reaches that floor ({}), so rows that only the damaged manifests name are not found \
+             this way: `akidb restore URL DIR` from a backend brings them back",
+            error.kind()
+        ),
+    }
 }
 
 fn take_lock(dir: &Path) -> Result<Box<dyn akidb_host::LockGuard>> {

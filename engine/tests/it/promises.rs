@@ -5,6 +5,7 @@ use std::sync::{Arc, Barrier};
 
 use akidb::{Db, Metric, NewRow, Schema, Settings};
 use akidb_host::sim::{Act, Call, EIO, Gate, Op};
+use akidb_host::{Clock, RealClock};
 use serde_json::json;
 
 use crate::support::{hooked, in_dir};
@@ -273,4 +274,34 @@ fn no_reader_sees_a_row_older_than_what_was_acknowledged() {
     writers.into_iter().for_each(|writer| writer.join().unwrap());
     println!("{looked} searches");
     assert_eq!(rows.count().unwrap(), IDS);
+}
+
+/// Test 4, the cost: an upsert looks its id up in every segment that may hold it. Printed, not asserted: the durable
+/// part of an upsert is the disk's.
+#[test]
+fn the_cost_of_an_upsert_at_64_segments_is_printed_against_one() {
+    let cost = |segments: u32| {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Db::open(dir.path()).unwrap();
+        let rows = db.create_collection("rows", Schema::new(32, Metric::L2)).unwrap();
+        let row = |n: u32| {
+            NewRow::new(format!("r{:08}", n.wrapping_mul(2_654_435_761)), vec![1.0; 32], json!({})).unwrap()
+        };
+        for segment in 0..segments {
+            rows.upsert_batch(&(0..200).map(|n| row(segment * 200 + n)).collect::<Vec<_>>()).unwrap();
+            db.flush().unwrap();
+        }
+        let clock = RealClock;
+        let mut micros: Vec<u128> = (0..400u32)
+            .map(|n| {
+                let start = clock.now();
+                rows.upsert_batch(&[row(1_000_000 + n)]).unwrap();
+                clock.now().duration_since(start).as_micros()
+            })
+            .collect();
+        micros.sort_unstable();
+        micros[micros.len() / 2]
+    };
+    let (one, many) = (cost(1), cost(64));
+    println!("upsert p50: {one} us at 1 segment, {many} us at 64: ratio {:.2}", many as f64 / one as f64);
 }
