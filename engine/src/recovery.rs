@@ -31,6 +31,8 @@ use crate::write::Sequencer;
 
 /// How long an open waits for a handle that is being dropped in this process, in steps of 10 ms.
 const LOCK_TRIES: u32 = 100;
+/// Log files above which an open flushes what it replayed, so that the next one is short.
+const MAX_LOG_FILES: usize = 4;
 
 /// What an open found and did. `cut` names what could not be told from a torn tail.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -88,6 +90,7 @@ pub(crate) fn open(place: Place, settings: &Settings, create: bool) -> Result<(A
     let newest = newest_or_first(&place, &store)?;
     report.manifest = newest.manifest.number;
 
+    let log_files = log_files(&place);
     let (log, recovered) = open_log(&place, wal, &newest.manifest, false)?;
     let epoch = log.epoch();
     let writer_id = Rng::from_machine().u32();
@@ -121,21 +124,22 @@ pub(crate) fn open(place: Place, settings: &Settings, create: bool) -> Result<(A
 
     note_cut(&recovered, &mut report);
     let log_end = recovered.last;
-    replay(sequencer.applier(), recovered, opened, &schemas, &mut report, |collection, applier| {
-        let state = &applier.published().current();
-        let full = state
-            .content()
-            .collections
-            .get(&collection)
-            .is_some_and(|c| c.active.bytes() >= limits.memtable_bytes);
-        if full {
-            flush::seal(engine.writer()?, collection);
-            flush::flush_oldest(&engine, collection)?;
+    replay(sequencer.applier(), recovered, opened, &schemas, &mut report, || {
+        // The memory a running database may take is what a replay may take: it flushes as it goes.
+        while let Some(due) = due_in_replay(sequencer.applier(), &limits) {
+            flush::seal(engine.writer()?, due);
+            flush::flush_oldest(&engine, due)?;
         }
         Ok(())
     })?;
     show_all(sequencer.applier(), log_end);
     engine.measure_disk();
+    if log_files > MAX_LOG_FILES
+        && let Err(error) = flush::flush_all(&engine)
+    {
+        // The log still holds everything; the driver tries again.
+        tracing::warn!(%error, "the long log could not be flushed at the open");
+    }
     let drained = Arc::downgrade(&sequencer);
     sequencer.log().inner().on_synced(Arc::new(move |_| {
         if let Some(sequencer) = drained.upgrade() {
@@ -165,7 +169,7 @@ pub(crate) fn open_read_only(place: Place, limits: Limits) -> Result<(Arc<Engine
             report.unproven = Some([recovered.proven.to_string(), recovered.last.to_string()]);
         }
         let log_end = recovered.last;
-        replay(&applier, recovered, &newest, &schemas, &mut report, |_, _| Ok(()))?;
+        replay(&applier, recovered, &newest, &schemas, &mut report, || Ok(()))?;
         show_all(&applier, log_end);
         drop(log);
     } else {
@@ -329,6 +333,22 @@ fn note_cut(recovered: &Recovered, report: &mut RecoveryReport) {
     });
 }
 
+/// How many log files there are.
+fn log_files(place: &Place) -> usize {
+    let entries = place.fs.list(&place.wal_dir()).unwrap_or_default();
+    entries.iter().filter(|entry| entry.name.ends_with(".wal")).count()
+}
+
+/// The collection whose memtable has to go before more is replayed.
+fn due_in_replay(applier: &Applier<Memory>, limits: &Limits) -> Option<u32> {
+    let current = applier.published().current();
+    let healthy = || current.content().collections.values().filter(|state| state.damage.get().is_none());
+    let full = healthy().find(|s| s.active.bytes() >= limits.memtable_bytes || s.active.is_full());
+    let crowded = current.content().memtable_bytes() >= limits.memtables_bytes;
+    let largest = || healthy().filter(|s| s.active.bytes() > 0).max_by_key(|s| s.active.bytes());
+    full.or_else(|| if crowded { largest() } else { None }).map(|state| state.id)
+}
+
 /// Applies the log's frames above what is flushed, one at a time and in order, so that memory can be given back
 /// in between.
 fn replay(
@@ -337,7 +357,7 @@ fn replay(
     manifest: &Manifest,
     schemas: &Schemas,
     report: &mut RecoveryReport,
-    mut after: impl FnMut(u32, &Applier<Memory>) -> Result<()>,
+    mut after: impl FnMut() -> Result<()>,
 ) -> Result<()> {
     let mut frame = Vec::new();
     let mut first = None;
@@ -356,14 +376,13 @@ fn replay(
                 report.replayed = Some([from, item.lsn.to_string()]);
             }
         }
-        let collection = op.collection();
         first.get_or_insert(item.lsn);
         frame.push(op);
         if item.lsn == item.frame_last {
             let frame_first = first.take().expect("set above");
             applier.push(frame_first, item.frame_last, Arc::new(std::mem::take(&mut frame)));
             applier.drain(|| item.frame_last);
-            after(collection, applier)?;
+            after()?;
         }
     }
     assert!(frame.is_empty(), "the log handed out half a frame");

@@ -6,6 +6,15 @@
 
 #![deny(unsafe_code)]
 
+#[cfg(not(any(
+    all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")),
+    feature = "untested-platform"
+)))]
+compile_error!(
+    "AkiDB is tested on Linux x86-64: elsewhere syncs, maps and locks may not keep the promises; the feature \
+     `untested-platform` of akidb-host builds it all the same"
+);
+
 mod clock;
 mod fs;
 mod map;

@@ -305,3 +305,33 @@ fn the_cost_of_an_upsert_at_64_segments_is_printed_against_one() {
     let (one, many) = (cost(1), cost(64));
     println!("upsert p50: {one} us at 1 segment, {many} us at 64: ratio {:.2}", many as f64 / one as f64);
 }
+
+/// Recovery obeys the memory bounds of a running database: a log larger than a memtable is flushed while it is read.
+#[test]
+fn a_replay_larger_than_a_memtable_flushes_as_it_goes() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Db::open(dir.path()).unwrap();
+    let rows = db.create_collection("rows", Schema::new(64, Metric::L2).int("n")).unwrap();
+    let other = db.create_collection("other", Schema::new(64, Metric::L2)).unwrap();
+    for n in 0..600u32 {
+        let row = |id: u32| NewRow::new(format!("{id}"), vec![n as f32; 64], json!({ "n": n })).unwrap();
+        rows.submit(&[row(n), row(n / 2)]).unwrap();
+        other.submit(&[NewRow::new(format!("{n}"), vec![1.0; 64], json!({})).unwrap()]).unwrap();
+    }
+    rows.upsert("last", &[0.0; 64], json!({"n": -1})).unwrap();
+    drop((rows, other, db));
+    let settings = Settings::from_toml("[engine]\nmemtable_bytes = 65536\nmemory_bytes = 100000\n").unwrap();
+    let db = Db::builder(dir.path()).settings(settings).open().unwrap();
+    let stats = db.stats().unwrap();
+    let segments: usize = stats.collections.iter().map(|collection| collection.segments).sum();
+    assert!(segments >= 4, "{segments} segments");
+    assert!(stats.memtable_bytes < 200_000, "{} bytes in memtables", stats.memtable_bytes);
+    let rows = db.collection("rows").unwrap();
+    assert_eq!(rows.count().unwrap(), 601);
+    assert_eq!(db.collection("other").unwrap().count().unwrap(), 600);
+    for n in [0u32, 1, 150, 299, 300, 599] {
+        // Row n was last written as n itself, or as the half of 2n and 2n + 1.
+        let expected = if n < 300 { 2 * n + 1 } else { n };
+        assert_eq!(rows.get(format!("{n}")).unwrap().unwrap().payload["n"], json!(expected));
+    }
+}
