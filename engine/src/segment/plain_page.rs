@@ -11,7 +11,7 @@
 //! vectors only: u32 length, repetition levels; u32 length, definition levels
 //! values, little endian, without gaps
 //! ```
-//! <v> is a zigzag varint. Levels of vectors: repetition 0 for the first number of a row and 1 for the others,
+//! `v` is a zigzag varint. Levels of vectors: repetition 0 for the first number of a row and 1 for the others,
 //! definition 1 throughout. With D >= 8 a row's repetition levels are one bit-packed group of eight (`03 fe`) and
 //! one run of D - 8 ones; below, all levels are one bit-packed run.
 
