@@ -23,10 +23,15 @@ const SEGMENT_TRIES: u32 = 3;
 
 /// Seals the active memtable of a collection, if it holds anything. Touches no file.
 pub(crate) fn seal(writer: &Writer, collection: u32) -> bool {
+    seal_when(writer, collection, |_| true)
+}
+
+/// As [`seal`], if the collection is `due` by the time the apply lock is held.
+fn seal_when(writer: &Writer, collection: u32, due: impl FnOnce(&CollectionState) -> bool) -> bool {
     writer.sequencer.applier().change(|published, apply| {
         let current = published.current();
         let Some(state) = current.content().collections.get(&collection) else { return false };
-        if state.active.first_op().is_none() || state.damage.get().is_some() {
+        if state.active.first_op().is_none() || state.damage.get().is_some() || !due(state) {
             return false;
         }
         let mut next = CollectionState::clone(state);
@@ -40,18 +45,9 @@ pub(crate) fn seal(writer: &Writer, collection: u32) -> bool {
 /// Seals the active memtable of a collection if it is full and fewer than the allowed number wait already. Called by
 /// writers, so that rows never outgrow the memtables while a flush runs. Touches no file.
 pub(crate) fn seal_if_full(engine: &Engine, writer: &Writer, collection: u32) {
-    let sealed = writer.sequencer.applier().change(|published, apply| {
-        let current = published.current();
-        let Some(state) = current.content().collections.get(&collection) else { return false };
+    let sealed = seal_when(writer, collection, |state| {
         let full = state.active.bytes() >= engine.limits.memtable_bytes || state.active.is_full();
-        if !full || state.sealed.len() >= engine.limits.sealed_memtables || state.damage.get().is_some() {
-            return false;
-        }
-        let mut next = CollectionState::clone(state);
-        next.sealed.push((Arc::clone(&state.active), published.visible()));
-        next.active = Arc::default();
-        published.publish(current.content().with(next), apply);
-        true
+        full && state.sealed.len() < engine.limits.sealed_memtables
     });
     if sealed {
         engine.wake_driver();
