@@ -6,8 +6,6 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use akidb_wal::Config;
-
 mod cells;
 mod disk;
 mod figures;
@@ -19,6 +17,7 @@ mod rotation;
 mod slot;
 mod tasks;
 
+pub use akidb_wal::WritePath;
 pub use figures::{CellFigures, WalFigures, WalReport};
 pub use floor::Floor;
 
@@ -48,24 +47,6 @@ impl Error {
     fn at(action: &'static str, at: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Self {
         let at = at.as_ref().to_path_buf();
         move |source| Self::Machine { action, at, source }
-    }
-}
-
-/// How the log's frames get into its files.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum WritePath {
-    /// What a database takes.
-    #[default]
-    Auto,
-    /// Stores into the map.
-    Mapped,
-    /// One write call a group.
-    Positioned,
-}
-
-impl WritePath {
-    fn set(self, config: Config) -> Config {
-        config
     }
 }
 

@@ -6,13 +6,15 @@ use std::sync::Arc;
 use std::thread;
 
 use akidb_host::{RealClock, RealFs, RealSpawn};
-use akidb_wal::{Config, Log, Lsn, Options};
+use akidb_wal::{Config, Durability, Log, Lsn, Options, WritePath};
 use allocation_counter::{AllocationInfo, measure};
 
 const RECORD: [u8; 1_640] = [0x5a; 1_640];
 
-fn open(dir: &tempfile::TempDir) -> Log {
+fn open(dir: &tempfile::TempDir, write_path: WritePath, durability: Durability) -> Log {
     let mut config = Config::default();
+    config.write_path = write_path;
+    config.durability = durability;
     // No rotation while it is counted: a new file is made by the thread that prepares files.
     config.first_file_bytes = 32 << 20;
     let options = Options {
@@ -53,14 +55,33 @@ fn the_counter_counts() {
 
 #[test]
 fn append_and_wait_allocate_nothing() {
-    for writers in [1, 4] {
-        let dir = tempfile::tempdir().unwrap();
-        let log = open(&dir);
-        // Whoever listens for syncs is called by the writers; it must not cost an allocation either.
-        log.on_synced(Arc::new(|_| {}));
-        for (writer, seen) in allocations(&log, writers).into_iter().enumerate() {
-            println!("{writers} writers, writer {writer}: {} allocations of 1,000 records", seen.count_total);
-            assert_eq!(seen.count_total, 0, "{writers} writers, writer {writer}: {seen:?}");
+    for write_path in [WritePath::Mapped, WritePath::Positioned] {
+        for writers in [1, 4] {
+            let dir = tempfile::tempdir().unwrap();
+            let log = open(&dir, write_path, Durability::LocalSynced);
+            // Whoever listens for syncs is called by the writers; it must not cost an allocation either.
+            log.on_synced(Arc::new(|_| {}));
+            for (writer, seen) in allocations(&log, writers).into_iter().enumerate() {
+                let told = format!("{write_path:?}, writer {writer} of {writers}: {seen:?}");
+                println!("{told}");
+                assert_eq!(seen.count_total, 0, "{told}");
+            }
         }
+    }
+}
+
+#[test]
+fn an_append_that_counts_in_memory_allocates_nothing() {
+    for write_path in [WritePath::Mapped, WritePath::Positioned] {
+        let dir = tempfile::tempdir().unwrap();
+        let log = open(&dir, write_path, Durability::Memory);
+        let commit = || {
+            for _ in 0..1_000 {
+                log.commit(&[&RECORD]).unwrap();
+            }
+        };
+        commit();
+        let seen = measure(commit);
+        assert_eq!(seen.count_total, 0, "{write_path:?}: {seen:?}");
     }
 }

@@ -1,7 +1,10 @@
 //! The contenders, and the rounds in which they take turns.
 
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+
+use akidb_wal::WritePath;
 
 use super::floor::Floor;
 use super::place::{BenchLog, grown};
@@ -39,7 +42,7 @@ pub(crate) const KINDS: [Kind; 8] = [
 ];
 
 enum Runner {
-    Floor(std::sync::Arc<std::sync::Mutex<Floor>>),
+    Floor(Arc<Mutex<Floor>>),
     Log(BenchLog),
 }
 
@@ -57,10 +60,10 @@ impl Cells {
             let runner = match kind {
                 Kind::Floor => {
                     let floor = Floor::new(dir, options.record_bytes).map_err(Error::at("fill", dir))?;
-                    Runner::Floor(std::sync::Arc::new(std::sync::Mutex::new(floor)))
+                    Runner::Floor(Arc::new(Mutex::new(floor)))
                 }
                 _ => {
-                    let (dir, config) = (dir.join(format!("log-{at}")), options.write_path.set(grown()));
+                    let (dir, config) = (dir.join(format!("log-{at}")), grown(options.write_path));
                     Runner::Log(BenchLog::new(&dir, config, sync_takes, options.record_bytes)?)
                 }
             };
@@ -74,9 +77,17 @@ impl Cells {
         self.cells.len()
     }
 
-    /// The write path that the first log took.
+    /// The write path that the logs took.
     pub(crate) fn write_path(&self) -> &'static str {
-        "mapped"
+        let log = self.cells.iter().find_map(|(_, runner)| match runner {
+            Runner::Log(log) => Some(log),
+            Runner::Floor(_) => None,
+        });
+        match log.map(|log| log.log.counters().write_path) {
+            Some(WritePath::Mapped) => "mapped",
+            Some(WritePath::Positioned) => "positioned",
+            _ => "unknown",
+        }
     }
 
     fn run(&self, at: usize, time: Duration) -> Result<Slot> {
@@ -85,9 +96,9 @@ impl Cells {
             (Kind::Writers(n) | Kind::OnStandIn(n), Runner::Log(log)) => log.writers(*n, time),
             (Kind::Tasks(n), Runner::Log(log)) => log.tasks(*n, WORKERS, time),
             (_, Runner::Floor(floor)) => {
-                let floor = std::sync::Arc::clone(floor);
+                let floor = Arc::clone(floor);
                 let write = move || {
-                    let mut floor = floor.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                    let mut floor = floor.lock().unwrap_or_else(PoisonError::into_inner);
                     floor.write().map_err(Error::at("write and sync", "the floor's file"))
                 };
                 blocking(vec![Box::new(write) as Work], time)

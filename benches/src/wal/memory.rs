@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use akidb_host::{Clock, RealClock};
-use akidb_wal::{Config, Log};
+use akidb_wal::{Durability, Log, WritePath};
 
+use super::Result;
 use super::place::{FILE_BYTES, grown, open, record, remove};
-use super::{Result, WritePath};
 
 /// Files' worth of the sustained figure: what a file's preparation costs shows only after several.
 const SUSTAINED_FILES: u64 = 4;
@@ -22,7 +22,9 @@ pub(crate) struct MemoryRate {
 
 /// One round: a new log in `dir`, removed afterwards.
 pub(crate) fn memory_rate(dir: &Path, record_bytes: usize, path: WritePath) -> Result<MemoryRate> {
-    let (log, _, _) = open(dir, config(path), None)?;
+    let mut config = grown(path);
+    config.durability = Durability::Memory;
+    let (log, _, _) = open(dir, config, None)?;
     let record = record(record_bytes);
     let in_a_file = FILE_BYTES * 3 / 4 / record_bytes as u64;
     let in_a_file_per_sec = rate(&log, &record, in_a_file)?;
@@ -31,10 +33,6 @@ pub(crate) fn memory_rate(dir: &Path, record_bytes: usize, path: WritePath) -> R
     drop(log);
     remove(dir)?;
     Ok(MemoryRate { in_a_file_per_sec, sustained_per_sec })
-}
-
-fn config(path: WritePath) -> Config {
-    path.set(grown())
 }
 
 fn rate(log: &Log, record: &[u8], records: u64) -> Result<f64> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use akidb_host::{RealClock, RealSpawn};
-use akidb_wal::{Config, Log, Lsn, Options, Recovered};
+use akidb_wal::{Config, Log, Lsn, Options, Recovered, WritePath};
 
 use super::disk::{CountedDisk, Syncs};
 use super::slot::{Slot, Work, blocking};
@@ -24,8 +24,9 @@ pub(crate) struct BenchLog {
 }
 
 /// Settings of a log that has grown: each file has its final size, so that no slot measures the growing.
-pub(crate) fn grown() -> Config {
+pub(crate) fn grown(write_path: WritePath) -> Config {
     let mut config = Config::default();
+    config.write_path = write_path;
     config.first_file_bytes = FILE_BYTES;
     config.max_file_bytes = FILE_BYTES;
     config.max_bytes = LIVE_BYTES;

@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use akidb_host::{Clock, RealClock};
-use akidb_wal::Config;
+use akidb_wal::{Config, WritePath};
 
+use super::Result;
 use super::place::{open, record, remove};
-use super::{Result, WritePath};
 use crate::report::percentile_us;
 
 /// Files of the log in this measurement: so small that one acknowledgement in 600 meets a rotation, more often than
@@ -23,7 +23,8 @@ pub(crate) struct RotationTail {
 
 /// One round in `dir`, removed afterwards.
 pub(crate) fn rotation_tail(dir: &Path, record_bytes: usize, path: WritePath) -> Result<RotationTail> {
-    let mut config = path.set(Config::default());
+    let mut config = Config::default();
+    config.write_path = path;
     config.first_file_bytes = FILE_BYTES;
     config.max_file_bytes = FILE_BYTES;
     let (log, _, _) = open(dir, config, None)?;

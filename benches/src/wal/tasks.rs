@@ -1,9 +1,10 @@
 //! Async writers: tasks of a tokio runtime that await the log's own future.
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
-use akidb_wal::Log;
+use akidb_wal::{Appended, ErrorKind, Log};
 use tokio::runtime::Builder;
 
 use super::slot::{Slot, Written};
@@ -45,10 +46,22 @@ async fn write_until(log: &Log, record: &[u8], time: Duration) -> Result<Written
     let mut written = Written::begin(time);
     let until = written.start + time;
     loop {
-        let appended = log.append(&[record])?;
+        let appended = append(log, record).await?;
         log.synced(appended.last).await?;
         if !written.ack(until) {
             return Ok(written);
+        }
+    }
+}
+
+/// Never blocks a thread of the runtime: waits for the next file as a task.
+async fn append(log: &Log, record: &[u8]) -> Result<Appended> {
+    loop {
+        match log.append_nowait(&[record]) {
+            Err(error) if matches!(error.kind(), ErrorKind::NoRoomYet) => {
+                poll_fn(|cx| log.poll_room(&[record], cx)).await?;
+            }
+            answer => return Ok(answer?),
         }
     }
 }
