@@ -142,3 +142,16 @@ fn an_acknowledgement_writes_its_pages_and_little_more() {
         assert!(kib <= 6.5, "{kib} KiB");
     }
 }
+
+#[test]
+fn the_counters_tell_what_was_done() {
+    let place = crate::support::Place::new();
+    let (log, _) = place.open();
+    let before = log.counters();
+    for _ in 0..3 {
+        log.wait(log.append(&[b"record"]).unwrap().last).unwrap();
+    }
+    let after = log.counters();
+    assert_eq!((after.syncs - before.syncs, after.frames_synced - before.frames_synced), (3, 3), "{after:?}");
+    assert_eq!((after.rotations, after.recycled), (0, 0), "{after:?}");
+}
