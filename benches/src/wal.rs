@@ -20,6 +20,9 @@ mod tasks;
 pub use akidb_wal::WritePath;
 pub use figures::{CellFigures, WalFigures, WalReport};
 pub use floor::Floor;
+pub use memory::MemoryAppends;
+pub use place::LogWriters;
+pub use replay::FilledLog;
 
 use cells::{Cells, measure};
 

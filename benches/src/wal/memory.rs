@@ -1,12 +1,14 @@
 //! How fast records are appended when nobody waits for the disk.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use akidb_host::{Clock, RealClock};
 use akidb_wal::{Durability, Log, WritePath};
 
-use super::Result;
-use super::place::{FILE_BYTES, grown, open, record, remove};
+use super::place::{FILE_BYTES, Removed, grown, open, record};
+use super::{Error, Result};
 
 /// Files' worth of the sustained figure: what a file's preparation costs shows only after several.
 const SUSTAINED_FILES: u64 = 4;
@@ -22,23 +24,50 @@ pub(crate) struct MemoryRate {
 
 /// One round: a new log in `dir`, removed afterwards.
 pub(crate) fn memory_rate(dir: &Path, record_bytes: usize, path: WritePath) -> Result<MemoryRate> {
-    let mut config = grown(path);
-    config.durability = Durability::Memory;
-    let (log, _, _) = open(dir, config, None)?;
-    let record = record(record_bytes);
-    let in_a_file = FILE_BYTES * 3 / 4 / record_bytes as u64;
-    let in_a_file_per_sec = rate(&log, &record, in_a_file)?;
-    log.wait(log.watermarks().appended)?;
-    let sustained_per_sec = rate(&log, &record, SUSTAINED_FILES * FILE_BYTES / record_bytes as u64)?;
-    drop(log);
-    remove(dir)?;
+    let log = MemoryAppends::new(dir, path, record_bytes)?;
+    let rate = |records: u64| Ok::<_, Error>(records as f64 / log.append(records)?.as_secs_f64());
+    let in_a_file_per_sec = rate(FILE_BYTES * 3 / 4 / record_bytes as u64)?;
+    log.sync()?;
+    let sustained_per_sec = rate(SUSTAINED_FILES * FILE_BYTES / record_bytes as u64)?;
     Ok(MemoryRate { in_a_file_per_sec, sustained_per_sec })
 }
 
-fn rate(log: &Log, record: &[u8], records: u64) -> Result<f64> {
-    let start = RealClock.now();
-    for _ in 0..records {
-        log.append(&[record])?;
+/// A log whose records count in memory, with a first file of 64 MiB; its directory is removed with it.
+#[derive(Debug)]
+pub struct MemoryAppends {
+    /// Declared before the directory: it goes first.
+    log: Log,
+    record: Arc<[u8]>,
+    _dir: Removed,
+}
+
+impl MemoryAppends {
+    /// Opens a new log in `dir`. Blocks for the filling of its first file.
+    ///
+    /// # Errors
+    /// Whatever the log says.
+    pub fn new(dir: &Path, path: WritePath, record_bytes: usize) -> std::result::Result<Self, Error> {
+        let mut config = grown(path);
+        config.durability = Durability::Memory;
+        let removed = Removed(dir.to_path_buf());
+        let (log, _, _) = open(dir, config, None)?;
+        Ok(Self { log, record: record(record_bytes), _dir: removed })
     }
-    Ok(records as f64 / RealClock.now().duration_since(start).as_secs_f64())
+
+    /// Appends so many records; how long that took.
+    ///
+    /// # Errors
+    /// Whatever the log says.
+    pub fn append(&self, records: u64) -> std::result::Result<Duration, Error> {
+        let start = RealClock.now();
+        for _ in 0..records {
+            self.log.commit(&[&self.record])?;
+        }
+        Ok(RealClock.now().duration_since(start))
+    }
+
+    /// Waits until what was appended is on disk.
+    fn sync(&self) -> Result<()> {
+        Ok(self.log.wait(self.log.watermarks().appended)?)
+    }
 }

@@ -74,15 +74,15 @@ impl BenchLog {
 
     /// Blocking writers, each waiting for its record before the next.
     pub(crate) fn writers(&self, writers: usize, time: Duration) -> Result<Slot> {
-        let work = || {
-            let (log, record) = (Arc::clone(&self.log), Arc::clone(&self.record));
-            let work: Work = Box::new(move || {
-                let appended = log.append(&[&record])?;
-                Ok(log.wait(appended.last)?)
-            });
-            work
-        };
-        self.counted(|| blocking((0..writers).map(|_| work()).collect(), time))
+        self.counted(|| blocking((0..writers).map(|_| self.writer()).collect(), time))
+    }
+
+    fn writer(&self) -> Work {
+        let (log, record) = (Arc::clone(&self.log), Arc::clone(&self.record));
+        Box::new(move || {
+            let appended = log.append(&[&record])?;
+            Ok(log.wait(appended.last)?)
+        })
     }
 
     /// Async tasks, each awaiting its record before the next.
@@ -111,7 +111,39 @@ pub(crate) fn record(bytes: usize) -> Arc<[u8]> {
     record.into()
 }
 
-/// Removes the directory of a log that is no longer needed, so that the next one finds the same disk.
-pub(crate) fn remove(dir: &Path) -> Result<()> {
-    std::fs::remove_dir_all(dir).map_err(Error::at("remove", dir))
+/// A directory that is removed when this is dropped, so that the next log finds the same disk.
+#[derive(Debug)]
+pub(crate) struct Removed(pub(crate) PathBuf);
+
+impl Drop for Removed {
+    fn drop(&mut self) {
+        // What cannot be removed lies in a temporary directory anyway.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A log that has grown, and blocking writers of it: what criterion measures.
+#[derive(Debug)]
+pub struct LogWriters(BenchLog);
+
+impl LogWriters {
+    /// Opens a new log in `dir`. Blocks for the filling of its first file.
+    ///
+    /// # Errors
+    /// Whatever the log says.
+    pub fn new(dir: &Path, path: WritePath, record_bytes: usize) -> std::result::Result<Self, Error> {
+        Ok(Self(BenchLog::new(dir, grown(path), None, record_bytes)?))
+    }
+
+    /// So many writers acknowledge `each` records, each waiting for its record before the next; how long that took.
+    /// What was written is let go afterwards.
+    ///
+    /// # Errors
+    /// Whatever the log says.
+    pub fn write(&self, writers: u64, each: u64) -> std::result::Result<Duration, Error> {
+        let works = (0..writers).map(|_| self.0.writer()).collect();
+        let took = super::slot::counted(works, each)?;
+        self.0.log.truncate_below(self.0.log.watermarks().appended.next())?;
+        Ok(took)
+    }
 }

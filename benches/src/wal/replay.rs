@@ -2,15 +2,16 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use akidb_host::{Clock, RealClock, RealFs};
 use akidb_wal::{Config, Log, Options, Recovered};
 
-use super::Result;
-use super::place::{open, options, record, remove};
+use super::place::{Removed, open, options, record};
+use super::{Error, Result};
 
 /// What is live when the log is opened again.
-pub(crate) const LIVE_BYTES: u64 = 64 << 20;
+const LIVE_BYTES: u64 = 64 << 20;
 /// Records a sync while the log is filled.
 const GROUP: u64 = 64;
 
@@ -25,21 +26,64 @@ pub(crate) struct ReplayRate {
 
 /// One round in `dir`, removed afterwards.
 pub(crate) fn replay_rate(dir: &Path, record_bytes: usize) -> Result<ReplayRate> {
-    let bytes = fill(dir, record_bytes)?;
-    let look = Options { read_only: true, ..options(dir.to_path_buf(), Arc::new(RealFs), Config::default()) };
-    let (log, recovered) = Log::open(look)?;
-    let start = RealClock.now();
-    read_all(&recovered)?;
-    let gb_per_sec = bytes as f64 / RealClock.now().duration_since(start).as_secs_f64() / 1e9;
-    drop((log, recovered));
-    let reopen_ms = reopen(dir)?;
-    remove(dir)?;
+    let filled = FilledLog::new(dir, record_bytes)?;
+    let gb_per_sec = filled.bytes as f64 / filled.replay()?.as_secs_f64() / 1e9;
+    let reopen_ms = filled.reopen()?.as_secs_f64() * 1e3;
     Ok(ReplayRate { gb_per_sec, reopen_ms })
 }
 
-/// Fills a new log with [`LIVE_BYTES`] of acknowledged records and leaves it without a close, which is what
-/// kill -9 leaves. Gives the bytes of its frames.
-pub(crate) fn fill(dir: &Path, record_bytes: usize) -> Result<u64> {
+/// A log with 64 MiB of acknowledged records that was left without a close, which is what kill -9 leaves. Its
+/// directory is removed with it.
+#[derive(Debug)]
+pub struct FilledLog {
+    bytes: u64,
+    dir: Removed,
+}
+
+impl FilledLog {
+    /// Fills a new log in `dir`.
+    ///
+    /// # Errors
+    /// Whatever the log says.
+    pub fn new(dir: &Path, record_bytes: usize) -> std::result::Result<Self, Error> {
+        let removed = Removed(dir.to_path_buf());
+        Ok(Self { bytes: fill(dir, record_bytes)?, dir: removed })
+    }
+
+    /// Bytes of its frames.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// How long it takes to read every record of the open log, each frame checked on the way.
+    ///
+    /// # Errors
+    /// Whatever the log says.
+    pub fn replay(&self) -> std::result::Result<Duration, Error> {
+        let look = options(self.dir.0.clone(), Arc::new(RealFs), Config::default());
+        let (_log, recovered) = Log::open(Options { read_only: true, ..look })?;
+        let start = RealClock.now();
+        read_all(&recovered)?;
+        Ok(RealClock.now().duration_since(start))
+    }
+
+    /// How long it takes to open it for writing and to read every record: what stands between a crash and the first
+    /// answer. Only once for a log: the open leaves another one.
+    ///
+    /// # Errors
+    /// Whatever the log says.
+    pub fn reopen(self) -> std::result::Result<Duration, Error> {
+        let start = RealClock.now();
+        let (log, recovered, _) = open(&self.dir.0, Config::default(), None)?;
+        read_all(&recovered)?;
+        let took = RealClock.now().duration_since(start);
+        drop(log);
+        Ok(took)
+    }
+}
+
+fn fill(dir: &Path, record_bytes: usize) -> Result<u64> {
     let (log, _, _) = open(dir, Config::default(), None)?;
     let record = record(record_bytes);
     let (mut bytes, mut records) = (0, 0);
@@ -54,18 +98,8 @@ pub(crate) fn fill(dir: &Path, record_bytes: usize) -> Result<u64> {
     Ok(bytes)
 }
 
-/// Opens for writing and reads every record: what stands between a crash and the first answer. In milliseconds.
-pub(crate) fn reopen(dir: &Path) -> Result<f64> {
-    let start = RealClock.now();
-    let (log, recovered, _) = open(dir, Config::default(), None)?;
-    read_all(&recovered)?;
-    let took = RealClock.now().duration_since(start);
-    drop(log);
-    Ok(took.as_secs_f64() * 1e3)
-}
-
 /// Reads every record; gives how many.
-pub(crate) fn read_all(recovered: &Recovered) -> Result<u64> {
+fn read_all(recovered: &Recovered) -> Result<u64> {
     let mut records = 0;
     for record in &recovered.records {
         std::hint::black_box(record?.bytes);

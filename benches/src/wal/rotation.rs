@@ -6,7 +6,7 @@ use akidb_host::{Clock, RealClock};
 use akidb_wal::{Config, WritePath};
 
 use super::Result;
-use super::place::{open, record, remove};
+use super::place::{Removed, open, record};
 use crate::report::percentile_us;
 
 /// Files of the log in this measurement: so small that one acknowledgement in 600 meets a rotation, more often than
@@ -27,6 +27,7 @@ pub(crate) fn rotation_tail(dir: &Path, record_bytes: usize, path: WritePath) ->
     config.write_path = path;
     config.first_file_bytes = FILE_BYTES;
     config.max_file_bytes = FILE_BYTES;
+    let _removed = Removed(dir.to_path_buf());
     let (log, _, _) = open(dir, config, None)?;
     let record = record(record_bytes);
     let (mut bytes, mut micros) = (0, Vec::with_capacity(8192));
@@ -38,6 +39,5 @@ pub(crate) fn rotation_tail(dir: &Path, record_bytes: usize, path: WritePath) ->
         bytes += appended.bytes;
     }
     drop(log);
-    remove(dir)?;
     Ok(RotationTail { p50_us: percentile_us(&mut micros, 0.5), p999_us: percentile_us(&mut micros, 0.999) })
 }

@@ -91,14 +91,45 @@ impl Written {
 /// # Errors
 /// The first failure of a work; the others end with their slot.
 pub(crate) fn blocking(works: Vec<Work>, time: Duration) -> Result<Slot> {
+    let written = on_threads(works, move |work| {
+        let mut written = Written::begin(time);
+        let until = written.start + time;
+        loop {
+            work()?;
+            if !written.ack(until) {
+                return Ok(written);
+            }
+        }
+    })?;
+    Ok(Slot::of(written))
+}
+
+/// Runs each work on a thread of its own, all started at once, `each` times; from the first start to the last end.
+///
+/// # Errors
+/// The first failure of a work.
+pub(crate) fn counted(works: Vec<Work>, each: u64) -> Result<Duration> {
+    let times = on_threads(works, move |work| {
+        let start = RealClock.now();
+        (0..each).try_for_each(|_| work())?;
+        Ok((start, RealClock.now()))
+    })?;
+    let (first, last) = (times.iter().map(|(start, _)| start).min(), times.iter().map(|(_, end)| end).max());
+    Ok(first.zip(last).map_or(Duration::ZERO, |(first, last)| last.duration_since(*first)))
+}
+
+fn on_threads<T: Send + 'static>(
+    works: Vec<Work>,
+    run: impl Fn(&mut Work) -> Result<T> + Clone + Send + 'static,
+) -> Result<Vec<T>> {
     let start = Arc::new(Barrier::new(works.len()));
-    let answers: Arc<Mutex<Vec<Result<Written>>>> = Arc::default();
+    let answers: Arc<Mutex<Vec<Result<T>>>> = Arc::default();
     let mut jobs: Vec<Box<dyn Job>> = Vec::with_capacity(works.len());
     for mut work in works {
-        let (start, answers) = (Arc::clone(&start), Arc::clone(&answers));
+        let (start, answers, run) = (Arc::clone(&start), Arc::clone(&answers), run.clone());
         let job = move || {
             start.wait();
-            let answer = write_until(&mut work, time);
+            let answer = run(&mut work);
             answers.lock().unwrap_or_else(PoisonError::into_inner).push(answer);
         };
         jobs.push(RealSpawn.job("bench-writer", Box::new(job)).map_err(Error::at("start a thread", ""))?);
@@ -107,18 +138,7 @@ pub(crate) fn blocking(works: Vec<Work>, time: Duration) -> Result<Slot> {
         assert!(job.join(), "a writer of the bench panicked");
     }
     let answers = std::mem::take(&mut *answers.lock().unwrap_or_else(PoisonError::into_inner));
-    Ok(Slot::of(answers.into_iter().collect::<Result<_>>()?))
-}
-
-fn write_until(work: &mut Work, time: Duration) -> Result<Written> {
-    let mut written = Written::begin(time);
-    let until = written.start + time;
-    loop {
-        work()?;
-        if !written.ack(until) {
-            return Ok(written);
-        }
-    }
+    answers.into_iter().collect()
 }
 
 #[cfg(test)]
@@ -129,6 +149,8 @@ mod tests {
     fn every_writer_works_and_a_failure_is_told() {
         let works = (0..3).map(|_| Box::new(|| Ok(())) as Work).collect();
         let slot = blocking(works, Duration::from_millis(1)).unwrap();
+        let works = (0..3).map(|_| Box::new(|| Ok(())) as Work).collect();
+        assert!(counted(works, 10).unwrap() > Duration::ZERO);
         assert!(slot.acks >= 3 && slot.seconds > 0.0 && slot.rate() > 0.0, "{slot:?}");
         let fails = || Err(Error::at("write", "x")(std::io::ErrorKind::StorageFull.into()));
         assert!(blocking(vec![Box::new(fails)], Duration::from_millis(1)).is_err());
