@@ -53,6 +53,8 @@ mod limits;
 #[cfg(not(akidb_loom))]
 mod log;
 #[cfg(not(akidb_loom))]
+mod log_view;
+#[cfg(not(akidb_loom))]
 pub mod manifest;
 #[cfg(not(akidb_loom))]
 mod memtable;
@@ -118,6 +120,8 @@ pub use filter::{Filter, Literal};
 pub use id::{Id, MAX_ID_BYTES};
 #[cfg(not(akidb_loom))]
 pub use inspect::inspect;
+#[cfg(not(akidb_loom))]
+pub use log_view::{LogFile, LogFrame, LogRecord, LogTail, dump_log_file, log_files, tail_log};
 #[cfg(not(akidb_loom))]
 pub use recovery::{CutReport, RecoveryReport};
 #[cfg(not(akidb_loom))]

@@ -174,11 +174,12 @@ impl Log {
         let head = Head { kind: FrameType::Batch, lsn: first, count, len, pcrc, durable };
         let last = head.last();
         let active = writing.active.as_mut().expect("the room was found in it");
-        let written = active.write(&head, lengths(records), records).and_then(|()| match inner.config.durability {
-            // In the page cache on return, whatever becomes of this process.
-            Durability::Memory => active.flush(),
-            Durability::LocalSynced => Ok(()),
-        });
+        let written =
+            active.write(&head, lengths(records), records).and_then(|()| match inner.config.durability {
+                // In the page cache on return, whatever becomes of this process.
+                Durability::Memory => active.flush(),
+                Durability::LocalSynced => Ok(()),
+            });
         if let Err(e) = written {
             let cause = write_cause(&active.path, &e);
             drop(writing);
@@ -281,12 +282,14 @@ impl Log {
     #[must_use]
     pub fn counters(&self) -> Counters {
         let inner = &*self.inner;
+        // Not in the expression below: its lock would still be held when the write path takes it.
+        let recycled = lock(&inner.append).spares.recycled;
         Counters {
             syncs: inner.counts.syncs.load(Ordering::Relaxed),
             frames_synced: inner.counts.frames_synced.load(Ordering::Relaxed),
             lingers: inner.linger.waits(),
             rotations: inner.counts.rotations.load(Ordering::Relaxed),
-            recycled: lock(&inner.append).spares.recycled,
+            recycled,
             write_path: inner.write_path(),
         }
     }
@@ -323,7 +326,8 @@ impl Drop for Log {
     fn drop(&mut self) {
         // In a child of fork() there are no threads to wait for.
         if self.inner.check_process().is_ok()
-            && let Some(threads) = self.inner.threads.get() {
+            && let Some(threads) = self.inner.threads.get()
+        {
             threads.stop();
         }
     }

@@ -14,7 +14,7 @@ const ORDER: &[&[&str]] = &[
     &["recovery"],
     &["driver"],
     &["restore", "upload"],
-    &["verify", "repair", "inspect"],
+    &["verify", "repair", "inspect", "log_view"],
     &["gc", "flush"],
     &["read", "search"],
     &["engine"],

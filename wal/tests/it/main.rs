@@ -5,6 +5,7 @@
     reason = "a test that is surprised stops there"
 )]
 
+mod cost;
 mod damage;
 mod faults;
 mod golden;
