@@ -16,7 +16,8 @@ const CHILD: &str = "AKIDB_BENCH_CHILD";
 fn fill_and_die(plan: &str) {
     let (mib, dir) = plan.split_once(' ').expect("a size and a directory");
     let bytes = mib.parse::<u64>().expect("a number of MiB") << 20;
-    let settings = "[engine]\nmemtable_bytes = \"900 MiB\"\nmemory_bytes = \"2 GiB\"\nwal_flush_bytes = \"900 MiB\"\n";
+    let settings =
+        "[engine]\nmemtable_bytes = \"900 MiB\"\nmemory_bytes = \"2 GiB\"\nwal_flush_bytes = \"900 MiB\"\n";
     let db = Db::builder(dir).settings(Settings::from_toml(settings).expect("good settings")).open();
     let db = db.expect("the directory is empty");
     let docs = db.create_collection("wordnet", sample_schema()).expect("the schema is good");

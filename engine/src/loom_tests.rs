@@ -68,10 +68,9 @@ impl WriteLog for ModelLog {
         Ok(Some((lsn(first), lsn(file.appended))))
     }
 
-    fn wait_for_room(&self, payload_bytes: u64) -> Result<(), ()> {
+    fn wait_for_room(&self, records: &[&[u8]]) -> Result<(), ()> {
         let mut file = self.file.lock().unwrap();
-        // A record has one byte here.
-        while file.room < payload_bytes {
+        while file.room < records.len() as u64 {
             file = self.made.wait(file).unwrap();
         }
         Ok(())

@@ -13,8 +13,8 @@ pub(crate) trait WriteLog {
     /// and nothing was logged.
     fn append_nowait(&self, records: &[&[u8]]) -> Result<Option<(Lsn, Lsn)>, Self::Error>;
 
-    /// Blocks until an append of so many bytes may fit; called with no lock held.
-    fn wait_for_room(&self, payload_bytes: u64) -> Result<(), Self::Error>;
+    /// Blocks until an append of these records may fit; called with no lock held.
+    fn wait_for_room(&self, records: &[&[u8]]) -> Result<(), Self::Error>;
 
     /// Blocks until everything up to `lsn` survives a power cut. An error means: unknown.
     fn wait(&self, lsn: Lsn) -> Result<(), Self::Error>;
@@ -56,7 +56,6 @@ impl<L: WriteLog, T: Target> Sequencer<L, T> {
         frame: &Arc<T::Frame>,
         check: impl Fn() -> Result<(), L::Error>,
     ) -> Result<(Lsn, Lsn), L::Error> {
-        let bytes = records.iter().map(|record| record.len() as u64).sum();
         let (first, last) = loop {
             let order = self.order.lock();
             let placed = self.place(&order, records, frame, &check)?;
@@ -64,7 +63,7 @@ impl<L: WriteLog, T: Target> Sequencer<L, T> {
             drop(order);
             match placed {
                 Some(range) => break range,
-                None => self.log.wait_for_room(bytes)?,
+                None => self.log.wait_for_room(records)?,
             }
         };
         // Append and push are not one step: a sync that covered the append may have drained before the push.
@@ -118,9 +117,13 @@ impl<L: WriteLog, T: Target> Sequencer<L, T> {
         Ok(())
     }
 
-    /// Shows the write that ends at `last`, which may be shown.
-    pub(crate) fn show(&self, last: Lsn) {
+    fn show(&self, last: Lsn) {
         self.drain();
+        self.assert_shown(last);
+    }
+
+    /// Nothing is acknowledged before every read sees it.
+    pub(crate) fn assert_shown(&self, last: Lsn) {
         assert!(self.applier.published().visible() >= last, "acknowledged {last} before it is visible");
     }
 

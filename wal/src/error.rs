@@ -181,7 +181,9 @@ impl Error {
             }
             ErrorKind::NetworkFs { .. } => "use a local disk".into(),
             ErrorKind::NoRoomYet => "try again, or wait for room".into(),
-            ErrorKind::Forked => "open the database in one process; exec or spawn others instead of forking".into(),
+            ErrorKind::Forked => {
+                "open the database in one process; exec or spawn others instead of forking".into()
+            }
             ErrorKind::Invalid(_) | ErrorKind::Closed | ErrorKind::Io { .. } => return None,
         })
     }

@@ -125,8 +125,11 @@ impl Inner {
         active: Option<LogFile>,
         rng: Rng,
     ) -> Self {
-        let old: VecDeque<_> =
-            found.live.iter().map(|file| Old { file: file.clone(), written: None, unsynced: false }).collect();
+        let old: VecDeque<_> = found
+            .live
+            .iter()
+            .map(|file| Old { file: file.clone(), written: None, unsynced: false })
+            .collect();
         let writing = Writing {
             next: Lsn::new(me.epoch, 1),
             last: found.last,
@@ -230,8 +233,7 @@ impl Inner {
     fn rotate(&self, writing: &mut Writing, mut next: LogFile) -> std::result::Result<(), Arc<str>> {
         let durable = self.commit.synced();
         let mut old = writing.active.take().expect("only an open log rotates");
-        let sealed =
-            old.write_mark(FrameType::Seal, writing.next, durable, &[]).and_then(|()| old.flush());
+        let sealed = old.write_mark(FrameType::Seal, writing.next, durable, &[]).and_then(|()| old.flush());
         let start = Start {
             kind: StartKind::Continue,
             previous_seq: old.header.seq,

@@ -174,11 +174,12 @@ impl Log {
         let head = Head { kind: FrameType::Batch, lsn: first, count, len, pcrc, durable };
         let last = head.last();
         let active = writing.active.as_mut().expect("the room was found in it");
-        let written = active.write(&head, lengths(records), records).and_then(|()| match inner.config.durability {
-            // In the page cache on return, whatever becomes of this process.
-            Durability::Memory => active.flush(),
-            Durability::LocalSynced => Ok(()),
-        });
+        let written =
+            active.write(&head, lengths(records), records).and_then(|()| match inner.config.durability {
+                // In the page cache on return, whatever becomes of this process.
+                Durability::Memory => active.flush(),
+                Durability::LocalSynced => Ok(()),
+            });
         if let Err(e) = written {
             let cause = write_cause(&active.path, &e);
             drop(writing);
@@ -323,7 +324,8 @@ impl Drop for Log {
     fn drop(&mut self) {
         // In a child of fork() there are no threads to wait for.
         if self.inner.check_process().is_ok()
-            && let Some(threads) = self.inner.threads.get() {
+            && let Some(threads) = self.inner.threads.get()
+        {
             threads.stop();
         }
     }

@@ -100,7 +100,8 @@ impl Inner {
             let written =
                 active.write_mark(FrameType::Seal, next, durable, &[]).and_then(|()| active.flush());
             let (file, path) = (active.file.clone(), active.path.clone());
-            let ready = std::mem::take(&mut writing.spares.ready).into_iter().map(|file| file.path.to_path_buf());
+            let ready =
+                std::mem::take(&mut writing.spares.ready).into_iter().map(|file| file.path.to_path_buf());
             let retired = std::mem::take(&mut writing.spares.retired).into_iter().map(|file| file.path);
             (file, path, written, ready.chain(retired).collect::<Vec<_>>())
         };
