@@ -201,24 +201,24 @@ impl Engine {
         self.applier().published().current()
     }
 
-    /// Whether a write to `collection` may go on, by one look.
-    pub(crate) fn room(&self, collection: u32) -> Room {
+    /// Whether a write of so many bytes to `collection` may go on, by one look.
+    pub(crate) fn room(&self, collection: u32, bytes: u64) -> Room {
         let current = self.current();
         if self.is_active_full(current.content(), collection) {
             Room::SealFirst
-        } else if self.stall_in(current.content(), collection).is_some() {
+        } else if self.stall_in(current.content(), collection, bytes).is_some() {
             Room::Stalled
         } else {
             Room::Yes
         }
     }
 
-    /// The bound that holds writes to `collection` back, if one does.
-    pub(crate) fn stall(&self, collection: u32) -> Option<Stall> {
-        self.stall_in(self.current().content(), collection)
+    /// The bound that holds a write of so many bytes to `collection` back, if one does.
+    pub(crate) fn stall(&self, collection: u32, bytes: u64) -> Option<Stall> {
+        self.stall_in(self.current().content(), collection, bytes)
     }
 
-    fn stall_in(&self, catalog: &Catalog, collection: u32) -> Option<Stall> {
+    fn stall_in(&self, catalog: &Catalog, collection: u32, bytes: u64) -> Option<Stall> {
         let sealed = catalog.collections.get(&collection).map_or(0, |c| c.sealed.len());
         let cause = || {
             self.last_flush_failure().map_or_else(String::new, |e| format!("; the last flush failed: {e}"))
@@ -228,7 +228,7 @@ impl Engine {
             return Some(Stall { which: "sealed_memtables", detail });
         }
         let live = self.live_wal_bytes();
-        if live >= self.limits.wal_max_bytes {
+        if live + bytes >= self.limits.wal_max_bytes {
             let detail =
                 format!("{live} bytes of live log of {} allowed{}", self.limits.wal_max_bytes, cause());
             return Some(Stall { which: "wal_max_bytes", detail });

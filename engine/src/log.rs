@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use akidb_host::LockGuard;
-use akidb_wal::{Error as WalError, Log};
+use akidb_wal::{Error as WalError, ErrorKind as Wal, Log};
 
 use crate::config::Durability;
 use crate::error::{Error, ErrorKind, Fate, Result};
@@ -77,7 +77,10 @@ impl WriteLog for EngineLog {
         let _span = tracing::debug_span!("append", records = records.len()).entered();
         match self.log.append_nowait(records) {
             Ok(appended) => Ok(Some((appended.first, appended.last))),
-            Err(error) if matches!(error.kind(), akidb_wal::ErrorKind::NoRoomYet) => Ok(None),
+            // Why the next file could not be made the last time: whoever waits for room tries again.
+            Err(error) if matches!(error.kind(), Wal::NoRoomYet | Wal::NoSpace { .. } | Wal::Io { .. }) => {
+                Ok(None)
+            }
             Err(error) => Err(from_wal(&error)),
         }
     }
@@ -102,7 +105,6 @@ impl WriteLog for EngineLog {
 
 /// The log's error in the engine's words: kind, fate, place and remedy are kept.
 pub(crate) fn from_wal(error: &WalError) -> Error {
-    use akidb_wal::ErrorKind as Wal;
     let text = error.kind().to_string();
     let retry_after = Duration::from_millis(100);
     let (kind, code, file, offset) = match error.kind() {

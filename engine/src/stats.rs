@@ -89,7 +89,7 @@ pub(crate) fn stats(engine: &Engine, uploads: &Uploads) -> Result<Stats> {
             damage: state.damage.get().map(ToString::to_string),
         });
     }
-    let held = view.content().collections.keys().find_map(|id| engine.stall(*id));
+    let held = view.content().collections.keys().find_map(|id| engine.stall(*id, 0));
     let unsynced = engine.writer_if_any().is_some_and(|writer| writer.sequencer.log().shows_unsynced());
     let durability = if unsynced { Durability::Memory } else { Durability::LocalSynced };
     Ok(Stats {

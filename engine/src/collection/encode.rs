@@ -13,6 +13,9 @@ use crate::row::{self, Payload, Row};
 /// Bytes of payload that a record is given room for at first.
 const USUAL_PAYLOAD_BYTES: usize = 512;
 
+/// What a frame adds to its records, beside four bytes each: header, padding, and the end of a file that it begins.
+const FRAME_BYTES: usize = 512;
+
 /// A checked write, ready to be logged.
 #[derive(Debug)]
 pub(super) struct Encoded {
@@ -29,6 +32,11 @@ impl Encoded {
         let mut from = 0;
         let ends = self.ends.iter().copied().chain([self.bytes.len()]);
         ends.map(|end| &self.bytes[std::mem::replace(&mut from, end)..end]).collect()
+    }
+
+    /// Bytes this takes in the log, at most.
+    pub(super) fn log_bytes(&self) -> u64 {
+        (self.bytes.len() + FRAME_BYTES + 4 * self.ops.len()) as u64
     }
 
     /// As [`Encoded::records`], for a look; costs nothing where there is one record.

@@ -100,7 +100,7 @@ impl Collection {
     fn may_append_here(&self, state: &CollectionState, encoded: &Encoded) -> Result<bool> {
         state.check_damage()?;
         let known = encoded.ops.iter().all(|op| op.prepare_in_memory(state));
-        Ok(known && self.handle.engine.room(self.id) == Room::Yes)
+        Ok(known && self.handle.engine.room(self.id, encoded.log_bytes()) == Room::Yes)
     }
 }
 

@@ -15,6 +15,9 @@ use crate::id::Id;
 use crate::lsn::Lsn;
 use crate::ops::Op;
 
+/// How often a write waits again whose room in the log others took.
+const FULL_TRIES: u32 = 16;
+
 /// A write that is in the log's order and will happen; [`Receipt::wait`] says when it is durable.
 #[derive(Clone, Debug)]
 pub struct Receipt {
@@ -186,15 +189,22 @@ impl Collection {
         for op in encoded.ops.iter() {
             op.prepare(state)?;
         }
-        self.wait_for_room(engine, may_wait)?;
         let open = || still_open(engine);
-        let (first, last) = if may_wait {
-            encoded.with_records(|records| sequencer.submit(records, &encoded.ops, open))?
-        } else {
-            let range =
-                encoded.with_records(|records| sequencer.submit_nowait(records, &encoded.ops, open))?;
-            sequencer.drain();
-            range.ok_or_else(no_log_file)?
+        let mut tries = 0;
+        let (first, last) = loop {
+            self.wait_for_room(engine, encoded.log_bytes(), may_wait)?;
+            if !may_wait {
+                let range =
+                    encoded.with_records(|records| sequencer.submit_nowait(records, &encoded.ops, open))?;
+                sequencer.drain();
+                break range.ok_or_else(no_log_file)?;
+            }
+            match encoded.with_records(|records| sequencer.submit(records, &encoded.ops, open)) {
+                Ok(range) => break range,
+                // Others took the last of the log: wait again.
+                Err(error) if is_log_full(&error) && tries < FULL_TRIES => tries += 1,
+                Err(error) => return Err(error),
+            }
         };
         Ok(self.receipt(encoded, first, last, span))
     }
@@ -204,12 +214,12 @@ impl Collection {
         Receipt { engine, ops: Arc::clone(&encoded.ops), first, last, span }
     }
 
-    fn wait_for_room(&self, engine: &Engine, may_wait: bool) -> Result<()> {
-        match engine.room(self.id) {
+    fn wait_for_room(&self, engine: &Engine, bytes: u64, may_wait: bool) -> Result<()> {
+        match engine.room(self.id, bytes) {
             Room::Yes => return Ok(()),
             Room::SealFirst => {
                 flush::seal_if_full(engine, engine.writer()?, self.id);
-                if engine.stall(self.id).is_none() {
+                if engine.stall(self.id, bytes).is_none() {
                     return Ok(());
                 }
             }
@@ -217,13 +227,17 @@ impl Collection {
         }
         engine.wake_driver();
         let timeout = if may_wait { engine.limits.write_stall_timeout } else { Duration::ZERO };
-        engine.stalls.wait(timeout, || engine.stall(self.id))
+        engine.stalls.wait(timeout, || engine.stall(self.id, bytes))
     }
 }
 
 /// Under the sequencer lock: nothing is appended once the database is closed.
 pub(super) fn still_open(engine: &Engine) -> Result<()> {
     if engine.is_closed() { engine.view().map(drop) } else { Ok(()) }
+}
+
+fn is_log_full(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Full { which: "wal_max_bytes", .. })
 }
 
 fn no_log_file() -> Error {

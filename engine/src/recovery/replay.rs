@@ -84,8 +84,8 @@ pub(super) fn replay(
         bytes += item.bytes.len();
         if item.lsn == item.frame_last {
             let frame_first = first.take().expect("set above");
-            applier.push(frame_first, item.frame_last, Arc::new(std::mem::take(&mut frame)));
-            applier.drain(|| item.frame_last);
+            applier.apply_now(&frame, frame_first, item.frame_last);
+            frame.clear();
             if bytes >= LOOK_EVERY_BYTES {
                 bytes = 0;
                 after()?;

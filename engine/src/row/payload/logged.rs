@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, Visitor};
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -125,17 +126,67 @@ impl<'de> DeserializeSeed<'de> for FieldSeed<'_> {
     type Value = FieldValue;
 
     fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<FieldValue, D::Error> {
-        use serde::Deserialize;
-        let value = match self.0.field_type {
-            FieldType::Text => Option::<Box<str>>::deserialize(from)?.map(FieldValue::Text),
-            FieldType::TextList => {
-                Option::<Vec<Box<str>>>::deserialize(from)?.map(|texts| FieldValue::TextList(texts.into()))
-            }
+        match self.0.field_type {
+            FieldType::Text | FieldType::TextList => from.deserialize_any(TextOrTexts(self.0)),
             _ => {
                 let value = Value::deserialize(from)?;
-                return typed(self.0, &value).map_err(|e| D::Error::custom(e.message()));
+                typed(self.0, &value).map_err(|e| D::Error::custom(e.message()))
             }
-        };
-        Ok(value.unwrap_or(FieldValue::Null))
+        }
+    }
+}
+
+/// A text or a list of texts, each copied once into a box of its size.
+struct TextOrTexts<'a>(&'a Field);
+
+impl<'de> Visitor<'de> for TextOrTexts<'_> {
+    type Value = FieldValue;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "field \"{}\" as {}", self.0.name, self.0.field_type.name())
+    }
+
+    fn visit_unit<E: serde::de::Error>(self) -> Result<FieldValue, E> {
+        Ok(FieldValue::Null)
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<FieldValue, E> {
+        match self.0.field_type {
+            FieldType::Text => Ok(FieldValue::Text(text.into())),
+            _ => Err(E::invalid_type(Unexpected::Str(text), &self)),
+        }
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<FieldValue, A::Error> {
+        if self.0.field_type == FieldType::Text {
+            return Err(A::Error::invalid_type(Unexpected::Seq, &self));
+        }
+        let mut texts = Vec::new();
+        while let Some(text) = items.next_element_seed(OneText)? {
+            texts.push(text);
+        }
+        Ok(FieldValue::TextList(texts.into()))
+    }
+}
+
+struct OneText;
+
+impl<'de> DeserializeSeed<'de> for OneText {
+    type Value = Box<str>;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Box<str>, D::Error> {
+        from.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for OneText {
+    type Value = Box<str>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Box<str>, E> {
+        Ok(text.into())
     }
 }
