@@ -10,6 +10,7 @@ import bisect, struct
 SECTOR = 512
 MAGIC = 0x6A736677736872
 FLUSH, DISCARD = 1, 4
+SUPERBLOCK = (2, 3)  # its two sectors share a fate: ext4 writes them in place and does not mount a torn one
 KEPT_SHARES = (0.0, 0.5, 0.9, 1.0, None)  # of the sectors written after the last flush; None: drawn for each state
 
 
@@ -39,8 +40,11 @@ class WriteLog:
         if keep is None:
             image[sector * SECTOR:(sector + count) * SECTOR] = self.bytes[at:at + count * SECTOR]
             return
+        kept = False
         for i in range(count):
-            if keep():
+            if i == 0 or sector + i != SUPERBLOCK[1]:
+                kept = keep()
+            if kept:
                 to, start = (sector + i) * SECTOR, at + i * SECTOR
                 image[to:to + SECTOR] = self.bytes[start:start + SECTOR]
 
