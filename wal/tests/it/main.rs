@@ -8,6 +8,7 @@
 mod damage;
 mod faults;
 mod golden;
+mod kill_then_cut;
 mod life;
 mod model;
 mod repair;
