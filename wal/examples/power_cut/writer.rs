@@ -1,5 +1,5 @@
 //! The writing half: sessions of several threads on one log, each acknowledging in its own way, with truncations
-//! between; a session ends by a close or by dropping the log with records in flight.
+//! between; a session ends by a close, by dropping the log with records in flight, or by dropping it stamped.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -16,6 +16,8 @@ use crate::record::{Batch, Id};
 use crate::{Failure, WRITER_MAX_BYTES, number, options, value};
 
 const SESSIONS: u32 = 5;
+/// Several times what a log waits before it stamps its last group.
+const IDLE: Duration = Duration::from_millis(25);
 /// Acknowledged batches of one thread that a truncation leaves alone.
 const KEPT: usize = 60;
 
@@ -55,13 +57,18 @@ pub(crate) fn main(words: &[String]) -> Result<bool, Failure> {
             deadline,
             failures: Mutex::default(),
         });
-        floor = work(&session, threads, rng.below(3) == 0)?;
+        floor = work(&session, threads)?;
+        match rng.below(3) {
+            0 => session.log.close()?,
+            1 => stay_idle(&session),
+            _ => {}
+        }
     }
     Ok(true)
 }
 
 /// Runs the threads of one session to their end; gives the floor they reached.
-fn work(session: &Arc<Session>, threads: u16, close: bool) -> Result<Lsn, Failure> {
+fn work(session: &Arc<Session>, threads: u16) -> Result<Lsn, Failure> {
     let start = |thread| {
         let mine = session.clone();
         let job = move || {
@@ -77,10 +84,13 @@ fn work(session: &Arc<Session>, threads: u16, close: bool) -> Result<Lsn, Failur
     if !well || !failures.is_empty() {
         return Err(format!("a writing thread failed: {failures}").into());
     }
-    if close {
-        session.log.close()?;
-    }
     Ok(*session.floor.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// Leaves the log alone for so long that its last group is synced and stamped.
+fn stay_idle(session: &Session) {
+    let failures = session.failures.lock().unwrap_or_else(PoisonError::into_inner);
+    let _ = Condvar::new().wait_timeout(failures, IDLE);
 }
 
 /// What an open handed out: it promises all of it.
