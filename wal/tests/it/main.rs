@@ -9,6 +9,7 @@ mod cost;
 mod damage;
 mod faults;
 mod golden;
+mod kill_then_cut;
 mod life;
 mod model;
 mod repair;
