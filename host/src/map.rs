@@ -37,6 +37,10 @@ use memmap2::{Mmap, MmapOptions, MmapRaw};
 use self::sync::{Arc, AtomicU64, Ordering};
 use crate::fs::{File, Fs};
 
+mod atomic_page;
+
+pub use atomic_page::AtomicPage;
+
 /// Std's atomics and `Arc`, or loom's in a model.
 mod sync {
     #[cfg(akidb_loom)]
