@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
 
+use crate::control::ControlState;
 use crate::error::{Error, Result};
 use crate::frame::FrameType;
 use crate::inner::{Inner, Old, cause, poisoned, write_cause};
@@ -14,6 +15,8 @@ use crate::sync::lock;
 impl Inner {
     pub(crate) fn truncate_below(&self, floor: Lsn) -> Result<u64> {
         self.floor.raise(floor);
+        self.commit.control.set_floor(self.floor.get());
+        self.commit.control.sweep(&*self.fs);
         let synced = self.commit.synced();
         let mut gone = VecDeque::new();
         {
@@ -100,7 +103,8 @@ impl Inner {
             let written =
                 active.write_mark(FrameType::Seal, next, durable, &[]).and_then(|()| active.flush());
             let (file, path) = (active.file.clone(), active.path.clone());
-            let ready = std::mem::take(&mut writing.spares.ready).into_iter().map(|file| file.path.to_path_buf());
+            let ready =
+                std::mem::take(&mut writing.spares.ready).into_iter().map(|file| file.path.to_path_buf());
             let retired = std::mem::take(&mut writing.spares.retired).into_iter().map(|file| file.path);
             (file, path, written, ready.chain(retired).collect::<Vec<_>>())
         };
@@ -112,6 +116,9 @@ impl Inner {
         sealed.and_then(|()| file.sync_data().map_err(|e| cause(&path, &e))).map_err(|cause| {
             self.commit.poison_now(cause.clone());
             poisoned(cause)
-        })
+        })?;
+        self.commit.control.set_state(ControlState::Closed);
+        self.commit.end();
+        Ok(())
     }
 }

@@ -5,10 +5,12 @@
     reason = "a test that is surprised stops there"
 )]
 
+mod control;
 mod damage;
 mod faults;
 mod golden;
 mod life;
 mod model;
+mod reader;
 mod repair;
 mod support;
