@@ -300,12 +300,14 @@ impl Log {
     #[must_use]
     pub fn counters(&self) -> Counters {
         let inner = &*self.inner;
+        // Before the rest: a guard in the literal would live to its end, and `write_path` takes the lock too.
+        let recycled = lock(&inner.append).spares.recycled;
         Counters {
             syncs: inner.counts.syncs.load(Ordering::Relaxed),
             frames_synced: inner.counts.frames_synced.load(Ordering::Relaxed),
             lingers: inner.linger.waits(),
             rotations: inner.counts.rotations.load(Ordering::Relaxed),
-            recycled: lock(&inner.append).spares.recycled,
+            recycled,
             write_path: inner.write_path(),
         }
     }

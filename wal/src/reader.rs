@@ -103,7 +103,9 @@ impl Reader {
         if from < floor {
             return Err(lagged(from, floor));
         }
-        Ok(Self { log: Arc::clone(log), next: from, file: None, batch: None, watch: None })
+        // Zero is no record's number.
+        let next = from.max(Lsn::ZERO.next());
+        Ok(Self { log: Arc::clone(log), next, file: None, batch: None, watch: None })
     }
 
     /// The next record, if it is synced. Never waits for a sync; opens a file of an earlier open when it comes to one.

@@ -25,7 +25,8 @@ impl Inner {
             while writing.old.front().is_some_and(below) {
                 let Some(old) = writing.old.pop_front() else { break };
                 writing.old_used -= old.file.used;
-                let retired = self.retired_name(&writing, gone.len(), &old);
+                let named = gone.iter().filter(|(_, name): &&(Old, Option<PathBuf>)| name.is_some()).count();
+                let retired = self.retired_name(&writing, named, &old);
                 gone.push_back((old, retired));
             }
         }
