@@ -14,6 +14,7 @@ use akidb_host::{Clock, File, ForkMark, Fs, Rng};
 
 use crate::commit::{Commit, Turn};
 use crate::config::{Config, Options};
+use crate::control::Control;
 use crate::error::{Error, ErrorKind, Fate, Result};
 use crate::findings::{Findings, OldFile};
 use crate::frame::{FrameType, HARD_MAX_PAYLOAD_BYTES, MAX_RECORDS, Start, StartKind, frame_bytes};
@@ -124,6 +125,7 @@ impl Inner {
         found: &Findings,
         active: Option<LogFile>,
         rng: Rng,
+        control: Control,
     ) -> Self {
         let old: VecDeque<_> = found
             .live
@@ -154,7 +156,7 @@ impl Inner {
             read_only: options.read_only,
             append: Mutex::new(writing),
             room: Condvar::new(),
-            commit: Commit::new(found.last),
+            commit: Commit::new(found.last, control),
             linger: Linger::new(options.config.linger_max),
             counts: Counts::default(),
             appended: Watermark::new(found.last),
@@ -252,6 +254,7 @@ impl Inner {
         let (seq, size, used) = (old.header.seq, old.header.file_bytes, old.end());
         let file = OldFile { seq, path: old.path.clone(), used, size, last: writing.last };
         writing.old.push_back(Old { file, written: Some(old), unsynced: true });
+        self.commit.control.rotated(next.header.seq, writing.last);
         writing.active = Some(next);
         writing.stamped = durable;
         let now = self.clock.now();

@@ -227,7 +227,8 @@ impl Inner {
         let written = old.written.as_ref()?;
         let fits = written.header.file_bytes == writing.spares.next_bytes;
         let room = writing.spares.retired.len() + others < MAX_RETIRED;
-        (fits && room && !writing.sealed)
+        let pinned = self.commit.control.is_pinned(old.file.seq);
+        (fits && room && !pinned && !writing.sealed)
             .then(|| self.dir.join(format!("retired-{}.tmp", file_name(old.file.seq))))
     }
 

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
 
+use crate::control::ControlState;
 use crate::error::{Error, Result};
 use crate::frame::FrameType;
 use crate::inner::{Inner, Old, cause, poisoned, write_cause};
@@ -14,6 +15,8 @@ use crate::sync::{lock, wait};
 impl Inner {
     pub(crate) fn truncate_below(&self, floor: Lsn) -> Result<u64> {
         self.floor.raise(floor);
+        self.commit.control.set_floor(self.floor.get());
+        self.commit.control.sweep(&*self.fs);
         let synced = self.commit.synced();
         let mut gone = VecDeque::new();
         {
@@ -22,7 +25,8 @@ impl Inner {
             while writing.old.front().is_some_and(below) {
                 let Some(old) = writing.old.pop_front() else { break };
                 writing.old_used -= old.file.used;
-                let retired = self.retired_name(&writing, gone.len(), &old);
+                let named = gone.iter().filter(|(_, name): &&(Old, Option<PathBuf>)| name.is_some()).count();
+                let retired = self.retired_name(&writing, named, &old);
                 gone.push_back((old, retired));
             }
         }
@@ -114,6 +118,9 @@ impl Inner {
         sealed.and_then(|()| file.sync_data().map_err(|e| cause(&path, &e))).map_err(|cause| {
             self.commit.poison_now(cause.clone());
             poisoned(cause)
-        })
+        })?;
+        self.commit.control.set_state(ControlState::Closed);
+        self.commit.end();
+        Ok(())
     }
 }

@@ -5,6 +5,7 @@
     reason = "a test that is surprised stops there"
 )]
 
+mod control;
 mod cost;
 mod damage;
 mod faults;
@@ -12,5 +13,6 @@ mod golden;
 mod kill_then_cut;
 mod life;
 mod model;
+mod reader;
 mod repair;
 mod support;

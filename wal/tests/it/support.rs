@@ -92,8 +92,11 @@ impl Place {
     pub(crate) fn copy(&self) -> Self {
         let copy = Self { config: self.config.clone(), ..Self::new() };
         fs::create_dir_all(copy.path()).unwrap();
-        for entry in fs::read_dir(self.path()).unwrap() {
-            let from = entry.unwrap().path();
+        let mut files: Vec<_> =
+            fs::read_dir(self.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        // A crash stops all files at once: the control page must not be from later than they are.
+        files.sort_by_key(|path| path.file_name().is_some_and(|name| name != "control"));
+        for from in files {
             fs::copy(&from, copy.path().join(from.file_name().unwrap())).unwrap();
         }
         copy
