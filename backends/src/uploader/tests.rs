@@ -10,9 +10,9 @@ use futures::future::BoxFuture;
 use object_store::ObjectStore;
 
 use super::*;
+use crate::class::Op;
 use crate::fault::{Cause, Fault};
 use crate::restore::runtime;
-use crate::retry::Op;
 use crate::test_support::{client_over, faulty, identity, item, judge, plan, real_fs};
 use crate::{Backend, FilePlan, Sleep};
 
