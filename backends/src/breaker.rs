@@ -362,9 +362,12 @@ impl fmt::Debug for Breaker {
     }
 }
 
-#[cfg(all(test, akidb_loom))]
+#[cfg(akidb_loom)]
+#[cfg(test)]
 mod model;
-#[cfg(all(test, not(akidb_loom)))]
+#[cfg(not(akidb_loom))]
+#[cfg(test)]
 mod property;
-#[cfg(all(test, not(akidb_loom)))]
+#[cfg(not(akidb_loom))]
+#[cfg(test)]
 mod tests;

@@ -71,10 +71,12 @@ impl Budget {
     }
 }
 
-#[cfg(all(test, akidb_loom))]
+#[cfg(akidb_loom)]
+#[cfg(test)]
 mod model;
 
-#[cfg(all(test, not(akidb_loom)))]
+#[cfg(not(akidb_loom))]
+#[cfg(test)]
 mod tests {
     use super::*;
 

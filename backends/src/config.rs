@@ -91,7 +91,8 @@ impl BackendConfig {
     }
 }
 
-#[cfg(all(test, not(akidb_loom)))]
+#[cfg(not(akidb_loom))]
+#[cfg(test)]
 mod tests {
     use super::*;
 

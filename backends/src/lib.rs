@@ -17,7 +17,8 @@ mod limiter;
 mod sync;
 mod window;
 
-#[cfg(all(test, akidb_loom))]
+#[cfg(akidb_loom)]
+#[cfg(test)]
 mod explored;
 
 #[cfg(not(akidb_loom))]
@@ -54,7 +55,8 @@ mod retry;
 mod s3;
 #[cfg(not(akidb_loom))]
 mod store;
-#[cfg(all(test, not(akidb_loom)))]
+#[cfg(not(akidb_loom))]
+#[cfg(test)]
 mod test_support;
 #[cfg(not(akidb_loom))]
 mod uploader;

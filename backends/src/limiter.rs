@@ -257,7 +257,9 @@ impl fmt::Debug for Limiter {
     }
 }
 
-#[cfg(all(test, akidb_loom))]
+#[cfg(akidb_loom)]
+#[cfg(test)]
 mod model;
-#[cfg(all(test, not(akidb_loom)))]
+#[cfg(not(akidb_loom))]
+#[cfg(test)]
 mod tests;

@@ -47,7 +47,7 @@ pub(crate) struct Sum {
 impl Sum {
     /// Failed calls of a million.
     pub(crate) fn failed_ppm(self) -> u64 {
-        if self.total == 0 { 0 } else { self.failed * 1_000_000 / self.total }
+        (self.failed * 1_000_000).checked_div(self.total).unwrap_or(0)
     }
 
     /// Whether the share of failed calls is strictly above `ppm` of a million, exactly.
@@ -169,7 +169,8 @@ impl Window {
     }
 }
 
-#[cfg(all(test, not(akidb_loom)))]
+#[cfg(not(akidb_loom))]
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -75,7 +75,8 @@ fn fraction(seed: u64) -> f64 {
     ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
 }
 
-#[cfg(all(test, not(akidb_loom)))]
+#[cfg(not(akidb_loom))]
+#[cfg(test)]
 mod tests {
     use super::*;
 

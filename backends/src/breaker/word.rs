@@ -124,7 +124,8 @@ fn low32(bits: u64) -> u32 {
     u32::try_from(bits & 0xffff_ffff).expect("masked to 32 bits")
 }
 
-#[cfg(all(test, not(akidb_loom)))]
+#[cfg(not(akidb_loom))]
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -92,7 +92,8 @@ impl BreakerSettings {
     }
 }
 
-#[cfg(all(test, not(akidb_loom)))]
+#[cfg(not(akidb_loom))]
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -27,7 +27,8 @@ impl Latency {
     }
 }
 
-#[cfg(all(test, not(akidb_loom)))]
+#[cfg(not(akidb_loom))]
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -28,7 +28,7 @@ impl MultipartUpload for GuardedUpload {
         Box::pin(async move {
             let pass = guard.enter(Op::Part, len, share).await?;
             let answer = guard.within(Schedule::deadline(len), send).await;
-            pass.end(answer.as_ref().map(|()| ()));
+            pass.end(answer.as_ref().copied());
             answer
         })
     }
@@ -44,7 +44,7 @@ impl MultipartUpload for GuardedUpload {
     async fn abort(&mut self) -> Result<()> {
         let pass = self.guard.enter(Op::Delete, 0, self.share).await?;
         let answer = self.guard.within(Schedule::deadline(0), self.inner.abort()).await;
-        pass.end(answer.as_ref().map(|()| ()));
+        pass.end(answer.as_ref().copied());
         answer
     }
 }
