@@ -3,6 +3,9 @@
 //! A call passes three gates, in this order: the breaker of its kind says whether anything may be sent at all; the
 //! limiter gives it a place when there is one; then, right before it is sent, it takes its permit.
 
+mod held;
+mod verdict;
+
 use std::fmt;
 use std::io;
 use std::pin::pin;
@@ -13,17 +16,17 @@ use akidb_host::Clock;
 use futures::future::{Either, select};
 use object_store::Error;
 
-use crate::breaker::{Breaker, BreakerStatus, Failure, Permit, Reason, Refused, Settled, State};
-use crate::class::{Class, Op};
+use crate::breaker::{Breaker, BreakerStatus, Failure, Permit, Refused, Settled};
+use crate::class::Op;
 use crate::config::BreakerSettings;
 use crate::limiter::{Entry, InFlight, Limiter, LimiterSettings, Pace, Place, Share};
-use crate::retry::{Sleep, classify, retry_after};
+use crate::retry::Sleep;
 use crate::window::Window;
+pub use held::Held;
+use verdict::{Verdict, pace, verdict};
 
 /// A throttled backend counts as failing once so large a share of its answers asks for less, in parts of a million.
 const THROTTLED_PPM: u64 = 500_000;
-/// No server is left alone for longer because it asked.
-const MAX_QUIET: Duration = Duration::from_secs(60);
 
 /// The kinds of calls that fail apart from each other: each has its breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -90,52 +93,6 @@ pub struct Guard {
     clock: Arc<dyn Clock>,
     origin: Instant,
     sleep: Arc<dyn Sleep>,
-}
-
-/// A call that was not made: the breaker refused it. It stands in the sources of the store's error.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Held {
-    /// The backend's name.
-    pub backend: String,
-    /// Which of its breakers.
-    pub kind: CallKind,
-    /// What the breaker said.
-    pub refused: Refused,
-}
-
-impl Held {
-    pub(crate) fn retry_in(&self) -> Duration {
-        self.refused.retry_in
-    }
-
-    pub(crate) fn class(&self) -> Class {
-        if self.refused.reason == Some(Reason::Auth) { Class::Auth } else { Class::Refused }
-    }
-}
-
-impl fmt::Display for Held {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "nothing was sent: the {} breaker of '{}' ", self.kind, self.backend)?;
-        match (self.refused.state, self.refused.reason) {
-            (State::HalfOpen, _) => write!(f, "tries a few calls first")?,
-            (_, Some(reason)) => write!(f, "is open ({reason})")?,
-            (_, None) => write!(f, "is open")?,
-        }
-        write!(f, "; it may be asked again in {:.1} s", self.refused.retry_in.as_secs_f64())
-    }
-}
-
-impl std::error::Error for Held {}
-
-/// How a call ended, for breaker and limiter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
-    Well,
-    /// The server answered as it should, only not what was hoped for: 304, 404, 409, 412, 400.
-    Answered,
-    Failed(Class),
-    Throttled(Option<Duration>),
-    Denied,
 }
 
 impl Guard {
@@ -296,36 +253,6 @@ impl Pass {
             Verdict::Denied => self.permit.failure(Failure::Auth, now_ms),
         };
         self.guard.tell(self.op, settled, answer.err());
-    }
-}
-
-fn verdict(error: &Error, op: Op) -> Verdict {
-    match error {
-        Error::NotFound { .. }
-        | Error::AlreadyExists { .. }
-        | Error::Precondition { .. }
-        | Error::NotModified { .. } => return Verdict::Answered,
-        _ => {}
-    }
-    match classify(error, op) {
-        Class::NotFound | Class::Conflict | Class::Permanent | Class::Local | Class::Refused => {
-            Verdict::Answered
-        }
-        Class::Throttle => Verdict::Throttled(retry_after(error)),
-        Class::Auth => Verdict::Denied,
-        class @ (Class::Transient | Class::Timeout | Class::Ambiguous) => Verdict::Failed(class),
-    }
-}
-
-fn pace(verdict: Verdict, honors: bool) -> Pace {
-    match verdict {
-        Verdict::Well => Pace::Well,
-        Verdict::Throttled(asked) => {
-            Pace::Throttled(asked.filter(|_| honors).map(|asked| asked.min(MAX_QUIET)))
-        }
-        // No answer in time may be the sign of too many calls.
-        Verdict::Failed(Class::Timeout) => Pace::Throttled(None),
-        Verdict::Answered | Verdict::Failed(_) | Verdict::Denied => Pace::Unknown,
     }
 }
 
