@@ -6,6 +6,7 @@
 use std::fmt;
 use std::path::Path;
 
+use akidb_backends::BreakerSettings;
 use akidb_host::{Access, Fs, RealFs};
 use serde::Deserialize;
 
@@ -70,17 +71,34 @@ impl Durability {
 }
 
 /// Everything an operator can set. [`Settings::default`] is a database that is all local.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Settings {
     /// Where segments live. Without the key: `mirror` once a backend is configured, else `local`.
     pub tiering: Tiering,
     /// Where copies go.
     pub backends: Vec<BackendSettings>,
+    /// Whether a backend that fails is left alone for a while. Default true.
+    pub circuit_breaker_enabled: bool,
+    /// When, and for how long. Each backend has breakers of its own.
+    pub circuit_breaker_config: BreakerSettings,
     /// Memory, log, disk and upload limits.
     pub engine: EngineSettings,
     /// Keys that were given and accepted and have no effect in this version, for `akidb config check` to say so.
     pub without_effect: Vec<&'static str>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            tiering: Tiering::default(),
+            backends: Vec::new(),
+            circuit_breaker_enabled: true,
+            circuit_breaker_config: BreakerSettings::default(),
+            engine: EngineSettings::default(),
+            without_effect: Vec::new(),
+        }
+    }
 }
 
 /// Limits of the engine. Sizes are bytes; in the file a number of bytes or a text like `"32 MiB"`.
@@ -214,6 +232,9 @@ impl Settings {
                 return Err(Refusal::value(format!("backends[{at}].name"), why));
             }
         }
+        if let Some((key, why)) = self.circuit_breaker_config.refusal() {
+            return Err(Refusal::value(format!("storage.circuit_breaker_config.{key}"), why));
+        }
         self.engine.refusal()
     }
 }
@@ -254,7 +275,10 @@ impl EngineSettings {
 impl fmt::Display for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let e = &self.engine;
-        writeln!(f, "[storage]\ntiering_policy = \"{}\"\n\n[engine]", self.tiering.name())?;
+        writeln!(f, "[storage]\ntiering_policy = \"{}\"", self.tiering.name())?;
+        writeln!(f, "circuit_breaker_enabled = {}\n", self.circuit_breaker_enabled)?;
+        backend::write_breaker(f, &self.circuit_breaker_config)?;
+        writeln!(f, "\n[engine]")?;
         writeln!(f, "durability = \"{}\"", e.durability.name())?;
         writeln!(f, "memtable_bytes = {}", e.memtable_bytes)?;
         writeln!(f, "memory_bytes = {}", e.memory_bytes)?;

@@ -96,6 +96,8 @@ mod workers;
 mod write_stall;
 
 #[cfg(not(akidb_loom))]
+pub use akidb_backends::BreakerSettings;
+#[cfg(not(akidb_loom))]
 pub use akidb_wal::Lsn;
 #[cfg(not(akidb_loom))]
 pub use arrow;
