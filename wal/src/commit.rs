@@ -28,7 +28,8 @@ struct State {
     poison: Option<Arc<str>>,
     waiters: Vec<Waiter>,
     last_id: u64,
-    callbacks: Vec<Callback>,
+    /// Replaced as a whole, so that each sync takes them without an allocation.
+    callbacks: Arc<[Callback]>,
 }
 
 impl fmt::Debug for State {
@@ -78,7 +79,8 @@ impl Commit {
     }
 
     pub(crate) fn on_synced(&self, callback: Callback) {
-        lock(&self.state).callbacks.push(callback);
+        let mut state = lock(&self.state);
+        state.callbacks = state.callbacks.iter().cloned().chain([callback]).collect();
     }
 
     /// Blocks until `lsn` is synced, the log is poisoned, or this caller must lead the next sync.
@@ -129,7 +131,7 @@ impl Commit {
             let all = state.poison.is_some();
             wakers = drain(&mut state.waiters, |w| all || w.lsn <= synced);
             left = !state.waiters.is_empty();
-            callbacks = state.callbacks.clone();
+            callbacks = Arc::clone(&state.callbacks);
         }
         self.done.notify_all();
         wakers.into_iter().for_each(|w| w.waker.wake());
@@ -184,6 +186,9 @@ impl Commit {
 }
 
 fn drain(waiters: &mut Vec<Waiter>, mut ready: impl FnMut(&Waiter) -> bool) -> Vec<Waiter> {
+    if waiters.is_empty() {
+        return Vec::new();
+    }
     let (out, keep) = std::mem::take(waiters).into_iter().partition(|w| ready(w));
     *waiters = keep;
     out

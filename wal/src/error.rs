@@ -50,6 +50,13 @@ pub enum ErrorKind {
         /// The limit.
         limit: u64,
     },
+    /// The next log file is not ready yet and the caller does not wait. `Log::wait_for_room` does, `Log::poll_room`
+    /// tells.
+    #[error("the next log file is not ready yet")]
+    NoRoomYet,
+    /// The call came from a child of the process that opened the log (`fork`). The log is the parent's.
+    #[error("the log was opened by the process that this one is a fork of")]
+    Forked,
     /// The disk has no room for the next log file. Heals by itself once there is room.
     #[error("no space on the disk for log file {}", file.display())]
     NoSpace {
@@ -173,6 +180,8 @@ impl Error {
                 format!("move {} out of this directory: it was not written here", file.display())
             }
             ErrorKind::NetworkFs { .. } => "use a local disk".into(),
+            ErrorKind::NoRoomYet => "try again, or wait for room".into(),
+            ErrorKind::Forked => "open the database in one process; exec or spawn others instead of forking".into(),
             ErrorKind::Invalid(_) | ErrorKind::Closed | ErrorKind::Io { .. } => return None,
         })
     }

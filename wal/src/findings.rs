@@ -1,6 +1,7 @@
 //! What recovery found, split at the proven LSN.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::frame::{FrameType, Misfit, frame_bytes, read_head};
 use crate::header::HEADER_PAGE_BYTES;
@@ -37,7 +38,7 @@ pub(crate) struct Leg {
 #[derive(Clone, Debug)]
 pub(crate) struct OldFile {
     pub(crate) seq: u64,
-    pub(crate) path: PathBuf,
+    pub(crate) path: Arc<Path>,
     /// Bytes that count, and bytes on disk.
     pub(crate) used: u64,
     pub(crate) size: u64,
@@ -91,7 +92,7 @@ impl Findings {
                 found.proven_legs.push(leg(from, split));
                 found.live.push(OldFile {
                     seq: view.header.seq,
-                    path: view.path.clone(),
+                    path: view.path.as_path().into(),
                     used: split,
                     size: view.header.file_bytes,
                     last: (*last).min(proven),

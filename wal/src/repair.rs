@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use akidb_host::{Access, Fs, Rng};
 
+use crate::config::WritePath;
 use crate::error::{Error, ErrorKind, Fate, Result};
 use crate::frame::{CUT_PAYLOAD_BYTES, FrameType, TRAILER_BYTES, encode_whole, read_frame};
 use crate::header::{HEADER_PAGE_BYTES, Header, Origin, file_name, parse_file_name};
@@ -118,7 +119,7 @@ fn cut_here(fs: &dyn Fs, path: &Path, offset: u64, size: u64, cut: &[u8]) -> io:
 
 /// A file with nothing but a CUT, in place of one that cannot be read or is not there.
 fn replace(fs: &dyn Fs, dir: &Path, header: Header, epoch: u32) -> Result<()> {
-    let file = LogFile::make(fs, &Plan { header, dir: dir.into() })?;
+    let file = LogFile::make(fs, &Plan { header, dir: dir.into(), write_path: WritePath::Positioned })?;
     let written = file.file.write_at(&cut_frame(Lsn::ZERO, epoch, header.salt), HEADER_PAGE_BYTES as u64);
     written.and_then(|()| file.file.sync_all()).map_err(|e| Error::io("write", &file.path, e))?;
     file.publish(fs, dir)
