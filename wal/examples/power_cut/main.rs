@@ -17,9 +17,9 @@ use akidb_host::{RealClock, RealFs, RealSpawn};
 use akidb_wal::{Config, Durability, Lsn, Options, WritePath};
 
 /// Bytes of the live log at which the writer meets `Full`.
-const WRITER_MAX_BYTES: u64 = 512 << 10;
+const WRITER_MAX_BYTES: u64 = 192 << 10;
 /// The check must have room to write on after it.
-const CHECK_MAX_BYTES: u64 = 2 * WRITER_MAX_BYTES;
+const CHECK_MAX_BYTES: u64 = 4 * WRITER_MAX_BYTES;
 
 /// How a part of this program fails.
 type Failure = Box<dyn Error + Send + Sync>;
@@ -78,8 +78,8 @@ fn ways(words: &[String]) -> Result<(WritePath, Durability), Failure> {
 /// A log of small files, so that a short recording holds many rotations and truncations.
 fn options(words: &[String], floor: Lsn, max_bytes: u64) -> Result<Options, Failure> {
     let mut config = Config::default();
-    config.first_file_bytes = 24 << 10;
-    config.max_file_bytes = 96 << 10;
+    config.first_file_bytes = 16 << 10;
+    config.max_file_bytes = 32 << 10;
     config.max_bytes = max_bytes;
     config.reserve_bytes = 64 << 10;
     Ok(Options {

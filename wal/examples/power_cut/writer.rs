@@ -19,8 +19,9 @@ use crate::{Failure, WRITER_MAX_BYTES, number, options, value, ways};
 const SESSIONS: u32 = 5;
 /// Several times what a log waits before it stamps its last group.
 const IDLE: Duration = Duration::from_millis(25);
-/// Acknowledged batches of one thread that a truncation leaves alone.
-const KEPT: usize = 60;
+/// Acknowledged batches of one thread that a truncation leaves alone, by seed: a short log that recycles its files, a
+/// longer one, or one that is truncated only when it is full.
+const KEPT: [usize; 5] = [8, 8, 16, 16, 60];
 
 /// What the threads of a session share.
 struct Session {
@@ -136,6 +137,7 @@ struct Worker<'a> {
     /// Appended, and not known to be safe.
     pending: Vec<(Appended, Batch)>,
     safe: VecDeque<Lsn>,
+    kept: usize,
 }
 
 impl<'a> Worker<'a> {
@@ -144,7 +146,8 @@ impl<'a> Worker<'a> {
         let manner = manners[usize::from(thread.wrapping_add(session.run) % 4)];
         let who = u64::from(session.run) << 40 | u64::from(session.session) << 20 | u64::from(thread);
         let rng = Rng::seeded(session.seed.wrapping_add(who << 8));
-        Self { session, thread, manner, rng, pending: Vec::new(), safe: VecDeque::new() }
+        let kept = KEPT[usize::try_from(session.seed % 5).expect("below 5")];
+        Self { session, thread, manner, rng, pending: Vec::new(), safe: VecDeque::new(), kept }
     }
 
     fn run(mut self) -> Result<(), Failure> {
@@ -166,8 +169,8 @@ impl<'a> Worker<'a> {
             if ask {
                 self.acknowledge(appended.last)?;
             }
-            if self.safe.len() > 2 * KEPT {
-                self.safe.drain(..KEPT);
+            if self.safe.len() > 2 * self.kept {
+                self.safe.drain(..self.kept);
                 self.truncate(self.safe[0])?;
             }
         }
