@@ -14,6 +14,7 @@ use akidb_host::{Clock, File, ForkMark, Fs, Rng};
 
 use crate::commit::{Commit, Turn};
 use crate::config::{Config, Options};
+use crate::control::Control;
 use crate::error::{Error, ErrorKind, Fate, Result};
 use crate::findings::{Findings, OldFile};
 use crate::frame::{FrameType, HARD_MAX_PAYLOAD_BYTES, MAX_RECORDS, Start, StartKind, frame_bytes};
@@ -124,9 +125,13 @@ impl Inner {
         found: &Findings,
         active: Option<LogFile>,
         rng: Rng,
+        control: Control,
     ) -> Self {
-        let old: VecDeque<_> =
-            found.live.iter().map(|file| Old { file: file.clone(), written: None, unsynced: false }).collect();
+        let old: VecDeque<_> = found
+            .live
+            .iter()
+            .map(|file| Old { file: file.clone(), written: None, unsynced: false })
+            .collect();
         let writing = Writing {
             next: Lsn::new(me.epoch, 1),
             last: found.last,
@@ -151,7 +156,7 @@ impl Inner {
             read_only: options.read_only,
             append: Mutex::new(writing),
             room: Condvar::new(),
-            commit: Commit::new(found.last),
+            commit: Commit::new(found.last, control),
             linger: Linger::new(options.config.linger_max),
             counts: Counts::default(),
             appended: Watermark::new(found.last),
@@ -230,8 +235,7 @@ impl Inner {
     fn rotate(&self, writing: &mut Writing, mut next: LogFile) -> std::result::Result<(), Arc<str>> {
         let durable = self.commit.synced();
         let mut old = writing.active.take().expect("only an open log rotates");
-        let sealed =
-            old.write_mark(FrameType::Seal, writing.next, durable, &[]).and_then(|()| old.flush());
+        let sealed = old.write_mark(FrameType::Seal, writing.next, durable, &[]).and_then(|()| old.flush());
         let start = Start {
             kind: StartKind::Continue,
             previous_seq: old.header.seq,
@@ -250,6 +254,7 @@ impl Inner {
         let (seq, size, used) = (old.header.seq, old.header.file_bytes, old.end());
         let file = OldFile { seq, path: old.path.clone(), used, size, last: writing.last };
         writing.old.push_back(Old { file, written: Some(old), unsynced: true });
+        self.commit.control.rotated(next.header.seq, writing.last);
         writing.active = Some(next);
         writing.stamped = durable;
         let now = self.clock.now();
@@ -340,10 +345,10 @@ impl Inner {
     }
 
     fn sync_file(&self, unsynced: &Unsynced) -> std::result::Result<(), Arc<str>> {
-        self.counts.syncs.fetch_add(1, Ordering::Relaxed);
         if cfg!(seeded_bug = "rotated_file_not_synced") && unsynced.active_frames.is_none() {
             return Ok(());
         }
+        self.counts.syncs.fetch_add(1, Ordering::Relaxed);
         unsynced.file.sync_data().map_err(|e| cause(&unsynced.path, &e))
     }
 

@@ -93,7 +93,8 @@ impl Inner {
     ) -> Result<MutexGuard<'a, Writing>> {
         assert!(!writing.spares.making, "one file is made at a time");
         let bytes = bytes.max(writing.spares.needed_bytes);
-        let small = writing.spares.ready.iter().any(|file| file.header.file_bytes < open::file_bytes(0, bytes));
+        let small =
+            writing.spares.ready.iter().any(|file| file.header.file_bytes < open::file_bytes(0, bytes));
         let unused = if small { std::mem::take(&mut writing.spares.ready) } else { VecDeque::new() };
         let active = writing.active.as_ref().expect("only an open log wants a spare");
         let seq = writing.spares.ready.back().map_or(active.header.seq, |file| file.header.seq) + 1;
@@ -139,9 +140,7 @@ impl Inner {
         unused: VecDeque<LogFile>,
         retired: Option<&Retired>,
     ) -> Result<LogFile> {
-        for file in unused {
-            self.fs.unlink(&file.path).map_err(|e| Error::io("remove", &file.path, e))?;
-        }
+        self.remove_unused(unused)?;
         let write_path = self.config.write_path;
         let plan = Plan { header, dir: self.dir.clone(), write_path };
         let file = match retired {
@@ -152,12 +151,25 @@ impl Inner {
         Ok(file)
     }
 
+    /// Removes ready files, the last one first and for good before the one before it: a file without the one before
+    /// it would look like the loss of that one.
+    pub(crate) fn remove_unused(&self, mut files: VecDeque<LogFile>) -> Result<()> {
+        while let Some(file) = files.pop_back() {
+            self.fs.unlink(&file.path).map_err(|e| Error::io("remove", &file.path, e))?;
+            if !files.is_empty() {
+                self.fs.sync_dir(&self.dir).map_err(|e| Error::io("sync", &self.dir, e))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Makes the wanted spares ahead of need. What the prepare thread does.
     pub(crate) fn prepare(&self) {
         open::keep_reserve(&*self.fs, &self.dir, self.config.reserve_bytes);
         loop {
             let writing = lock(&self.append);
-            if !writing.spares.lacks() || writing.spares.making || writing.sealed || writing.active.is_none() {
+            if !writing.spares.lacks() || writing.spares.making || writing.sealed || writing.active.is_none()
+            {
                 return;
             }
             if let Err(e) = self.make_spare(writing, 0) {
@@ -215,7 +227,8 @@ impl Inner {
         let written = old.written.as_ref()?;
         let fits = written.header.file_bytes == writing.spares.next_bytes;
         let room = writing.spares.retired.len() + others < MAX_RETIRED;
-        (fits && room && !writing.sealed)
+        let pinned = self.commit.control.is_pinned(old.file.seq);
+        (fits && room && !pinned && !writing.sealed)
             .then(|| self.dir.join(format!("retired-{}.tmp", file_name(old.file.seq))))
     }
 
