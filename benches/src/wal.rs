@@ -72,7 +72,7 @@ pub const RECORD_BYTES: usize = 1_640;
 /// Rounds, at least; more when a slot would last over a second.
 const ROUNDS: usize = 7;
 /// Rounds of what takes a log of its own each.
-const REPLAY_ROUNDS: usize = 5;
+const REPLAY_ROUNDS: usize = 3;
 
 /// The measurement.
 ///
