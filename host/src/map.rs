@@ -42,8 +42,10 @@ use memmap2::{Mmap, MmapOptions, MmapRaw};
 use self::sync::{Arc, AtomicU64, Ordering};
 use crate::fs::{File, Fs};
 
+mod atomic_page;
 mod fork;
 
+pub use self::atomic_page::AtomicPage;
 pub use self::fork::ForkMark;
 #[cfg(feature = "test-util")]
 pub use self::fork::in_forked_child;

@@ -69,6 +69,14 @@ pub enum ErrorKind {
         /// The first failure.
         cause: Arc<str>,
     },
+    /// A reader wants records that have left the log.
+    #[error("record {wanted} has left the log: the oldest that can be read is {oldest}")]
+    Lagged {
+        /// The record the reader came to.
+        wanted: Lsn,
+        /// Where a new reader may begin.
+        oldest: Lsn,
+    },
     /// The log was closed, or opened for reading only.
     #[error("the log is closed for writing")]
     Closed,
@@ -180,6 +188,9 @@ impl Error {
                 format!("move {} out of this directory: it was not written here", file.display())
             }
             ErrorKind::NetworkFs { .. } => "use a local disk".into(),
+            ErrorKind::Lagged { oldest, .. } => {
+                format!("read what is missing elsewhere, then from {oldest} on")
+            }
             ErrorKind::NoRoomYet => "try again, or wait for room".into(),
             ErrorKind::Forked => {
                 "open the database in one process; exec or spawn others instead of forking".into()

@@ -14,6 +14,7 @@ use akidb_host::{Clock, File, ForkMark, Fs, Rng};
 
 use crate::commit::{Commit, Turn};
 use crate::config::{Config, Options};
+use crate::control::Control;
 use crate::error::{Error, ErrorKind, Fate, Result};
 use crate::findings::{Findings, OldFile};
 use crate::frame::{FrameType, HARD_MAX_PAYLOAD_BYTES, MAX_RECORDS, Start, StartKind, frame_bytes};
@@ -124,6 +125,7 @@ impl Inner {
         found: &Findings,
         active: Option<LogFile>,
         rng: Rng,
+        control: Control,
     ) -> Self {
         let old: VecDeque<_> = found
             .live
@@ -154,7 +156,7 @@ impl Inner {
             read_only: options.read_only,
             append: Mutex::new(writing),
             room: Condvar::new(),
-            commit: Commit::new(found.last),
+            commit: Commit::new(found.last, control),
             linger: Linger::new(options.config.linger_max),
             counts: Counts::default(),
             appended: Watermark::new(found.last),
@@ -252,6 +254,7 @@ impl Inner {
         let (seq, size, used) = (old.header.seq, old.header.file_bytes, old.end());
         let file = OldFile { seq, path: old.path.clone(), used, size, last: writing.last };
         writing.old.push_back(Old { file, written: Some(old), unsynced: true });
+        self.commit.control.rotated(next.header.seq, writing.last);
         writing.active = Some(next);
         writing.stamped = durable;
         let now = self.clock.now();
@@ -276,6 +279,9 @@ impl Inner {
     }
 
     pub(crate) fn wait(&self, lsn: Lsn) -> Result<()> {
+        if cfg!(seeded_bug = "ack_before_sync") {
+            return Ok(());
+        }
         loop {
             match self.commit.turn(lsn) {
                 Turn::Done => return Ok(()),
@@ -339,6 +345,9 @@ impl Inner {
     }
 
     fn sync_file(&self, unsynced: &Unsynced) -> std::result::Result<(), Arc<str>> {
+        if cfg!(seeded_bug = "rotated_file_not_synced") && unsynced.active_frames.is_none() {
+            return Ok(());
+        }
         self.counts.syncs.fetch_add(1, Ordering::Relaxed);
         unsynced.file.sync_data().map_err(|e| cause(&unsynced.path, &e))
     }

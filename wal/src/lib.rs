@@ -8,6 +8,7 @@
 
 mod commit;
 mod config;
+mod control;
 mod error;
 mod findings;
 mod frame;
@@ -19,6 +20,7 @@ mod log;
 mod log_file;
 mod lsn;
 mod open;
+mod reader;
 mod recover;
 mod repair;
 mod replay;
@@ -31,6 +33,7 @@ mod truncate;
 mod watermark;
 
 pub use config::{Config, Durability, Options, WritePath};
+pub use control::{ControlFacts, ControlState, read_control};
 pub use error::{Error, ErrorKind, Fate, Result};
 pub use findings::Cut;
 #[cfg(feature = "test-util")]
@@ -38,6 +41,7 @@ pub use frame::fuzz_frame;
 pub use inspect::{FrameFacts, HeaderFacts, Inspection, inspect, inspect_records};
 pub use log::{Appended, Counters, Log, State, Watermarks};
 pub use lsn::{Lsn, ParseLsnError};
+pub use reader::{Reader, Step};
 pub use repair::{CutReport, cut_at};
 pub use replay::{Record, Records, RecordsIter, Recovered};
 pub use synced::Synced;

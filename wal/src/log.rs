@@ -5,11 +5,13 @@ use std::task::{Context, Poll};
 
 use crate::commit::Callback;
 use crate::config::{Durability, Options, WritePath};
+use crate::control::{self, Control, Standing};
 use crate::error::{Error, ErrorKind, Result};
 use crate::frame::{FrameType, Head, frame_bytes};
 use crate::inner::{Inner, Writing, poisoned, write_cause};
 use crate::lsn::Lsn;
 use crate::open::{self, Identity};
+use crate::reader::Reader;
 use crate::recover::recover;
 use crate::replay::{Records, Recovered};
 use crate::sync::{MutexGuard, Ordering, lock};
@@ -95,13 +97,16 @@ impl Log {
     /// lost. `Invalid`: the directory was opened 8 million times.
     pub fn open(options: Options) -> Result<(Self, Recovered)> {
         open::check_dir(&options)?;
+        // Before the files: a living writer may go on while they are read.
+        let page = control::read_control(&*options.fs, &options.dir);
         let (views, leftovers) = open::survey(&*options.fs, &options.dir)?;
-        let mut found = recover(&views, options.floor)?;
+        let mut found = recover(&views, options.floor, control::evidence(page.as_ref(), &views))?;
         let epoch = if options.read_only { found.max_epoch } else { open::next_epoch(&options, &found)? };
         let mut rng = open::rng(&options.config, epoch);
         let log_id = views.first().map_or_else(|| open::fresh_log_id(&mut rng), |v| v.header.log_id);
         let me = Identity { log_id, epoch, boot_id: open::boot_id(&*options.fs) };
         let mut legs = std::mem::take(&mut found.proven_legs);
+        let mut control = Control::default();
         let active = if options.read_only {
             legs.append(&mut found.unproven_legs);
             None
@@ -115,6 +120,8 @@ impl Log {
                 // Nobody reads it again; if it stays, the next open tries once more.
                 let _ = options.fs.unlink(path);
             }
+            let at = Standing { durable: found.last, floor: options.floor, active_seq: seq };
+            control = Control::make(&*options.fs, &options.dir, &me, &at);
             Some(file)
         };
         let recovered = Recovered {
@@ -127,7 +134,7 @@ impl Log {
         if let Some(cut) = &found.cut {
             tracing::warn!(file = %cut.file.display(), cut.offset, cut.bytes, cut.frames, "the log was cut");
         }
-        let log = Self { inner: Arc::new(Inner::new(&options, me, &found, active, rng)) };
+        let log = Self { inner: Arc::new(Inner::new(&options, me, &found, active, rng, control)) };
         if !options.read_only {
             threads::start(&log.inner, &*options.spawn)?;
         }
@@ -258,6 +265,17 @@ impl Log {
         self.inner.commit.on_synced(callback);
     }
 
+    /// Follows the log from record `from` on: what is synced already, then what will be. `from` may lie ahead of the
+    /// log.
+    ///
+    /// # Errors
+    /// `Lagged`: `from` lies below the floor. `Invalid`: the log was opened for reading only; its records came with
+    /// the open. `Forked`.
+    pub fn read(&self, from: Lsn) -> Result<Reader> {
+        self.inner.check_process()?;
+        Reader::new(&self.inner, from)
+    }
+
     /// Where the log stands.
     #[must_use]
     pub fn watermarks(&self) -> Watermarks {
@@ -325,11 +343,13 @@ impl Log {
 impl Drop for Log {
     fn drop(&mut self) {
         // In a child of fork() there are no threads to wait for.
-        if self.inner.check_process().is_ok()
-            && let Some(threads) = self.inner.threads.get()
-        {
+        if self.inner.check_process().is_err() {
+            return;
+        }
+        if let Some(threads) = self.inner.threads.get() {
             threads.stop();
         }
+        self.inner.commit.end();
     }
 }
 
