@@ -37,11 +37,11 @@ pub fn median(values: &mut [f64]) -> f64 {
     values[values.len() / 2]
 }
 
-/// The value below which `part` of the values lie; 0 of none. Sorts its argument.
-pub(crate) fn percentile_us(values: &mut [f32], part: f64) -> f64 {
-    values.sort_by(f32::total_cmp);
-    let at = (values.len() as f64 * part) as usize;
-    values.get(at.min(values.len().saturating_sub(1))).map_or(0.0, |value| f64::from(*value))
+/// The value below which so many thousandths of the values lie; 0 of none. Sorts its argument.
+pub(crate) fn per_mille(values: &mut [f64], thousandths: usize) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let at = values.len() * thousandths / 1000;
+    values.get(at.min(values.len().saturating_sub(1))).copied().unwrap_or(0.0)
 }
 
 /// A directory for a bench's files. Give `env!("CARGO_TARGET_TMPDIR")`: the disk of the build, where /tmp may be
@@ -113,9 +113,9 @@ mod tests {
 
     #[test]
     fn percentiles_are_taken_from_above() {
-        let mut values: Vec<f32> = (0..100_u8).rev().map(f32::from).collect();
-        assert_eq!((percentile_us(&mut values, 0.5), percentile_us(&mut values, 0.99)), (50.0, 99.0));
-        assert_eq!((percentile_us(&mut values, 1.0), percentile_us(&mut [], 0.5)), (99.0, 0.0));
+        let mut values: Vec<f64> = (0..100_u8).rev().map(f64::from).collect();
+        assert_eq!((per_mille(&mut values, 500), per_mille(&mut values, 990)), (50.0, 99.0));
+        assert_eq!((per_mille(&mut values, 1000), per_mille(&mut [], 500)), (99.0, 0.0));
     }
 
     #[test]

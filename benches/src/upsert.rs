@@ -6,7 +6,7 @@ use std::path::Path;
 use akidb::{Collection, Db};
 use serde::Serialize;
 
-use crate::report::{load, median, percentile_us, scheduling, timed};
+use crate::report::{load, median, per_mille, scheduling, timed};
 use crate::wal::Floor;
 use crate::{SAMPLE_DIM, Sample, sample, sample_schema};
 
@@ -108,10 +108,10 @@ pub fn bench_upsert(dir: &Path, seconds: f64) -> Result<UpsertFigures, UpsertErr
     upserts.close()?;
     let mut ratios: Vec<f64> = floors.seconds.iter().zip(&ours.seconds).map(|(f, u)| f / u).collect();
     Ok(UpsertFigures {
-        floor_p50_us: tenths(percentile_us(&mut floors.micros, 0.5)),
-        upsert_p50_us: tenths(percentile_us(&mut ours.micros, 0.5)),
-        floor_p99_us: tenths(percentile_us(&mut floors.micros, 0.99)),
-        upsert_p99_us: tenths(percentile_us(&mut ours.micros, 0.99)),
+        floor_p50_us: tenths(per_mille(&mut floors.micros, 500)),
+        upsert_p50_us: tenths(per_mille(&mut ours.micros, 500)),
+        floor_p99_us: tenths(per_mille(&mut floors.micros, 990)),
+        upsert_p99_us: tenths(per_mille(&mut ours.micros, 990)),
         floor_per_sec: (IN_A_TURN as f64 / median(&mut floors.seconds)).round(),
         upserts_per_sec: (IN_A_TURN as f64 / median(&mut ours.seconds)).round(),
         ratio: (median(&mut ratios) * 1e3).round() / 1e3,
@@ -140,7 +140,7 @@ pub enum UpsertError {
 #[derive(Default)]
 struct Turns {
     seconds: Vec<f64>,
-    micros: Vec<f32>,
+    micros: Vec<f64>,
 }
 
 impl Turns {
@@ -150,7 +150,7 @@ impl Turns {
             let mut answer = Ok(());
             let took = timed(|| answer = write()).as_secs_f64();
             answer?;
-            self.micros.push((took * 1e6) as f32);
+            self.micros.push(took * 1e6);
             turn += took;
         }
         self.seconds.push(turn);

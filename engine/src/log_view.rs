@@ -140,7 +140,7 @@ pub fn log_files(path: impl AsRef<Path>) -> Result<Vec<PathBuf>> {
 /// `Corrupt` or `NewerFormat` if the header cannot be read; `NotFound`, `Unavailable`.
 pub fn dump_log_file(file: impl AsRef<Path>, records: bool) -> Result<LogFile> {
     let file = file.as_ref();
-    let names = records.then(|| Names::beside(file)).unwrap_or_default();
+    let names = if records { Names::beside(file) } else { Names::default() };
     let mut contents: BTreeMap<u64, Vec<LogRecord>> = BTreeMap::new();
     let mut note = |frame: &FrameFacts, lsn: Lsn, bytes: &[u8]| {
         if records {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use akidb_host::{
-    Access, Advice, DirEntry, File, Fs, FsStats, LockGuard, LogRegion, Metadata, RealFs, Region,
+    Access, Advice, AtomicPage, DirEntry, File, Fs, FsStats, LockGuard, LogRegion, Metadata, RealFs, Region,
 };
 
 /// The real file system with its syncs counted. With `sync_takes` it is a stand-in: `sync_data` sleeps so long and
@@ -162,6 +162,10 @@ impl File for CountedFile {
 
     fn map_log(&self, len: u64) -> io::Result<LogRegion> {
         self.inner.map_log(len)
+    }
+
+    fn map_atomics(&self) -> io::Result<AtomicPage> {
+        self.inner.map_atomics()
     }
 }
 

@@ -7,7 +7,7 @@ use akidb_wal::{Config, WritePath};
 
 use super::Result;
 use super::place::{Removed, open, record};
-use crate::report::percentile_us;
+use crate::report::per_mille;
 
 /// Files of the log in this measurement: so small that one acknowledgement in 600 meets a rotation, more often than
 /// the percentile that is looked at.
@@ -35,9 +35,9 @@ pub(crate) fn rotation_tail(dir: &Path, record_bytes: usize, path: WritePath) ->
         let before = RealClock.now();
         let appended = log.append(&[&record])?;
         log.wait(appended.last)?;
-        micros.push(RealClock.now().duration_since(before).as_secs_f32() * 1e6);
+        micros.push(RealClock.now().duration_since(before).as_secs_f64() * 1e6);
         bytes += appended.bytes;
     }
     drop(log);
-    Ok(RotationTail { p50_us: percentile_us(&mut micros, 0.5), p999_us: percentile_us(&mut micros, 0.999) })
+    Ok(RotationTail { p50_us: per_mille(&mut micros, 500), p999_us: per_mille(&mut micros, 999) })
 }

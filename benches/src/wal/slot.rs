@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use akidb_host::{Clock, Job, RealClock, RealSpawn, Spawn};
 
 use super::{Error, Result};
-use crate::report::percentile_us;
+use crate::report::per_mille;
 
 /// Acknowledges one record; called over and over by one writer.
 pub(crate) type Work = Box<dyn FnMut() -> Result<()> + Send>;
@@ -46,12 +46,12 @@ impl Slot {
         let start = written.iter().map(|w| w.start).min();
         let end = written.iter().map(|w| w.end).max();
         let (Some(start), Some(end)) = (start, end) else { return Self::default() };
-        let mut micros: Vec<f32> = written.into_iter().flat_map(|w| w.micros).collect();
+        let mut micros: Vec<f64> = written.into_iter().flat_map(|w| w.micros).collect();
         Self {
             acks: micros.len() as u64,
             seconds: end.duration_since(start).as_secs_f64(),
-            p50_us: percentile_us(&mut micros, 0.5),
-            p99_us: percentile_us(&mut micros, 0.99),
+            p50_us: per_mille(&mut micros, 500),
+            p99_us: per_mille(&mut micros, 990),
             syncs: 0,
             other_syncs: 0,
             device_bytes: None,
@@ -65,22 +65,22 @@ pub(crate) struct Written {
     pub(crate) start: Instant,
     pub(crate) end: Instant,
     /// Microseconds of each acknowledgement.
-    pub(crate) micros: Vec<f32>,
+    pub(crate) micros: Vec<f64>,
 }
 
 impl Written {
     /// A writer that starts now, with room for so many seconds' worth of figures.
     pub(crate) fn begin(time: Duration) -> Self {
         let start = RealClock.now();
-        // 20,000 a second and writer: no disk is faster, and growing costs little.
-        let micros = Vec::with_capacity((time.as_secs_f64() * 20_000.0) as usize + 64);
+        // One in 50 us and writer: no disk is faster, and growing costs little.
+        let micros = Vec::with_capacity(usize::try_from(time.as_micros() / 50).unwrap_or(0) + 64);
         Self { start, end: start, micros }
     }
 
     /// Notes an acknowledgement; `true` while there is time left.
     pub(crate) fn ack(&mut self, until: Instant) -> bool {
         let now = RealClock.now();
-        self.micros.push(now.duration_since(self.end).as_secs_f32() * 1e6);
+        self.micros.push(now.duration_since(self.end).as_secs_f64() * 1e6);
         self.end = now;
         now < until
     }

@@ -1,10 +1,11 @@
-//! Where a bench works, and what its failures say.
+//! Where a bench works, how its rates are shown, and what its failures say.
 
 use std::path::{Path, PathBuf};
 
 use akidb_benches::wal::Error;
 
 use crate::failure::{Failure, Result};
+use crate::output::thousands;
 
 /// The directory asked for; else `target` of the current directory, else that directory itself. Never a default in
 /// /tmp, which may be memory: its figures would be no disk's.
@@ -19,6 +20,12 @@ pub(super) fn of(asked: Option<PathBuf>) -> Result<PathBuf> {
         Err(cause) => Err(Failure::io(&dir, "looking for the directory of the bench", &cause)
             .help("name a directory on the disk to be measured by --dir DIR")),
     }
+}
+
+/// A rate as a whole number.
+pub(super) fn rate(per_sec: f64) -> String {
+    let whole = format!("{per_sec:.0}");
+    whole.parse().map_or(whole, thousands)
 }
 
 /// A bench's failure as the command's.

@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::place;
 use crate::failure::{Failure, Result};
-use crate::output::{Output, thousands};
+use crate::output::Output;
 
 /// Measure single durable upserts of 384-dimensional rows beside a bare write and fdatasync, taking turns
 #[derive(Args, Debug)]
@@ -40,7 +40,7 @@ impl Upsert {
             figures.record_bytes
         ))?;
         let row = |name: &str, rate: f64, p50: f64, p99: f64| {
-            vec![name.to_owned(), thousands(rate as u64), format!("{p50:.0}"), format!("{p99:.0}")]
+            vec![name.to_owned(), place::rate(rate), format!("{p50:.0}"), format!("{p99:.0}")]
         };
         let rows = [
             row(

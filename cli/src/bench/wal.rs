@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 
 use super::place;
 use crate::failure::Result;
-use crate::output::{Output, thousands};
+use crate::output::Output;
 
 /// Measure the log: 1 to 64 writers and 256 async tasks beside a bare write and fdatasync, taking turns
 #[derive(Args, Debug)]
@@ -68,7 +68,7 @@ fn tell(output: Output, report: &WalReport) -> Result<()> {
     let row = |cell: &CellFigures| {
         vec![
             cell.name.clone(),
-            thousands(cell.rate.round() as u64),
+            place::rate(cell.rate),
             format!("{:.0}", cell.p50_us),
             format!("{:.0}", cell.p99_us),
             cell.batch.map_or_else(String::new, |batch| format!("{batch:.1}")),
@@ -89,8 +89,8 @@ fn tell(output: Output, report: &WalReport) -> Result<()> {
     ))?;
     output.sentence(&format!(
         "acknowledged from memory: {}/s into one file, {}/s over four",
-        thousands(figures.memory_per_sec as u64),
-        thousands(figures.memory_sustained_per_sec as u64)
+        place::rate(figures.memory_per_sec),
+        place::rate(figures.memory_sustained_per_sec)
     ))?;
     output.sentence(&format!(
         "replay: {} GB/s; reopen with 64 MiB live, no close before: {} ms; rotation: p99.9 is {} x p50",
