@@ -323,6 +323,11 @@ impl View {
         &bytes[..usize::try_from(self.header.file_bytes).map_or(bytes.len(), |size| size.min(bytes.len()))]
     }
 
+    /// What else lies in it may be of its earlier life.
+    pub(crate) fn is_recycled(&self) -> bool {
+        self.header.origin == Origin::Recycled
+    }
+
     pub(crate) fn made_at_open(&self) -> bool {
         self.header.origin == Origin::Open
     }

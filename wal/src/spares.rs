@@ -140,9 +140,7 @@ impl Inner {
         unused: VecDeque<LogFile>,
         retired: Option<&Retired>,
     ) -> Result<LogFile> {
-        for file in unused {
-            self.fs.unlink(&file.path).map_err(|e| Error::io("remove", &file.path, e))?;
-        }
+        self.remove_unused(unused)?;
         let write_path = self.config.write_path;
         let plan = Plan { header, dir: self.dir.clone(), write_path };
         let file = match retired {
@@ -151,6 +149,18 @@ impl Inner {
         };
         file.publish(&*self.fs, &self.dir)?;
         Ok(file)
+    }
+
+    /// Removes ready files, the last one first and for good before the one before it: a file without the one before
+    /// it would look like the loss of that one.
+    pub(crate) fn remove_unused(&self, mut files: VecDeque<LogFile>) -> Result<()> {
+        while let Some(file) = files.pop_back() {
+            self.fs.unlink(&file.path).map_err(|e| Error::io("remove", &file.path, e))?;
+            if !files.is_empty() {
+                self.fs.sync_dir(&self.dir).map_err(|e| Error::io("sync", &self.dir, e))?;
+            }
+        }
+        Ok(())
     }
 
     /// Makes the wanted spares ahead of need. What the prepare thread does.

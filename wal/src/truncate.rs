@@ -10,7 +10,7 @@ use crate::frame::FrameType;
 use crate::inner::{Inner, Old, cause, poisoned, write_cause};
 use crate::log_file::Retired;
 use crate::lsn::Lsn;
-use crate::sync::lock;
+use crate::sync::{lock, wait};
 
 impl Inner {
     pub(crate) fn truncate_below(&self, floor: Lsn) -> Result<u64> {
@@ -99,20 +99,21 @@ impl Inner {
         self.wait(last)?;
         let (file, path, written, unused) = {
             let mut writing = lock(&self.append);
+            while writing.spares.making {
+                writing = wait(&self.room, writing);
+            }
             let (next, durable) = (writing.next, self.commit.synced());
             let Some(active) = writing.active.as_mut() else { return Ok(()) };
             let written =
                 active.write_mark(FrameType::Seal, next, durable, &[]).and_then(|()| active.flush());
             let (file, path) = (active.file.clone(), active.path.clone());
-            let ready =
-                std::mem::take(&mut writing.spares.ready).into_iter().map(|file| file.path.to_path_buf());
-            let retired = std::mem::take(&mut writing.spares.retired).into_iter().map(|file| file.path);
-            (file, path, written, ready.chain(retired).collect::<Vec<_>>())
+            let retired = std::mem::take(&mut writing.spares.retired);
+            (file, path, written, (std::mem::take(&mut writing.spares.ready), retired))
         };
-        for path in unused {
-            // It holds nothing; if it stays, the next open removes it.
-            let _ = self.fs.unlink(&path);
-        }
+        // They hold nothing; what stays, the next open removes.
+        let (ready, retired) = unused;
+        let _ = self.remove_unused(ready);
+        retired.iter().for_each(|file| drop(self.fs.unlink(&file.path)));
         let sealed = written.map_err(|e| write_cause(&path, &e));
         sealed.and_then(|()| file.sync_data().map_err(|e| cause(&path, &e))).map_err(|cause| {
             self.commit.poison_now(cause.clone());
