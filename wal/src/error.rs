@@ -177,7 +177,7 @@ impl Error {
             ErrorKind::Corrupt { file, offset, .. } => format!(
                 "if the disk can be trusted again and no copy is at hand, `akidb repair wal-cut {} {offset}` keeps \
                  the damaged files aside and drops everything from there on",
-                file.display()
+                shell_word(file)
             ),
             ErrorKind::Poisoned { .. } => "check the disk, then reopen the database".into(),
             ErrorKind::NoSpace { .. } => "free space on this disk; writing goes on by itself".into(),
@@ -198,6 +198,13 @@ impl Error {
             ErrorKind::Invalid(_) | ErrorKind::Closed | ErrorKind::Io { .. } => return None,
         })
     }
+}
+
+/// A path as one word of a shell's command line.
+fn shell_word(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_alphanumeric() || "/._-+=:@%,".contains(c);
+    if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
 impl fmt::Display for Error {

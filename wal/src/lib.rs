@@ -38,7 +38,7 @@ pub use error::{Error, ErrorKind, Fate, Result};
 pub use findings::Cut;
 #[cfg(feature = "test-util")]
 pub use frame::fuzz_frame;
-pub use inspect::{FrameFacts, HeaderFacts, Inspection, inspect};
+pub use inspect::{FrameFacts, HeaderFacts, Inspection, inspect, inspect_records};
 pub use log::{Appended, Counters, Log, State, Watermarks};
 pub use lsn::{Lsn, ParseLsnError};
 pub use reader::{Reader, Step};

@@ -300,7 +300,7 @@ impl Log {
     #[must_use]
     pub fn counters(&self) -> Counters {
         let inner = &*self.inner;
-        // Before the rest: a guard in the literal would live to its end, and `write_path` takes the lock too.
+        // Not in the expression below: its lock would still be held when the write path takes it.
         let recycled = lock(&inner.append).spares.recycled;
         Counters {
             syncs: inner.counts.syncs.load(Ordering::Relaxed),

@@ -2,8 +2,8 @@
 //!
 //! The file is copied to `FILE.damaged-<n>`, later files are renamed likewise, then the file is zeroed from the
 //! offset on and a CUT frame is put there. CUT tells the next open that the log ends here by order, whatever the
-//! stamps or the manifest say. Where the header itself is damaged, or the file is missing (offset 0), a new file
-//! with nothing but a CUT takes its place.
+//! stamps or the manifest say. Where nothing of the file is kept (its header or its first frame is damaged, or the
+//! file is missing), a new file with nothing but a CUT takes its place: one made at an open must begin with a START.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -43,7 +43,7 @@ pub fn cut_at(fs: &dyn Fs, path: &Path, offset: u64, dry_run: bool) -> Result<Cu
     let dir = path.parent().unwrap_or(Path::new("."));
     let files = Files::list(fs, dir)?;
     let exists = files.seqs.contains(&seq);
-    let whole = offset < HEADER_PAGE_BYTES as u64;
+    let whole = offset <= HEADER_PAGE_BYTES as u64;
     let mut report = CutReport {
         saved_as: exists.then(|| files.aside(path)),
         set_aside: Vec::new(),

@@ -6,9 +6,11 @@
 )]
 
 mod control;
+mod cost;
 mod damage;
 mod faults;
 mod golden;
+mod kill_then_cut;
 mod life;
 mod model;
 mod reader;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use akidb_host::{Fs, RealClock, RealFs, RealSpawn, Spawn};
-use akidb_wal::{Appended, Config, Error, ErrorKind, Log, Lsn, Options, Recovered, inspect};
+use akidb_wal::{Appended, Config, Error, ErrorKind, Log, Lsn, Options, Recovered, WritePath, inspect};
 
 /// LSN, last LSN of its batch, bytes.
 pub(crate) type Row = (Lsn, Lsn, Vec<u8>);
@@ -18,12 +18,13 @@ pub(crate) struct Place {
     pub(crate) spawn: Arc<dyn Spawn>,
 }
 
-/// Small files, no reserve, and no stamps unless a test asks for them, so that each byte has one cause.
+/// Small files, no reserve, no probe, and no stamps unless a test asks for them, so that each byte has one cause.
 pub(crate) fn small_config() -> Config {
     let mut config = Config::default();
     config.first_file_bytes = 8192;
     config.max_file_bytes = 32768;
     config.reserve_bytes = 0;
+    config.write_path = WritePath::Mapped;
     config.stamp_after = std::time::Duration::from_secs(3600);
     config
 }
