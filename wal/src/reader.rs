@@ -235,7 +235,10 @@ impl Reader {
             Place::Here(file) => file,
             Place::Elsewhere { seq, path, end } => self.open_old(seq, &path, end)?,
         };
-        assert!(was < Some(file.seq), "record {} is synced and in no file", self.next);
+        if was >= Some(file.seq) {
+            // The last file was read to its end: this log began above the record.
+            return Err(lagged(self.next, self.log.commit.synced().next()));
+        }
         self.check_start(&file, was.unwrap_or(0))?;
         self.file = Some(file);
         Ok(())
@@ -269,8 +272,7 @@ impl Reader {
             let evidence = "its first frame was on disk before a later one was";
             return Err(Error::corrupt(&file.path, HEADER_PAGE_BYTES as u64, self.next, evidence));
         };
-        let continues = start.previous_seq == 0 || start.previous_seq == was;
-        if !continues && start.previous_last >= self.next {
+        if (was == 0 || start.previous_seq != was) && start.previous_last >= self.next {
             return Err(lagged(self.next, head.lsn.max(self.log.floor.get())));
         }
         Ok(())
