@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::frame::{FrameType, Misfit, frame_bytes, read_head};
+use crate::frame::{FrameType, Misfit, Start, frame_bytes, read_frame, read_head};
 use crate::header::HEADER_PAGE_BYTES;
 use crate::log_file::{Source, View};
 use crate::lsn::Lsn;
@@ -72,14 +72,22 @@ impl Findings {
     pub(crate) fn collect(mut self, views: &[View], read: &[(usize, u64, Lsn)], session_from: usize) -> Self {
         let found = &mut self;
         let proven = found.proven;
+        let mut before = None;
         for (i, end, last) in read {
             let view = &views[*i];
             if *end == HEADER_PAGE_BYTES as u64 && !found.live.is_empty() {
                 // A spare, or nothing but a CUT.
                 continue;
             }
-            let split =
-                if *i < session_from || *last <= proven { *end } else { first_above(view, *end, proven) };
+            let split = if *i < session_from || *last <= proven {
+                *end
+            } else {
+                first_above(view, *end, proven, &mut before)
+            };
+            if split < *end && found.unproven_legs.is_empty() {
+                // What a stamp or the floor says may lie between two records; what ends here is a record.
+                found.proven = before.unwrap_or(proven);
+            }
             let from = HEADER_PAGE_BYTES as u64;
             let leg = |from, to| Leg {
                 path: view.path.clone(),
@@ -95,7 +103,7 @@ impl Findings {
                     path: view.path.as_path().into(),
                     used: split,
                     size: view.header.file_bytes,
-                    last: (*last).min(proven),
+                    last: (*last).min(found.proven),
                 });
             }
             if split < *end || !found.unproven_legs.is_empty() {
@@ -103,6 +111,7 @@ impl Findings {
                 found.unproven_bytes += batch_bytes(&leg);
                 found.unproven_legs.push(leg);
             }
+            before = Some(*last);
         }
         let ends = read.iter().rev().filter(|(i, ..)| *i >= session_from);
         let on_disk =
@@ -115,13 +124,23 @@ impl Findings {
     }
 }
 
-/// Offset of the first frame of intact bytes `..end` whose records lie above `proven`.
-fn first_above(view: &View, end: u64, proven: Lsn) -> u64 {
+/// Offset of the first frame of intact bytes `..end` whose records lie above `proven`. `before` becomes the last record
+/// before that frame; it comes with the last one before this file, if another was read.
+fn first_above(view: &View, end: u64, proven: Lsn, before: &mut Option<Lsn>) -> u64 {
     let mut at = HEADER_PAGE_BYTES;
     while (at as u64) < end {
         let Ok(head) = read_head(view.bytes(), at, view.header.salt) else { break };
         if head.kind == FrameType::Batch && head.last() > proven {
             break;
+        }
+        match head.kind {
+            FrameType::Batch => *before = Some(head.last()),
+            FrameType::Start if before.is_none() => {
+                let frame = read_frame(view.bytes(), at, view.header.salt).ok();
+                *before =
+                    frame.and_then(|frame| Start::decode(frame.payload)).map(|start| start.previous_last);
+            }
+            _ => {}
         }
         at += usize::try_from(head.frame_bytes()).expect("the frame lies in memory");
     }

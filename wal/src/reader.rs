@@ -230,13 +230,16 @@ impl Reader {
     /// Goes to the file that holds `next`, which is synced and not in this one.
     fn next_file(&mut self) -> Result<()> {
         let was = self.file.take().map(|file| file.seq);
-        let place = lock(&self.log.append).place_of(self.next);
+        let place = lock(&self.log.append).place_of(self.next, was.unwrap_or(0));
         let file = match place {
             Place::Here(file) => file,
             Place::Elsewhere { seq, path, end } => self.open_old(seq, &path, end)?,
         };
-        assert!(was != Some(file.seq), "record {} is synced and in no file", self.next);
-        self.check_start(&file)?;
+        if was >= Some(file.seq) {
+            // The last file was read to its end: this log began above the record.
+            return Err(lagged(self.next, self.log.commit.synced().next()));
+        }
+        self.check_start(&file, was.unwrap_or(0))?;
         self.file = Some(file);
         Ok(())
     }
@@ -257,8 +260,9 @@ impl Reader {
         }
     }
 
-    /// Whether the records between `next` and this file are in no other: then they were truncated.
-    fn check_start(&self, file: &Open) -> Result<()> {
+    /// Whether records between `next` and this file are in neither it nor file `was`, which was read to its end: then
+    /// they were truncated.
+    fn check_start(&self, file: &Open, was: u64) -> Result<()> {
         if cfg!(seeded_bug = "reader_no_recheck") {
             return Ok(());
         }
@@ -268,7 +272,7 @@ impl Reader {
             let evidence = "its first frame was on disk before a later one was";
             return Err(Error::corrupt(&file.path, HEADER_PAGE_BYTES as u64, self.next, evidence));
         };
-        if start.previous_last >= self.next {
+        if (was == 0 || start.previous_seq != was) && start.previous_last >= self.next {
             return Err(lagged(self.next, head.lsn.max(self.log.floor.get())));
         }
         Ok(())
@@ -301,9 +305,10 @@ impl Open {
 }
 
 impl Writing {
-    /// The file with the first record at or above `lsn`.
-    fn place_of(&self, lsn: Lsn) -> Place {
-        match self.old.iter().find(|old| old.file.last >= lsn) {
+    /// The file behind file `after` with the first record at or above `lsn`. (What a file's `last` says is an upper
+    /// bound where its end is not proven.)
+    fn place_of(&self, lsn: Lsn, after: u64) -> Place {
+        match self.old.iter().find(|old| old.file.seq > after && old.file.last >= lsn) {
             Some(old) => old.written.as_ref().map_or_else(
                 || Place::Elsewhere {
                     seq: old.file.seq,

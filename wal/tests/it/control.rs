@@ -70,9 +70,10 @@ fn a_page_never_says_more_than_the_disk_and_tells_of_a_failed_sync() {
     std::thread::scope(|scope| {
         let leader = scope.spawn(|| log.wait(unsure.last));
         gate.wait_until_held();
-        assert_eq!(facts(&place).durable, Some(safe.last), "the sync has not returned");
+        let meanwhile = facts(&place).durable;
         gate.release_as(Act::Fail(EIO));
         leader.join().unwrap().unwrap_err();
+        assert_eq!(meanwhile, Some(safe.last), "the sync had not returned");
     });
     assert_eq!(facts(&place).durable, Some(safe.last));
     assert_eq!(facts(&place).state, Some(ControlState::Poisoned));
