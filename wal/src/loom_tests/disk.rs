@@ -3,18 +3,21 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use akidb_host::{
     Access, Advice, DirEntry, EntryKind, File, Fs, FsKind, FsStats, LockGuard, LogRegion, Metadata, Region,
 };
-use loom::sync::atomic::{AtomicU64 as ModelU64, Ordering};
+use loom::sync::atomic::{AtomicU64, Ordering};
 
 use crate::frame::{FrameType, read_frame};
 use crate::header::{HEADER_PAGE_BYTES, Header};
 
-/// Its own locks are std's: no step of a model lies inside them, so no thread of a model ever waits for one.
+/// Its own locks are std's: no step of a model lies inside them, so no thread of a model ever waits for one. The model
+/// would not see them either, and it tries only the orders of what it sees: so each look at what a power cut leaves,
+/// and each change of it, begins with a step. Steps are relaxed, to order no more than the log does, and no `yield_now`:
+/// to loom that means that the thread runs again only when no other can, which hides interleavings.
 #[derive(Debug)]
 pub(super) struct Disk {
     names: Mutex<BTreeMap<PathBuf, Arc<DiskFile>>>,
@@ -23,8 +26,7 @@ pub(super) struct Disk {
 
 #[derive(Debug)]
 struct Device {
-    /// A step between the moment a sync covers and the moment it is done: another thread may run in between.
-    syncs: ModelU64,
+    steps: AtomicU64,
     failing: AtomicBool,
 }
 
@@ -49,6 +51,12 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+impl Device {
+    fn step(&self) {
+        self.steps.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 impl Image {
     fn put(&mut self, at: u64, bytes: &[u8]) {
         let at = usize::try_from(at).unwrap();
@@ -60,7 +68,7 @@ impl Image {
 
 impl Disk {
     pub(super) fn new() -> Arc<Self> {
-        let device = Device { syncs: ModelU64::new(0), failing: AtomicBool::new(false) };
+        let device = Device { steps: AtomicU64::new(0), failing: AtomicBool::new(false) };
         Arc::new(Self { names: Mutex::default(), device: Arc::new(device) })
     }
 
@@ -77,6 +85,7 @@ impl Disk {
 
     /// How many records, from the first on and with none missing, a power cut would leave now.
     pub(super) fn durable_records(&self) -> u64 {
+        self.device.step();
         let mut records = 0;
         for file in self.log_files() {
             let image = lock(&file.image);
@@ -99,7 +108,7 @@ impl Disk {
 
 impl DiskFile {
     pub(super) fn lives(&self) -> u64 {
-        self.lives.load(Ordering::SeqCst)
+        self.lives.fetch_add(0, Ordering::Relaxed)
     }
 }
 
@@ -117,7 +126,9 @@ impl File for DiskFile {
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.lives.fetch_add(u64::from(offset == 0), Ordering::SeqCst);
+        if offset == 0 {
+            self.lives.fetch_add(1, Ordering::Relaxed);
+        }
         lock(&self.image).put(offset, bytes);
         Ok(())
     }
@@ -133,14 +144,14 @@ impl File for DiskFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        self.device.step();
         let (number, covered) = {
             let mut image = lock(&self.image);
             image.begun += 1;
             (image.begun, image.stored.clone())
         };
-        // Relaxed: the model must not order more than the log does. No `yield_now`: to loom it means that the thread
-        // runs again only when no other can, which hides interleavings.
-        self.device.syncs.fetch_add(1, Ordering::Relaxed);
+        // What is appended from here on is not covered.
+        self.device.step();
         if self.device.failing.load(Ordering::SeqCst) {
             return Err(io::Error::other("the disk of the model fails"));
         }
