@@ -320,7 +320,8 @@ impl Inner {
             };
             let from = self.clock.now();
             self.sync_file(&unsynced)?;
-            self.commit.raise(unsynced.last);
+            let late = cfg!(seeded_bug = "target_read_after_sync");
+            self.commit.raise(if late { lock(&self.append).last } else { unsynced.last });
             if let Some(frames) = unsynced.active_frames {
                 self.counts.frames_synced.fetch_add(frames, Ordering::Relaxed);
                 self.linger.synced(frames, self.clock.now().duration_since(from));
@@ -349,7 +350,8 @@ impl Inner {
             return Ok(());
         }
         self.counts.syncs.fetch_add(1, Ordering::Relaxed);
-        unsynced.file.sync_data().map_err(|e| cause(&unsynced.path, &e))
+        let synced = unsynced.file.sync_data().map_err(|e| cause(&unsynced.path, &e));
+        if cfg!(seeded_bug = "sync_error_swallowed") { Ok(()) } else { synced }
     }
 
     /// Writes a STAMP if the last frame proves less than what is synced. True if nothing is left to stamp.

@@ -18,6 +18,9 @@ mod inspect;
 mod linger;
 mod log;
 mod log_file;
+#[cfg(test)]
+#[cfg(akidb_loom)]
+mod loom_tests;
 mod lsn;
 mod open;
 mod reader;
