@@ -151,7 +151,6 @@ impl LogRegion {
 
     /// A region that begins as a copy of `bytes`, for a simulated file, which `mirror` keeps equal to it.
     #[cfg(feature = "test-util")]
-    #[expect(dead_code, reason = "for the crash disk")]
     pub(crate) fn mirrored(bytes: &[u8], mirror: Mirror) -> io::Result<Self> {
         let mut map = MmapOptions::new().len(bytes.len()).map_anon()?;
         map.copy_from_slice(bytes);

@@ -1,0 +1,370 @@
+//! A disk in memory that forgets, when the power is cut, what nobody synced.
+//!
+//! It keeps two images of everything. The *live* one is what processes see: the page cache and the names in it.
+//! The *durable* one is what a power cut leaves: synced bytes and names, and of the rest whatever the kernel wrote
+//! back by chance, in sectors of 512 bytes and in any order, now and then already while the test runs. A file that
+//! is written over (a recycled one) keeps its old bytes where the new ones were lost.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use self::content::Content;
+use self::file::{Lock, OpenFile};
+use self::names::{Ino, Names, ROOT};
+use self::space::Space;
+use crate::fs::{Access, DirEntry, EntryKind, File, Fs, FsKind, FsStats, LockGuard, Metadata};
+use crate::rng::Rng;
+
+mod content;
+mod file;
+mod names;
+mod space;
+#[cfg(test)]
+mod tests;
+
+/// A simulated disk with its page cache; clones are the same disk. One seed and one order of calls give one run.
+///
+/// A crash makes another disk and leaves this one alone: from one point of a run any number of crashes can be
+/// taken, and whoever still holds files of this one harms none of them. Wrap it in a [`super::HookFs`] to take
+/// them before each call and to let calls fail; only a failed *sync* must be asked for here
+/// ([`CrashDisk::fail_next_sync`]), because of what it does to the pages.
+///
+/// Not as on a real machine: a read-only map is a copy of the file as it was, and of two log maps of one file
+/// neither sees the other's stores.
+#[derive(Clone)]
+pub struct CrashDisk(Arc<Mutex<State>>);
+
+struct State {
+    names: Names,
+    files: BTreeMap<Ino, Inode>,
+    last_ino: Ino,
+    space: Space,
+    rng: Rng,
+    locked: BTreeSet<Ino>,
+    next_sync_error: Option<i32>,
+}
+
+#[derive(Clone, Default)]
+struct Inode {
+    content: Content,
+    /// Open handles and maps.
+    handles: u32,
+}
+
+impl CrashDisk {
+    /// An empty disk; `seed` decides what is written back early.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self::of(State {
+            names: Names::new(),
+            files: BTreeMap::new(),
+            last_ino: ROOT,
+            space: Space::default(),
+            rng: Rng::seeded(seed),
+            locked: BTreeSet::new(),
+            next_sync_error: None,
+        })
+    }
+
+    fn of(state: State) -> Self {
+        Self(Arc::new(Mutex::new(state)))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The disk as the next process finds it if this one is killed now: the page cache stays, locks are free. A
+    /// page whose write failed may have fallen out of the cache; then the old bytes are back.
+    #[must_use]
+    pub fn kill(&self) -> Self {
+        let mut state = self.state();
+        let mut rng = Rng::seeded(state.rng.u64());
+        let mut files = state.named_files();
+        let forgets = rng.below(2) == 0;
+        for inode in files.values_mut().filter(|inode| forgets && inode.content.errors > 0) {
+            inode.content.forget_clean(|| rng.below(2) == 0);
+        }
+        state.reborn(state.names.clone(), files, rng)
+    }
+
+    /// The disk as it is after the power was cut now. What of the unsynced bytes and names survives, `rng` decides;
+    /// often nothing or everything does.
+    #[must_use]
+    pub fn power_cut(&self, rng: &mut Rng) -> Self {
+        let percent = content::percent(rng);
+        self.power_cut_keeping(percent, rng)
+    }
+
+    /// As [`CrashDisk::power_cut`]; each unsynced sector and name survives with this probability.
+    #[must_use]
+    pub fn power_cut_keeping(&self, percent: u64, rng: &mut Rng) -> Self {
+        let mut state = self.state();
+        let names = state.names.after_power_cut(percent, rng);
+        let named = names.named();
+        let kept = state.files.iter().filter(|(ino, _)| named.contains(ino));
+        let files = kept
+            .map(|(ino, inode)| {
+                (*ino, Inode { content: inode.content.after_power_cut(percent, rng), handles: 0 })
+            })
+            .collect();
+        let rng = Rng::seeded(state.rng.u64());
+        state.reborn(names, files, rng)
+    }
+
+    /// The next sync of a file fails with this error number. Some of the dirty pages reach the disk, the others do
+    /// not, and all count as clean: reads show the new bytes, and the sync after it says `Ok`.
+    pub fn fail_next_sync(&self, errno: i32) {
+        self.state().next_sync_error = Some(errno);
+    }
+
+    /// From now on only so many bytes can be written to new blocks (`None`: no limit) until some are freed.
+    pub fn set_free_bytes(&self, free: Option<u64>) {
+        let mut state = self.state();
+        state.count_space();
+        state.space.set_free_bytes(free);
+    }
+
+    /// Makes a directory whose name no sync has covered: what a process leaves that died inside
+    /// [`Fs::create_dir_all`].
+    pub fn make_dir_unsynced(&self, path: &Path) -> io::Result<()> {
+        self.state().make_dir(path).map(|_| ())
+    }
+
+    /// A file's bytes as processes see them.
+    pub fn bytes(&self, path: &Path) -> io::Result<Vec<u8>> {
+        let state = self.state();
+        let content = &state.file(path)?.content;
+        Ok(content.bytes(content.len()))
+    }
+
+    /// Changes a file behind everyone's back, in both images: rot, or a stranger. Maps made before do not see it.
+    pub fn rot(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
+        let mut state = self.state();
+        let ino = state.names.find(path)?;
+        state.files.get_mut(&ino).ok_or(io::ErrorKind::IsADirectory)?.content.rot(change);
+        state.count_space();
+        Ok(())
+    }
+
+    fn open_ino(&self, state: &mut State, ino: Ino, access: Access) -> io::Result<Arc<dyn File>> {
+        let inode = state.files.get_mut(&ino).ok_or(io::ErrorKind::IsADirectory)?;
+        inode.handles += 1;
+        let errors = inode.content.errors;
+        Ok(Arc::new(OpenFile::new(self.clone(), ino, access == Access::ReadWrite, errors)))
+    }
+}
+
+impl State {
+    /// Another machine with this disk.
+    fn reborn(&self, names: Names, mut files: BTreeMap<Ino, Inode>, rng: Rng) -> CrashDisk {
+        files.values_mut().for_each(|inode| inode.handles = 0);
+        let mut state = Self {
+            names,
+            files,
+            last_ino: self.last_ino,
+            space: self.space.clone(),
+            rng,
+            locked: BTreeSet::new(),
+            next_sync_error: None,
+        };
+        state.count_space();
+        CrashDisk::of(state)
+    }
+
+    fn named_files(&self) -> BTreeMap<Ino, Inode> {
+        let named = self.names.named();
+        let kept = self.files.iter().filter(|(ino, _)| named.contains(ino));
+        kept.map(|(ino, inode)| (*ino, inode.clone())).collect()
+    }
+
+    /// Blocks belong to files that have a name or are open.
+    fn count_space(&mut self) {
+        let seen = |(ino, inode): &(&Ino, &Inode)| inode.handles > 0 || self.names.has_name(**ino);
+        let used = self.files.iter().filter(seen).map(|(_, inode)| inode.content.pages()).sum();
+        self.space.set_used(used);
+    }
+
+    /// After a name or a handle went: the file's blocks are free if it was the last.
+    fn released(&mut self, ino: Ino) {
+        let Some(inode) = self.files.get(&ino) else { return };
+        if inode.handles > 0 || self.names.has_name(ino) {
+            return;
+        }
+        self.space.give_back(inode.content.pages());
+        if !self.names.named().contains(&ino) {
+            self.files.remove(&ino);
+        }
+    }
+
+    fn file(&self, path: &Path) -> io::Result<&Inode> {
+        let ino = self.names.find(path)?;
+        Ok(self.files.get(&ino).ok_or(io::ErrorKind::IsADirectory)?)
+    }
+
+    fn new_ino(&mut self) -> Ino {
+        self.last_ino += 1;
+        self.last_ino
+    }
+
+    /// A new, empty file.
+    fn create(&mut self, path: &Path) -> io::Result<Ino> {
+        let (dir, name) = self.names.place(path)?;
+        if self.names.get(dir, &name)?.is_some() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        let ino = self.new_ino();
+        self.files.insert(ino, Inode::default());
+        self.names.change(dir, vec![(name, Some(ino))], None);
+        Ok(ino)
+    }
+
+    /// Gives the directory that holds the new name, if there was none yet.
+    fn make_dir(&mut self, path: &Path) -> io::Result<Option<Ino>> {
+        let (parent, name) = self.names.place(path)?;
+        if let Some(ino) = self.names.get(parent, &name)? {
+            let dir = self.names.is_dir(ino);
+            return if dir { Ok(None) } else { Err(io::ErrorKind::AlreadyExists.into()) };
+        }
+        let ino = self.new_ino();
+        self.names.add_dir(ino);
+        self.names.change(parent, vec![(name, Some(ino))], None);
+        Ok(Some(parent))
+    }
+
+    fn kind(&self, ino: Ino) -> EntryKind {
+        if self.names.is_dir(ino) { EntryKind::Dir } else { EntryKind::File }
+    }
+}
+
+impl Fs for CrashDisk {
+    fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn File>> {
+        let mut state = self.state();
+        let ino = state.names.find(path)?;
+        self.open_ino(&mut state, ino, access)
+    }
+
+    fn create_new(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        let mut state = self.state();
+        let ino = state.create(path)?;
+        self.open_ino(&mut state, ino, Access::ReadWrite)
+    }
+
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        let mut above: Vec<&Path> = path.ancestors().filter(|p| p.file_name().is_some()).collect();
+        above.reverse();
+        let mut state = self.state();
+        for dir in above {
+            if let Some(parent) = state.make_dir(dir)? {
+                state.names.sync(parent)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        let ((from_dir, old), (to_dir, new)) = (state.names.place(from)?, state.names.place(to)?);
+        let ino = state.names.get(from_dir, &old)?.ok_or(io::ErrorKind::NotFound)?;
+        let replaced = state.names.get(to_dir, &new)?;
+        if replaced == Some(ino) {
+            return Ok(());
+        }
+        if replaced.is_some_and(|ino| state.names.is_dir(ino)) {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        if from_dir == to_dir {
+            state.names.change(from_dir, vec![(old, None), (new, Some(ino))], None);
+        } else {
+            let arrived = state.names.change(to_dir, vec![(new, Some(ino))], None);
+            state.names.change(from_dir, vec![(old, None)], Some(arrived));
+        }
+        replaced.into_iter().for_each(|ino| state.released(ino));
+        Ok(())
+    }
+
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        let ino = state.names.find(from)?;
+        if state.names.is_dir(ino) {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        let (dir, name) = state.names.place(to)?;
+        if state.names.get(dir, &name)?.is_some() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        state.names.change(dir, vec![(name, Some(ino))], None);
+        Ok(())
+    }
+
+    fn unlink(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        let (dir, name) = state.names.place(path)?;
+        let ino = state.names.get(dir, &name)?.ok_or(io::ErrorKind::NotFound)?;
+        if state.names.is_dir(ino) {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        state.names.change(dir, vec![(name, None)], None);
+        state.released(ino);
+        Ok(())
+    }
+
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        let (dir, name) = state.names.place(path)?;
+        let ino = state.names.get(dir, &name)?.ok_or(io::ErrorKind::NotFound)?;
+        if !state.names.list(ino)?.is_empty() {
+            return Err(io::ErrorKind::DirectoryNotEmpty.into());
+        }
+        state.names.change(dir, vec![(name, None)], None);
+        Ok(())
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>> {
+        let state = self.state();
+        let names = state.names.list(state.names.find(dir)?)?;
+        Ok(names.iter().map(|(name, ino)| DirEntry { name: name.clone(), kind: state.kind(*ino) }).collect())
+    }
+
+    fn metadata(&self, path: &Path) -> io::Result<Metadata> {
+        let state = self.state();
+        let ino = state.names.find(path)?;
+        let len = state.files.get(&ino).map_or(0, |inode| inode.content.len());
+        Ok(Metadata { kind: state.kind(ino), len, modified_unix_micros: 0 })
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        let ino = state.names.find(dir)?;
+        state.names.sync(ino)
+    }
+
+    fn statfs(&self, path: &Path) -> io::Result<FsStats> {
+        let state = self.state();
+        state.names.find(path)?;
+        let (total_bytes, available_bytes) = (state.space.total_bytes(), state.space.free_bytes());
+        Ok(FsStats { total_bytes, available_bytes, kind: FsKind::Local })
+    }
+
+    fn try_lock(&self, path: &Path) -> io::Result<Option<Box<dyn LockGuard>>> {
+        let mut state = self.state();
+        let ino = match state.names.find(path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => state.create(path)?,
+            found => found?,
+        };
+        if !state.locked.insert(ino) {
+            return Ok(None);
+        }
+        let file = self.open_ino(&mut state, ino, Access::ReadWrite)?;
+        Ok(Some(Box::new(Lock::new(self.clone(), ino, file))))
+    }
+}
+
+impl fmt::Debug for CrashDisk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CrashDisk").finish_non_exhaustive()
+    }
+}
