@@ -10,5 +10,6 @@ mod faults;
 mod golden;
 mod life;
 mod model;
+mod power_cuts;
 mod repair;
 mod support;

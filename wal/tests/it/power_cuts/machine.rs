@@ -1,0 +1,145 @@
+//! A machine with a disk that forgets, one log on it, and copies of the disk taken before calls that change it.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use akidb_host::sim::{Act, Call, CrashDisk, FakeClock, HookFs, InlineSpawn, Op};
+use akidb_host::{Clock, Rng};
+use akidb_wal::{Config, Error, Log, Options};
+
+use super::truth::Truth;
+
+/// The disk and the truth at one moment.
+pub(super) struct Moment {
+    pub(super) disk: CrashDisk,
+    pub(super) truth: Truth,
+}
+
+/// What the hook needs: nothing of it is locked while the log runs.
+struct Watch {
+    truth: Truth,
+    rng: Rng,
+    moments: Vec<Moment>,
+    /// Of so many calls that change the disk one is looked at.
+    one_in: u64,
+    /// The call that fails, counted down, and how.
+    fault: Option<(u64, i32)>,
+}
+
+pub(super) struct Machine {
+    pub(super) disk: CrashDisk,
+    pub(super) config: Config,
+    pub(super) clock: Arc<FakeClock>,
+    pub(super) spawn: InlineSpawn,
+    fs: Arc<HookFs>,
+    watch: Arc<Mutex<Watch>>,
+}
+
+pub(super) const DIR: &str = "/db/wal";
+
+impl Machine {
+    pub(super) fn new(disk: CrashDisk, truth: Truth, config: Config, one_in: u64, rng: &mut Rng) -> Self {
+        let watch = Watch { truth, rng: Rng::seeded(rng.u64()), moments: Vec::new(), one_in, fault: None };
+        let watch = Arc::new(Mutex::new(watch));
+        let fs = hooked(&disk, &watch);
+        let spawn = InlineSpawn::shuffled(rng.u64());
+        Self { disk, config, clock: Arc::new(FakeClock::default()), spawn, fs, watch }
+    }
+
+    fn watch(&self) -> MutexGuard<'_, Watch> {
+        self.watch.lock().expect("no test goes on after a panic")
+    }
+
+    /// Goes on with another disk, after a crash.
+    pub(super) fn reboot(&mut self, disk: CrashDisk) {
+        self.fs = hooked(&disk, &self.watch);
+        self.disk = disk;
+    }
+
+    pub(super) fn truth<T>(&self, look: impl FnOnce(&mut Truth) -> T) -> T {
+        look(&mut self.watch().truth)
+    }
+
+    pub(super) fn moments(&self) -> Vec<Moment> {
+        std::mem::take(&mut self.watch().moments)
+    }
+
+    /// Looks at the machine as it is now, between two calls.
+    pub(super) fn look(&self) {
+        self.watch().look(&self.disk);
+    }
+
+    /// Lets the `n`-th call from now that changes the disk fail.
+    pub(super) fn fail(&self, fault: Option<(u64, i32)>) {
+        self.watch().fault = fault;
+    }
+
+    /// Opens the log and checks what it finds.
+    pub(super) fn open(&mut self) -> Result<Log, Error> {
+        // A salt never comes twice, also not after an open that a crash undid.
+        let salt_seed = self.watch().rng.u64();
+        self.config.salt_seed = Some(salt_seed);
+        let options = Options {
+            dir: DIR.into(),
+            fs: self.fs.clone(),
+            clock: self.clock.clone(),
+            spawn: Arc::new(self.spawn.clone()),
+            config: self.config.clone(),
+            min_epoch: 0,
+            floor: self.truth(|truth| truth.floor),
+            read_only: false,
+        };
+        let (log, recovered) = Log::open(options)?;
+        self.truth(|truth| truth.found(&recovered));
+        Ok(log)
+    }
+
+    /// Lets the log's threads do what is due, then time pass.
+    pub(super) fn rest(&self, by: Duration) {
+        self.spawn.run_until_idle(self.clock.now());
+        self.clock.advance(by);
+        self.spawn.run_until_idle(self.clock.now());
+    }
+}
+
+impl Watch {
+    fn look(&mut self, disk: &CrashDisk) {
+        self.moments.push(Moment { disk: disk.kill(), truth: self.truth.clone() });
+    }
+
+    fn call(&mut self, disk: &CrashDisk, call: &Call<'_>) -> Act {
+        if !call.op.changes() || call.op == Op::LogPublish {
+            return Act::Go;
+        }
+        if self.rng.below(self.one_in) == 0 {
+            self.look(disk);
+        }
+        let Some((left, errno)) = self.fault.as_mut().filter(|_| call.op.can_fail()) else { return Act::Go };
+        *left -= 1;
+        if *left > 0 {
+            return Act::Go;
+        }
+        let errno = *errno;
+        self.fault = None;
+        match call.op {
+            Op::SyncData | Op::SyncAll => {
+                disk.fail_next_sync(errno);
+                Act::Go
+            }
+            _ if self.rng.below(2) == 0 => Act::FailMidway(errno),
+            _ => Act::Fail(errno),
+        }
+    }
+}
+
+fn hooked(disk: &CrashDisk, watch: &Arc<Mutex<Watch>>) -> Arc<HookFs> {
+    let (watch, seen) = (watch.clone(), disk.clone());
+    let hook = move |call: &Call<'_>| watch.lock().expect("no test goes on after a panic").call(&seen, call);
+    Arc::new(HookFs::new(Arc::new(disk.clone()), Arc::new(hook)))
+}
+
+/// The first line of a run: what a process leaves that died while it made the directories.
+pub(super) fn half_made(disk: &CrashDisk) {
+    disk.make_dir_unsynced(Path::new("/db")).expect("an empty disk");
+}

@@ -1,0 +1,105 @@
+//! What a log has promised so far, and the check of what an open finds against it.
+
+use std::sync::Arc;
+
+use akidb_wal::{Appended, Lsn, Recovered};
+
+/// One record as it was appended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Row {
+    pub(super) lsn: Lsn,
+    pub(super) frame_last: Lsn,
+    pub(super) bytes: Arc<[u8]>,
+}
+
+/// Along one line of crashes and opens of one directory.
+#[derive(Clone, Default)]
+pub(super) struct Truth {
+    /// Every record that may be found, in order; since the last open.
+    pub(super) rows: Vec<Row>,
+    /// Records up to here were acknowledged, or shown by an open: they must be found.
+    pub(super) promised: Lsn,
+    /// Records below need not be there.
+    pub(super) floor: Lsn,
+    /// The highest LSN ever given out, also to records that are lost.
+    pub(super) highest: Lsn,
+    /// A batch whose append has not returned.
+    pub(super) in_flight: Option<Vec<Arc<[u8]>>>,
+}
+
+impl Truth {
+    pub(super) fn last(&self) -> Lsn {
+        self.rows.last().map_or(Lsn::ZERO, |row| row.lsn)
+    }
+
+    /// The append of the batch in flight has returned.
+    pub(super) fn appended(&mut self, at: Appended) {
+        let batch = self.in_flight.take().expect("a batch was in flight");
+        assert!(at.first > self.highest, "{} was given out twice: {} was before it", at.first, self.highest);
+        assert_eq!(at.last, at.first.plus(batch.len() as u64 - 1));
+        for (i, bytes) in batch.into_iter().enumerate() {
+            self.rows.push(Row { lsn: at.first.plus(i as u64), frame_last: at.last, bytes });
+        }
+        self.highest = at.last;
+    }
+
+    pub(super) fn promise(&mut self, synced: Lsn) {
+        self.promised = self.promised.max(synced);
+    }
+
+    /// Checks what an open found, which is the truth from then on.
+    pub(super) fn found(&mut self, recovered: &Recovered) {
+        let found: Vec<Row> = recovered
+            .records
+            .iter()
+            .map(|record| record.expect("records that were recovered can be read"))
+            .map(|r| Row { lsn: r.lsn, frame_last: r.frame_last, bytes: r.bytes.into() })
+            .collect();
+        let expected: Vec<Row> = self.rows.iter().filter(|row| row.lsn >= self.floor).cloned().collect();
+        let promised = expected.iter().filter(|row| row.lsn <= self.promised).count();
+        let lost: Vec<_> =
+            expected[..promised].iter().filter(|row| !found.contains(row)).map(brief).collect();
+        assert!(
+            lost.is_empty(),
+            "lost {lost:?}; promised up to {}, {}",
+            self.promised,
+            recovered_as(recovered)
+        );
+        let known = found.len().min(expected.len());
+        if let Some(at) = (0..known).find(|at| found[*at] != expected[*at]) {
+            panic!("found {} where {} was appended", brief(&found[at]), brief(&expected[at]));
+        }
+        self.check_more(&found[known..]);
+        let end = found.last();
+        assert!(
+            end.is_none_or(|row| row.lsn == row.frame_last),
+            "half a batch: {}",
+            brief(end.expect("some"))
+        );
+        assert_eq!(recovered.first, found.first().map_or(Lsn::ZERO, |row| row.lsn));
+        assert!(end.is_none_or(|row| row.lsn == recovered.last), "{}", recovered_as(recovered));
+        assert!(recovered.cut.as_ref().is_none_or(|cut| !cut.by_order));
+        self.rows = found;
+        self.in_flight = None;
+        self.promised = self.promised.max(self.last());
+        self.highest = self.highest.max(self.last());
+    }
+
+    /// Beyond all that was appended only the batch in flight may be found.
+    fn check_more(&self, more: &[Row]) {
+        let Some(first) = more.first() else { return };
+        let ghosts: Vec<_> = more.iter().map(brief).collect();
+        let batch = self.in_flight.as_ref().unwrap_or_else(|| panic!("ghosts: {ghosts:?}"));
+        let bytes: Vec<_> = more.iter().map(|row| row.bytes.clone()).collect();
+        assert_eq!((&bytes, first.lsn > self.highest), (batch, true), "ghosts: {ghosts:?}");
+    }
+}
+
+fn brief(row: &Row) -> String {
+    format!("{}..{} ({} bytes, {:?})", row.lsn, row.frame_last, row.bytes.len(), row.bytes.first())
+}
+
+fn recovered_as(recovered: &Recovered) -> String {
+    let Recovered { first, last, proven, cut, .. } = recovered;
+    format!("found {first}..{last}, proven {proven}, cut {cut:?}")
+}
