@@ -3,11 +3,16 @@
 use std::fmt;
 use std::sync::Arc;
 
+use akidb_host::Clock;
 use object_store::ObjectStore;
 
-use crate::config::BackendConfig;
+use crate::config::{BackendConfig, BreakerSettings};
 use crate::error::{Error, Result};
+use crate::guard::{Guard, GuardSettings};
+use crate::limiter::LimiterSettings;
 use crate::local;
+use crate::retry::Sleep;
+use crate::store::GuardedStore;
 
 /// What stands behind a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +33,7 @@ pub enum Kind {
 #[derive(Clone)]
 pub struct Backend(Arc<Inner>);
 
+#[derive(Clone)]
 struct Inner {
     name: String,
     kind: Kind,
@@ -35,6 +41,9 @@ struct Inner {
     required: bool,
     attempts: u32,
     single_writer_unchecked: bool,
+    /// None if the breakers are switched off.
+    breaker: Option<BreakerSettings>,
+    guard: Option<Arc<Guard>>,
     store: Arc<dyn ObjectStore>,
 }
 
@@ -50,16 +59,24 @@ impl Backend {
     /// The same backend with its store behind a decorator.
     #[must_use]
     pub fn decorated(&self, decorate: impl FnOnce(Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore>) -> Self {
-        let inner = &self.0;
-        Self(Arc::new(Inner {
-            name: inner.name.clone(),
-            kind: inner.kind,
-            place: inner.place.clone(),
-            required: inner.required,
-            attempts: inner.attempts,
-            single_writer_unchecked: inner.single_writer_unchecked,
-            store: decorate(Arc::clone(&inner.store)),
-        }))
+        let store = decorate(Arc::clone(&self.0.store));
+        Self(Arc::new(Inner { store, ..Inner::clone(&self.0) }))
+    }
+
+    /// The same backend behind a guard of its own: breakers as its settings say, limits, and the deadline of each
+    /// call. Clones share the guard. `seed` is that of the breakers' jitter.
+    #[must_use]
+    pub fn guarded(&self, clock: Arc<dyn Clock>, sleep: Arc<dyn Sleep>, seed: u64) -> Self {
+        let settings = GuardSettings { breaker: self.0.breaker.clone(), limiter: LimiterSettings::default() };
+        let guard = Guard::new(&self.0.name, &settings, clock, sleep, seed);
+        let store = Arc::new(GuardedStore::new(Arc::clone(&self.0.store), Arc::clone(&guard)));
+        Self(Arc::new(Inner { store, guard: Some(guard), ..Inner::clone(&self.0) }))
+    }
+
+    /// Its guard, if it stands behind one.
+    #[must_use]
+    pub fn guard(&self) -> Option<&Arc<Guard>> {
+        self.0.guard.as_ref()
     }
 
     /// Its name in messages and file names.
@@ -117,6 +134,8 @@ impl Backend {
             required: config.required,
             attempts: config.attempts,
             single_writer_unchecked: config.single_writer_unchecked,
+            breaker: config.circuit_breaker_enabled.then(|| config.circuit_breaker_config.clone()),
+            guard: None,
             store,
         }))
     }
@@ -145,6 +164,9 @@ pub fn open(config: &BackendConfig) -> Result<Backend> {
     }
     if config.attempts == 0 {
         return Err(Error::invalid(&config.name, "attempts: must be at least 1"));
+    }
+    if let Some((key, why)) = config.circuit_breaker_config.refusal() {
+        return Err(Error::invalid(&config.name, format!("circuit_breaker_config.{key}: {why}")));
     }
     match config.url.split_once("://") {
         None if config.url.is_empty() => Err(Error::invalid(&config.name, "url: must not be empty")),

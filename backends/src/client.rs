@@ -14,14 +14,17 @@ use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 
 use crate::backend::Backend;
+use crate::budget::Budget;
+use crate::class::{Class, Op};
 use crate::error::{Error, ErrorKind, Result};
-use crate::retry::{Class, Op, Schedule, Sleep, classify};
+use crate::retry::{Schedule, Sleep, Tries, classify};
 
-/// A backend with the schedule, the waiting and the randomness its calls use. Clones share them.
+/// A backend with the schedule, the retry budget, the waiting and the randomness its calls use. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Client {
     backend: Backend,
     schedule: Schedule,
+    budget: Arc<Budget>,
     sleep: Arc<dyn Sleep>,
     rng: Arc<Mutex<Rng>>,
 }
@@ -31,7 +34,7 @@ impl Client {
     #[must_use]
     pub fn new(backend: Backend, sleep: Arc<dyn Sleep>, rng: Rng) -> Self {
         let schedule = Schedule { attempts: backend.attempts(), ..Schedule::default() };
-        Self { backend, schedule, sleep, rng: Arc::new(Mutex::new(rng)) }
+        Self { backend, schedule, budget: Arc::default(), sleep, rng: Arc::new(Mutex::new(rng)) }
     }
 
     /// Its backend.
@@ -48,12 +51,12 @@ impl Client {
         &self.sleep
     }
 
-    /// The pause after `failures` failed attempts, or `None` to give up. A server that says how long to wait is
-    /// obeyed, within the cap.
-    pub(crate) fn pause_after(&self, error: &Error, failures: u32) -> Option<Duration> {
+    /// The pause after one more failed attempt, or `None` to give up: the attempts are used up, repeating cannot
+    /// help, or the backend's retry budget is empty.
+    pub(crate) fn pause_after(&self, error: &Error, tries: &mut Tries) -> Option<Duration> {
         let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
-        let pause = self.schedule.pause(error.class(), failures, &mut rng)?;
-        Some(pause.max(error.retry_after().unwrap_or_default().min(self.schedule.throttle_cap)))
+        let pause = self.schedule.next(tries, error.class(), error.retry_after(), &mut rng)?;
+        self.budget.spend(error.class()).then_some(pause)
     }
 
     /// 128 random bits as 32 hex digits.
@@ -67,7 +70,7 @@ impl Client {
         self.rng.lock().unwrap_or_else(PoisonError::into_inner).f64()
     }
 
-    /// One attempt, moving about `len` bytes.
+    /// One attempt, moving about `len` bytes. A guarded store sets the deadline itself.
     pub(crate) async fn once<T>(
         &self,
         op: Op,
@@ -75,14 +78,31 @@ impl Client {
         len: u64,
         call: impl Future<Output = object_store::Result<T>>,
     ) -> Result<T> {
+        let answer = match self.backend.guard() {
+            Some(_) => call.await,
+            None => self.within(op, key, len, call).await?,
+        };
+        match answer {
+            Ok(value) => {
+                self.budget.earn();
+                Ok(value)
+            }
+            Err(error) => Err(Error::store(self.name(), op, key, classify(&error, op), error)),
+        }
+    }
+
+    async fn within<T>(
+        &self,
+        op: Op,
+        key: &str,
+        len: u64,
+        call: impl Future<Output = object_store::Result<T>>,
+    ) -> Result<object_store::Result<T>> {
         let limit = Schedule::deadline(len);
         match select(pin!(call), self.sleep.deadline(limit)).await {
-            Either::Left((Ok(value), _)) => Ok(value),
-            Either::Left((Err(error), _)) => {
-                Err(Error::store(self.name(), op, key, classify(&error, op), error))
-            }
+            Either::Left((answer, _)) => Ok(answer),
             Either::Right(_) => {
-                let class = if op.is_ambiguous_without_answer() { Class::Ambiguous } else { Class::Timeout };
+                let class = op.unanswered(Class::Timeout);
                 let what = format!("{op}: no answer within {} s", limit.as_secs());
                 Err(Error::new(ErrorKind::Unavailable, class, self.name(), what).at(key))
             }
@@ -95,16 +115,15 @@ impl Client {
         F: FnMut() -> Fut,
         Fut: Future<Output = object_store::Result<T>>,
     {
-        let mut failures = 0;
+        let mut tries = Tries::default();
         loop {
             let error = match self.once(op, key, len, call()).await {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
             };
-            failures += 1;
-            match self.pause_after(&error, failures) {
+            match self.pause_after(&error, &mut tries) {
                 Some(pause) => {
-                    tracing::debug!(%error, failures, "trying again");
+                    tracing::debug!(%error, ?tries, "trying again");
                     self.sleep.pause(pause).await;
                 }
                 None => return Err(error),

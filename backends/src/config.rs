@@ -4,6 +4,10 @@ use std::fmt;
 
 use serde::Deserialize;
 
+mod breaker;
+
+pub use breaker::BreakerSettings;
+
 /// A secret: readable by code, never shown.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
@@ -30,7 +34,7 @@ impl fmt::Debug for Secret {
 }
 
 /// Settings of one backend.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct BackendConfig {
     /// The name in messages, metrics and `uploads/<name>.json`: letters, digits, `-` and `_`.
@@ -54,6 +58,10 @@ pub struct BackendConfig {
     /// Trust that nobody else writes here, and use a store that ignores conditional puts. Default no: such a
     /// store cannot tell two writers apart.
     pub single_writer_unchecked: bool,
+    /// Whether the breakers may refuse calls. Default yes.
+    pub circuit_breaker_enabled: bool,
+    /// The breakers' settings.
+    pub circuit_breaker_config: BreakerSettings,
 }
 
 impl Default for BackendConfig {
@@ -69,6 +77,8 @@ impl Default for BackendConfig {
             required: true,
             attempts: 3,
             single_writer_unchecked: false,
+            circuit_breaker_enabled: true,
+            circuit_breaker_config: BreakerSettings::default(),
         }
     }
 }
@@ -81,6 +91,7 @@ impl BackendConfig {
     }
 }
 
+#[cfg(not(akidb_loom))]
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,7 +5,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::retry::{Class, Op, retry_after};
+use crate::class::{Class, Op};
+use crate::guard::Held;
+use crate::retry::retry_after;
 
 /// What an error asks of the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,6 +117,7 @@ impl Error {
             (ErrorKind::NotFound, _) => "AKI-0702",
             (ErrorKind::Conflict, _) => "AKI-0703",
             (ErrorKind::Unavailable, Class::Auth) => "AKI-0705",
+            (ErrorKind::Unavailable, Class::Refused) => "AKI-0712",
             (ErrorKind::Unavailable, _) => "AKI-0704",
             (ErrorKind::Corrupt, Class::Local) => "AKI-0707",
             (ErrorKind::Corrupt, _) => "AKI-0706",
@@ -138,6 +141,9 @@ impl Error {
             }
             (ErrorKind::Unavailable, Class::Auth) => {
                 "check the access key, its secret and its rights; uploads resume by themselves"
+            }
+            (ErrorKind::Unavailable, Class::Refused) => {
+                "nothing to do: writes and searches go on; uploads resume by themselves when the backend answers again"
             }
             (ErrorKind::Unavailable, _) => "nothing to do: writes and searches go on, uploads are retried",
             (ErrorKind::Corrupt, Class::Local) => {
@@ -191,12 +197,16 @@ impl Error {
             // A conditional put that was refused is looked into by whoever made it.
             Class::Conflict => ErrorKind::Conflict,
             Class::Local => ErrorKind::Corrupt,
-            Class::Transient | Class::Throttle | Class::Timeout | Class::Ambiguous | Class::Auth => {
-                ErrorKind::Unavailable
-            }
+            Class::Transient
+            | Class::Throttle
+            | Class::Timeout
+            | Class::Ambiguous
+            | Class::Auth
+            | Class::Refused => ErrorKind::Unavailable,
         };
         let what = match class {
             Class::Auth => format!("{op}: access denied"),
+            Class::Refused => format!("{op} was not tried"),
             _ => format!("{op} failed"),
         };
         let fate = if class == Class::Ambiguous { Fate::Unknown } else { Fate::NotWritten };
@@ -218,6 +228,19 @@ impl Error {
     pub(crate) fn because(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
         self.0.source = Some(Arc::new(source));
         self
+    }
+
+    /// Whether the breaker refused the call: nothing was sent.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        let mut next = self.source();
+        while let Some(error) = next {
+            if error.is::<Held>() {
+                return true;
+            }
+            next = error.source();
+        }
+        false
     }
 
     pub(crate) fn into_unavailable(mut self) -> Self {

@@ -15,7 +15,7 @@ use object_store::{
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart,
 };
 
-use crate::retry::Op;
+use crate::class::Op;
 
 /// How a call goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +86,8 @@ struct State {
     dead: Option<Cause>,
     lying: bool,
     seeded: Option<(Rng, f64)>,
+    pattern: Option<(u64, Cause)>,
+    met: u64,
     calls: Vec<Call>,
 }
 
@@ -121,6 +123,12 @@ impl FaultStore {
     /// Each call meets a random fault with probability `p`, replayed by `seed`; lost answers included.
     pub fn set_seeded(&self, seed: u64, p: f64) {
         self.lock().seeded = (p > 0.0).then(|| (Rng::seeded(seed), p));
+    }
+
+    /// So many of each hundred calls fail with this, spread evenly, the same ones in every hundred.
+    pub fn set_pattern(&self, fails: Option<(u64, Cause)>) {
+        let mut state = self.lock();
+        (state.pattern, state.met) = (fails, 0);
     }
 
     /// The calls so far.
@@ -181,6 +189,11 @@ impl State {
                 return self.rules.remove(at).map(|rule| rule.fault);
             }
             self.rules[at].skip -= 1;
+        }
+        if let Some((fails, cause)) = self.pattern {
+            let at = self.met % 100;
+            self.met += 1;
+            return ((at + 1) * fails / 100 > at * fails / 100).then_some(Fault::Fail(cause));
         }
         let (rng, p) = self.seeded.as_mut()?;
         if rng.f64() >= *p {

@@ -6,10 +6,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use object_store::PutMode;
 
+use crate::class::Class;
 use crate::error::{Error, ErrorKind, Result};
 use crate::numbered;
 use crate::publish::Publisher;
-use crate::retry::Class;
 
 /// What a sweep did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

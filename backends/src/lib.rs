@@ -7,39 +7,90 @@
 //! Every call reaches a store through the `Arc<dyn ObjectStore>` of a [`Backend`]: that is the seam where
 //! decorators (breaker, limits) stand.
 #![forbid(unsafe_code)]
+#![cfg_attr(akidb_loom, allow(dead_code, unused_imports, reason = "the models see the pure modules alone"))]
 
-mod backend;
-mod client;
+mod breaker;
+mod budget;
+mod class;
 mod config;
+mod limiter;
+mod sync;
+mod window;
+
+#[cfg(akidb_loom)]
+#[cfg(test)]
+mod explored;
+
+#[cfg(not(akidb_loom))]
+mod backend;
+#[cfg(not(akidb_loom))]
+mod client;
+#[cfg(not(akidb_loom))]
 mod error;
-#[cfg(any(test, feature = "test-util"))]
+#[cfg(all(not(akidb_loom), any(test, feature = "test-util")))]
 pub mod fault;
+#[cfg(not(akidb_loom))]
 mod gc;
+#[cfg(not(akidb_loom))]
+mod guard;
+#[cfg(not(akidb_loom))]
 mod known;
+#[cfg(not(akidb_loom))]
 mod local;
+#[cfg(not(akidb_loom))]
 mod numbered;
+#[cfg(not(akidb_loom))]
 mod plan;
+#[cfg(not(akidb_loom))]
 mod probe;
+#[cfg(not(akidb_loom))]
 mod publish;
+#[cfg(not(akidb_loom))]
 mod put;
+#[cfg(not(akidb_loom))]
 mod restore;
+#[cfg(not(akidb_loom))]
 mod retry;
-#[cfg(feature = "s3")]
+#[cfg(all(not(akidb_loom), feature = "s3"))]
 mod s3;
+#[cfg(not(akidb_loom))]
+mod store;
+#[cfg(not(akidb_loom))]
 #[cfg(test)]
 mod test_support;
+#[cfg(not(akidb_loom))]
 mod uploader;
 
+#[cfg(not(akidb_loom))]
 pub use backend::{Backend, Kind, open};
+pub use breaker::{Breaker, BreakerStatus, Failure, Permit, Reason, Refused, Settled, State, Totals};
+pub use budget::Budget;
+pub use class::{Class, Op};
+#[cfg(not(akidb_loom))]
 pub use client::Client;
-pub use config::{BackendConfig, Secret};
+pub use config::{BackendConfig, BreakerSettings, Secret};
+#[cfg(not(akidb_loom))]
 pub use error::{Error, ErrorKind, Fate, Result};
+#[cfg(not(akidb_loom))]
 pub use gc::Swept;
+#[cfg(not(akidb_loom))]
+pub use guard::{CallKind, Guard, GuardSettings, Held};
+#[cfg(not(akidb_loom))]
 pub use known::Known;
+pub use limiter::{Entry, InFlight, Limiter, LimiterSettings, Pace, Place, Share};
+#[cfg(not(akidb_loom))]
 pub use numbered::{Chain, Content, Document, Identity, RemoteFile};
+#[cfg(not(akidb_loom))]
 pub use plan::{FilePlan, PlanItem};
+#[cfg(not(akidb_loom))]
 pub use probe::probe;
+#[cfg(not(akidb_loom))]
 pub use publish::{PublishOptions, Published, Publisher};
+#[cfg(not(akidb_loom))]
 pub use restore::Restorer;
-pub use retry::{Class, Op, Schedule, Sleep, TokioSleep, classify};
+#[cfg(not(akidb_loom))]
+pub use retry::{Schedule, Sleep, TokioSleep, Tries, classify};
+#[cfg(not(akidb_loom))]
+pub use store::GuardedStore;
+#[cfg(not(akidb_loom))]
 pub use uploader::{Status, Uploader, UploaderParts};

@@ -17,10 +17,10 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::class::Class;
 use crate::client::Client;
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::check_key;
-use crate::retry::Class;
 
 mod chain;
 #[cfg(test)]

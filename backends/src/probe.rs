@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use object_store::PutMode;
 
+use crate::class::Class;
 use crate::client::Client;
 use crate::error::{Error, Result};
-use crate::retry::Class;
 
 /// Creates an object twice under a fresh key and looks which of the two stands there.
 ///

@@ -9,10 +9,11 @@ use futures::TryStreamExt;
 use object_store::{MultipartUpload, ObjectStoreExt, PutMode, PutPayload};
 use tracing::{Instrument, info_span};
 
+use crate::class::Op;
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::plan::PlanItem;
-use crate::retry::Op;
+use crate::retry::Tries;
 
 /// Bytes of the end of an object that are read back after each put.
 const TAIL_LEN_BYTES: usize = 4096;
@@ -35,16 +36,15 @@ impl Putter {
     /// # Errors
     /// `Corrupt` with class `Local` if the local file is not what the plan says: then nothing is put.
     pub(crate) async fn put(&self, item: &PlanItem) -> Result<()> {
-        let mut failures = 0;
+        let mut tries = Tries::default();
         loop {
             let error = match self.attempt(item).await {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };
-            failures += 1;
-            match self.client.pause_after(&error, failures) {
+            match self.client.pause_after(&error, &mut tries) {
                 Some(pause) => {
-                    tracing::debug!(%error, failures, "trying again");
+                    tracing::debug!(%error, ?tries, "trying again");
                     self.client.sleep().pause(pause).await;
                 }
                 None => return Err(error),

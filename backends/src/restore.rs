@@ -9,11 +9,12 @@ use bytes::Bytes;
 use futures::TryStreamExt;
 use object_store::ObjectStoreExt;
 
+use crate::class::{Class, Op};
 use crate::client::Client;
 use crate::error::{Error, ErrorKind, Result};
 use crate::numbered::{self, Document, RemoteFile};
 use crate::plan::check_key;
-use crate::retry::{Class, Op};
+use crate::retry::Tries;
 
 /// Reads a backend without claiming anything. Its calls block, and may be made from anywhere: each runs on a
 /// thread and a runtime of its own. Inside a runtime, give it a backend that this runtime has not used (see
@@ -145,15 +146,14 @@ async fn download(client: &Client, file: &RemoteFile, fs: &dyn Fs, to: &Path) ->
     let dir = to.parent().ok_or_else(|| Error::invalid(client.name(), "a target without a directory"))?;
     fs.create_dir_all(dir).map_err(disk)?;
     let tmp = to.with_extension("restoring");
-    let mut failures = 0;
+    let mut tries = Tries::default();
     loop {
         let error = match receive(client, file, fs, &tmp).await {
             Ok(()) => break,
             Err(error) => error,
         };
         let _ = fs.unlink(&tmp);
-        failures += 1;
-        match client.pause_after(&error, failures) {
+        match client.pause_after(&error, &mut tries) {
             Some(pause) => client.sleep().pause(pause).await,
             None => return Err(error),
         }

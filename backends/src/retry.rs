@@ -8,84 +8,15 @@ use std::time::Duration;
 use akidb_host::Rng;
 use futures::future::BoxFuture;
 
-/// How a failed call is treated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Class {
-    /// Did not arrive, or the server had a bad moment.
-    Transient,
-    /// The server asks for less.
-    Throttle,
-    /// No answer within the deadline; the call can be repeated as it is.
-    Timeout,
-    /// No usable answer to a call that may not simply be repeated: look first.
-    Ambiguous,
-    /// A condition was not met; for a create, look whose object is there.
-    Conflict,
-    /// Repeating cannot help.
-    Permanent,
-    /// Credentials or rights.
-    Auth,
-    /// The object (or its bucket) is not there.
-    NotFound,
-    /// Our own file could not be read or failed its checksum.
-    Local,
-}
-
-/// What was asked of the store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Op {
-    /// Bytes of an object.
-    Get,
-    /// An object's size and date.
-    Head,
-    /// Names under a prefix.
-    List,
-    /// Store, replacing what was there.
-    Put,
-    /// Store unless something is there.
-    Create,
-    /// One part of a multipart upload, or its start.
-    Part,
-    /// The end of a multipart upload.
-    Complete,
-    /// Remove.
-    Delete,
-}
-
-impl fmt::Display for Op {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Get => "get",
-            Self::Head => "head",
-            Self::List => "list",
-            Self::Put => "put",
-            Self::Create => "conditional put",
-            Self::Part => "multipart put",
-            Self::Complete => "multipart completion",
-            Self::Delete => "delete",
-        })
-    }
-}
-
-impl Op {
-    /// Whether a lost answer leaves open what a repetition would do.
-    #[must_use]
-    pub fn is_ambiguous_without_answer(self) -> bool {
-        matches!(self, Self::Create | Self::Complete)
-    }
-
-    fn unanswered(self, otherwise: Class) -> Class {
-        if self.is_ambiguous_without_answer() { Class::Ambiguous } else { otherwise }
-    }
-}
+use crate::class::{Class, Op};
+use crate::guard::Held;
 
 /// The class of what a store answered to `op`. Never by the words of the message.
 #[must_use]
 pub fn classify(error: &object_store::Error, op: Op) -> Class {
     use object_store::Error as E;
     match error {
-        // A completion that was applied, and whose answer was lost, meets "no such upload" when repeated.
-        E::NotFound { .. } => op.unanswered_not_found(),
+        E::NotFound { .. } => op.not_found(),
         E::AlreadyExists { .. } | E::Precondition { .. } => Class::Conflict,
         E::PermissionDenied { .. } | E::Unauthenticated { .. } => Class::Auth,
         E::InvalidPath { .. }
@@ -98,16 +29,13 @@ pub fn classify(error: &object_store::Error, op: Op) -> Class {
     }
 }
 
-impl Op {
-    fn unanswered_not_found(self) -> Class {
-        if self == Self::Complete { Class::Ambiguous } else { Class::NotFound }
-    }
-}
-
 /// How long the server asked to be left alone, if the store could tell.
 pub(crate) fn retry_after(error: &object_store::Error) -> Option<Duration> {
     let mut next = error.source();
     while let Some(error) = next {
+        if let Some(refused) = error.downcast_ref::<Held>() {
+            return Some(refused.retry_in());
+        }
         #[cfg(feature = "s3")]
         if let Some(time) = crate::s3::retry_after(error) {
             return Some(time);
@@ -120,6 +48,9 @@ pub(crate) fn retry_after(error: &object_store::Error) -> Option<Duration> {
 fn classify_source(source: &(dyn StdError + 'static), op: Op) -> Class {
     let mut next = Some(source);
     while let Some(error) = next {
+        if let Some(refused) = error.downcast_ref::<Held>() {
+            return refused.class();
+        }
         #[cfg(feature = "s3")]
         if let Some(class) = crate::s3::classify_http(error, op) {
             return class;
@@ -171,27 +102,53 @@ impl Default for Schedule {
     }
 }
 
+/// The failed attempts of one call so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tries {
+    failed: u32,
+    throttled: u32,
+}
+
+/// Refusals of one call that do not count as attempts; then it is given up for now, and its plan waits.
+const MAX_THROTTLED: u32 = 10;
+
 impl Schedule {
-    /// The pause before the next attempt after `failures` failed ones (counted from 1), or `None` if this
-    /// call gives up.
+    /// Notes a failed attempt and gives the pause before the next, or `None` if this call gives up. Being throttled
+    /// uses up no attempt. A server that says how long to wait is obeyed, within `throttle_cap`.
     #[must_use]
-    pub fn pause(&self, class: Class, failures: u32, rng: &mut Rng) -> Option<Duration> {
-        if failures >= self.attempts {
-            return None;
-        }
-        let (base, cap) = match class {
-            Class::Permanent | Class::Auth | Class::NotFound | Class::Local => return None,
-            Class::Throttle => (self.throttle_base, self.throttle_cap),
-            Class::Transient | Class::Timeout | Class::Ambiguous | Class::Conflict => (self.base, self.cap),
+    pub fn next(
+        &self,
+        tries: &mut Tries,
+        class: Class,
+        retry_after: Option<Duration>,
+        rng: &mut Rng,
+    ) -> Option<Duration> {
+        let (base, cap, doublings) = match class {
+            Class::Permanent | Class::Auth | Class::NotFound | Class::Local | Class::Refused => return None,
+            Class::Throttle => {
+                tries.throttled += 1;
+                if tries.throttled > MAX_THROTTLED {
+                    return None;
+                }
+                (self.throttle_base, self.throttle_cap, tries.throttled - 1)
+            }
+            Class::Transient | Class::Timeout | Class::Ambiguous | Class::Conflict => {
+                tries.failed += 1;
+                if tries.failed >= self.attempts {
+                    return None;
+                }
+                (self.base, self.cap, tries.failed - 1)
+            }
         };
-        let bound = base.saturating_mul(2u32.saturating_pow(failures.saturating_sub(1))).min(cap);
-        Some(bound.mul_f64(rng.f64()))
+        let bound = base.saturating_mul(2u32.saturating_pow(doublings)).min(cap);
+        let asked = retry_after.unwrap_or_default().min(self.throttle_cap);
+        Some(bound.mul_f64(rng.f64()).max(asked))
     }
 
-    /// How long one call that moves `len` bytes may take: 10 s and a second for each MiB.
+    /// How long one call that moves `len` bytes may take: 5 s and a second for each MiB.
     #[must_use]
     pub fn deadline(len: u64) -> Duration {
-        Duration::from_secs(10) + Duration::from_secs(len >> 20)
+        Duration::from_secs(5) + Duration::from_secs(len >> 20)
     }
 }
 
@@ -249,34 +206,63 @@ mod tests {
         assert_eq!(classify(&generic(io::ErrorKind::PermissionDenied), Op::Put), Class::Auth);
     }
 
+    fn next(schedule: Schedule, tries: &mut Tries, class: Class, rng: &mut Rng) -> Option<Duration> {
+        schedule.next(tries, class, None, rng)
+    }
+
     #[test]
     fn pauses_stay_under_their_doubling_bound_and_end_after_the_last_attempt() {
         let mut rng = Rng::seeded(1);
         let schedule = Schedule { attempts: 40, ..Schedule::default() };
-        for failures in 1..40 {
-            let bound = Duration::from_millis(50).saturating_mul(1 << (failures - 1).min(20));
-            for _ in 0..50 {
-                let pause = schedule.pause(Class::Transient, failures, &mut rng).unwrap();
+        for _ in 0..50 {
+            let mut tries = Tries::default();
+            for failures in 1..40 {
+                let bound = Duration::from_millis(50).saturating_mul(1 << (failures - 1).min(20));
+                let pause = next(schedule, &mut tries, Class::Transient, &mut rng).unwrap();
                 assert!(pause <= bound.min(Duration::from_secs(20)), "{failures}: {pause:?}");
-                let pause = schedule.pause(Class::Throttle, failures, &mut rng).unwrap();
-                assert!(pause <= Duration::from_secs(60));
             }
+            assert_eq!(next(schedule, &mut tries, Class::Transient, &mut rng), None);
         }
-        assert_eq!(schedule.pause(Class::Transient, 40, &mut rng), None);
-        assert_eq!(Schedule::default().pause(Class::Transient, 3, &mut rng), None);
+        let mut tries = Tries::default();
+        let pauses = [(); 3].map(|()| next(Schedule::default(), &mut tries, Class::Timeout, &mut rng));
+        assert_eq!(pauses.map(|pause| pause.is_some()), [true, true, false]);
+    }
+
+    #[test]
+    fn being_throttled_uses_up_no_attempt_and_does_not_go_on_for_ever() {
+        let mut rng = Rng::seeded(1);
+        let mut tries = Tries::default();
+        for throttled in 0..10 {
+            let pause = next(Schedule::default(), &mut tries, Class::Throttle, &mut rng).unwrap();
+            assert!(pause <= Duration::from_secs(1 << throttled).min(Duration::from_secs(60)));
+        }
+        assert!(next(Schedule::default(), &mut tries, Class::Transient, &mut rng).is_some());
+        assert_eq!(next(Schedule::default(), &mut tries, Class::Throttle, &mut rng), None);
+    }
+
+    #[test]
+    fn a_server_that_says_how_long_to_wait_is_obeyed_up_to_a_minute() {
+        let mut rng = Rng::seeded(1);
+        for (asked, waits) in [(30, 30), (3_600, 60)] {
+            let asked = Some(Duration::from_secs(asked));
+            let pause = Schedule::default().next(&mut Tries::default(), Class::Throttle, asked, &mut rng);
+            assert_eq!(pause, Some(Duration::from_secs(waits)));
+        }
     }
 
     #[test]
     fn what_repeating_cannot_mend_is_not_repeated() {
         let mut rng = Rng::seeded(1);
-        for class in [Class::Permanent, Class::Auth, Class::NotFound, Class::Local] {
-            assert_eq!(Schedule::default().pause(class, 1, &mut rng), None, "{class:?}");
+        for class in [Class::Permanent, Class::Auth, Class::NotFound, Class::Local, Class::Refused] {
+            let mut tries = Tries::default();
+            assert_eq!(next(Schedule::default(), &mut tries, class, &mut rng), None, "{class:?}");
+            assert_eq!(tries, Tries::default(), "{class:?} burns no attempt");
         }
     }
 
     #[test]
     fn the_deadline_grows_with_the_size() {
-        assert_eq!(Schedule::deadline(0), Duration::from_secs(10));
-        assert_eq!(Schedule::deadline(64 << 20), Duration::from_secs(74));
+        assert_eq!(Schedule::deadline(0), Duration::from_secs(5));
+        assert_eq!(Schedule::deadline(64 << 20), Duration::from_secs(69));
     }
 }

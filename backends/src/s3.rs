@@ -19,10 +19,11 @@ use object_store::prefix::PrefixStore;
 use object_store::{BackoffConfig, ObjectStore, RetryConfig};
 
 use crate::backend::{Backend, Kind};
+use crate::class::{Class, Op};
 use crate::config::BackendConfig;
 use crate::error::{Error, Result};
 use crate::plan::check_key;
-use crate::retry::{Class, Op, Schedule};
+use crate::retry::Schedule;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The client's own limit on a request is that of the biggest part; each call has its own, shorter deadline.

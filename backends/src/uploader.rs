@@ -11,6 +11,7 @@ use akidb_host::{Clock, Fs, Job, Spawn};
 use futures::future::{Either, select};
 use tokio::sync::Notify;
 
+use crate::class::Class;
 use crate::client::Client;
 use crate::error::{Error, ErrorKind, Result};
 use crate::known::Known;
@@ -18,11 +19,12 @@ use crate::numbered::Identity;
 use crate::plan::FilePlan;
 use crate::publish::{PublishOptions, Published, Publisher};
 use crate::restore::runtime;
-use crate::retry::Class;
 
 /// First pause after a plan failed; doubles to [`PLAN_PAUSE_CAP`].
 const PLAN_PAUSE: Duration = Duration::from_secs(1);
 const PLAN_PAUSE_CAP: Duration = Duration::from_secs(60);
+/// A breaker that may be asked again at once is not asked in a loop.
+const PLAN_PAUSE_LEAST: Duration = Duration::from_millis(100);
 
 /// What an uploader works with.
 #[derive(Debug)]
@@ -319,6 +321,12 @@ impl Worker {
                     status.bytes_put += published.bytes_put;
                     slot.target.take_if(|target| target.local_number <= published.local_number);
                     pause = self.remote_commit_interval;
+                }
+                // Nothing was sent, or nothing more will be until the credentials are looked at: no attempt is burnt.
+                Err(error) if error.is_held() => {
+                    tracing::debug!(backend = %self.shared.backend, %error, "upload waits for the breaker");
+                    pause = error.retry_after().unwrap_or(PLAN_PAUSE).max(PLAN_PAUSE_LEAST);
+                    status.last_error = Some(error);
                 }
                 Err(error) => {
                     tracing::warn!(backend = %self.shared.backend, %error, "upload failed; it will be tried again");

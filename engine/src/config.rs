@@ -6,6 +6,7 @@
 use std::fmt;
 use std::path::Path;
 
+use akidb_backends::BreakerSettings;
 use akidb_host::{Access, Fs, RealFs};
 use serde::Deserialize;
 
@@ -45,18 +46,59 @@ impl Tiering {
     }
 }
 
+/// When a write counts as written. Chosen when a database is opened, never per call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Durability {
+    /// Once it survives a power cut of this machine. The default: anything less is a surprise on the worst of days.
+    #[default]
+    LocalSynced,
+    /// Once every read sees it. It then survives the death of the process, and a power cut only after the next sync,
+    /// which begins at the latest 50 ms later. For rows that can be had again.
+    Memory,
+}
+
+impl Durability {
+    /// The word for it in a settings file and in `stats`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::LocalSynced => "local_synced",
+            Self::Memory => "memory",
+        }
+    }
+}
+
 /// Everything an operator can set. [`Settings::default`] is a database that is all local.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Settings {
     /// Where segments live. Without the key: `mirror` once a backend is configured, else `local`.
     pub tiering: Tiering,
     /// Where copies go.
     pub backends: Vec<BackendSettings>,
+    /// Whether a backend that fails is left alone for a while. Default true.
+    pub circuit_breaker_enabled: bool,
+    /// When, and for how long. Each backend has breakers of its own.
+    pub circuit_breaker_config: BreakerSettings,
     /// Memory, log, disk and upload limits.
     pub engine: EngineSettings,
     /// Keys that were given and accepted and have no effect in this version, for `akidb config check` to say so.
     pub without_effect: Vec<&'static str>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            tiering: Tiering::default(),
+            backends: Vec::new(),
+            circuit_breaker_enabled: true,
+            circuit_breaker_config: BreakerSettings::default(),
+            engine: EngineSettings::default(),
+            without_effect: Vec::new(),
+        }
+    }
 }
 
 /// Limits of the engine. Sizes are bytes; in the file a number of bytes or a text like `"32 MiB"`.
@@ -64,6 +106,8 @@ pub struct Settings {
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct EngineSettings {
+    /// When a write counts as written. `local_synced`: a row that was acknowledged survives a power cut.
+    pub durability: Durability,
     /// A memtable this large becomes a segment. 32 MiB: about 20,000 rows of 384 dimensions, large enough for a
     /// segment worth its footer, small enough to rewrite in a second.
     #[serde(deserialize_with = "file::bytes")]
@@ -103,6 +147,7 @@ pub struct EngineSettings {
 impl Default for EngineSettings {
     fn default() -> Self {
         Self {
+            durability: Durability::LocalSynced,
             memtable_bytes: 32 * MIB,
             memory_bytes: 256 * MIB,
             max_sealed_memtables: 2,
@@ -187,6 +232,9 @@ impl Settings {
                 return Err(Refusal::value(format!("backends[{at}].name"), why));
             }
         }
+        if let Some((key, why)) = self.circuit_breaker_config.refusal() {
+            return Err(Refusal::value(format!("storage.circuit_breaker_config.{key}"), why));
+        }
         self.engine.refusal()
     }
 }
@@ -227,7 +275,11 @@ impl EngineSettings {
 impl fmt::Display for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let e = &self.engine;
-        writeln!(f, "[storage]\ntiering_policy = \"{}\"\n\n[engine]", self.tiering.name())?;
+        writeln!(f, "[storage]\ntiering_policy = \"{}\"", self.tiering.name())?;
+        writeln!(f, "circuit_breaker_enabled = {}\n", self.circuit_breaker_enabled)?;
+        backend::write_breaker(f, &self.circuit_breaker_config)?;
+        writeln!(f, "\n[engine]")?;
+        writeln!(f, "durability = \"{}\"", e.durability.name())?;
         writeln!(f, "memtable_bytes = {}", e.memtable_bytes)?;
         writeln!(f, "memory_bytes = {}", e.memory_bytes)?;
         writeln!(f, "max_sealed_memtables = {}", e.max_sealed_memtables)?;

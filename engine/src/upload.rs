@@ -157,13 +157,19 @@ pub(crate) fn backend_config(backend: &BackendSettings, attempts: u32) -> Backen
 }
 
 fn start_one(backend: &BackendSettings, settings: &Settings, engine: &Engine) -> Result<One> {
-    let config = backend_config(backend, settings.engine.upload_attempts);
-    // The seam for decorators (breaker, limits): they wrap what `open` returns.
+    let config = BackendConfig {
+        circuit_breaker_enabled: settings.circuit_breaker_enabled,
+        circuit_breaker_config: settings.circuit_breaker_config.clone(),
+        ..backend_config(backend, settings.engine.upload_attempts)
+    };
+    let mut rng = Rng::from_machine();
     let opened = akidb_backends::open(&config).map_err(|error| from_backend(&error))?;
+    // From here on every call takes a permit, and a backend that is down is left alone.
+    let opened = opened.guarded(Arc::clone(&engine.place.clock), Arc::new(TokioSleep), rng.u64());
     let writer = engine.writer()?;
     let newest = writer.committer.newest();
     let parts = UploaderParts {
-        client: Client::new(opened, Arc::new(TokioSleep), Rng::from_machine()),
+        client: Client::new(opened, Arc::new(TokioSleep), rng),
         fs: Arc::clone(&engine.place.fs),
         clock: Arc::clone(&engine.place.clock),
         identity: Identity {

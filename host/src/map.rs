@@ -42,8 +42,10 @@ use memmap2::{Mmap, MmapOptions, MmapRaw};
 use self::sync::{Arc, AtomicU64, Ordering};
 use crate::fs::{File, Fs};
 
+mod atomic_page;
 mod fork;
 
+pub use self::atomic_page::AtomicPage;
 pub use self::fork::ForkMark;
 #[cfg(feature = "test-util")]
 pub use self::fork::in_forked_child;
@@ -474,12 +476,15 @@ impl Shared {
     }
 }
 
+/// A reading that no large folio gives: two pages, for the one stored to and one of somebody else's.
+const SMALL_FOLIO_BYTES: u64 = 8 << 10;
+
 /// How many bytes the disk writes for one byte stored through a map of `file` at `offset`: a page where the page
 /// cache keeps the file in small folios, up to megabytes where it does not. `None` where the machine does not
 /// tell or the file cannot be mapped.
 ///
 /// The byte keeps its value. For a file nobody else maps or writes. Writes by other threads of this process
-/// only raise a reading, so the smallest of three counts. Blocks for a few syncs.
+/// only raise a reading, so the smallest of three counts, and one small one is enough. Blocks for a few syncs.
 pub fn probe_folio(fs: &dyn Fs, file: &dyn File, offset: u64) -> Option<u64> {
     let mut byte = [0_u8];
     file.read_exact_at(&mut byte, offset).ok()?;
@@ -493,6 +498,9 @@ pub fn probe_folio(fs: &dyn Fs, file: &dyn File, offset: u64) -> Option<u64> {
         file.sync_data().ok()?;
         let grown = fs.written_bytes()?.saturating_sub(before);
         least = Some(least.map_or(grown, |l: u64| l.min(grown)));
+        if grown <= SMALL_FOLIO_BYTES {
+            break;
+        }
     }
     least
 }

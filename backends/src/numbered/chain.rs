@@ -3,9 +3,10 @@
 use object_store::PutMode;
 
 use super::{Content, Document, Parent, Sealed, VERSION, encode, key_of, newest, read};
+use crate::class::Class;
 use crate::client::Client;
 use crate::error::{Error, ErrorKind, Fate, Result};
-use crate::retry::Class;
+use crate::retry::Tries;
 
 /// Who publishes: one open for writing of one database.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -135,7 +136,7 @@ impl Chain {
         let Some(pending) = self.pending.clone() else { return Ok(Settled::Ours) };
         let number = pending.sealed.document.number;
         let key = key_of(number);
-        let mut failures = 0;
+        let mut tries = Tries::default();
         loop {
             let error = match self.client.put_once(&key, pending.bytes.clone(), PutMode::Create).await {
                 Ok(()) => break,
@@ -150,8 +151,7 @@ impl Chain {
                 }
                 None => {}
             }
-            failures += 1;
-            match self.client.pause_after(&error, failures) {
+            match self.client.pause_after(&error, &mut tries) {
                 Some(pause) => self.client.sleep().pause(pause).await,
                 None => return Err(unsettled(error)),
             }

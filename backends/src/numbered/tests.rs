@@ -7,8 +7,8 @@ use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
 
 use super::*;
+use crate::class::Op;
 use crate::fault::{Cause, Fault};
-use crate::retry::Op;
 use crate::test_support::{client_over, faulty, identity, judge};
 use crate::{Backend, BackendConfig, Fate};
 

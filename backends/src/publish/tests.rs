@@ -10,8 +10,8 @@ use akidb_host::{Clock, RealClock, RealSpawn, Rng};
 use object_store::ObjectStoreExt;
 
 use super::*;
+use crate::class::Op;
 use crate::fault::{Cause, Fault, FaultStore};
-use crate::retry::Op;
 use crate::test_support::{client_like_s3, client_over, faulty, identity, item, judge, plan, real_fs};
 use crate::{BackendConfig, Class, ErrorKind, Restorer};
 

@@ -4,16 +4,17 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use akidb_host::sim::FakeClock;
 use akidb_host::{RealClock, RealSpawn, Rng};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use object_store::ObjectStore;
 
 use super::*;
+use crate::class::Op;
 use crate::fault::{Cause, Fault};
 use crate::restore::runtime;
-use crate::retry::Op;
-use crate::test_support::{client_over, faulty, identity, item, judge, plan, real_fs};
+use crate::test_support::{NoSleep, client_over, faulty, identity, item, judge, plan, real_fs};
 use crate::{Backend, FilePlan, Sleep};
 
 const LONG: Duration = Duration::from_secs(60);
@@ -143,6 +144,51 @@ fn a_dead_backend_is_waited_out_with_growing_pauses_and_drains_alone_when_it_hea
     uploader.wait_published(1, LONG).unwrap();
     assert_eq!(uploader.status().failures, 0);
     judged(&store);
+}
+
+#[test]
+fn behind_a_guard_it_sends_nothing_while_the_breaker_is_open_and_burns_no_attempt() {
+    let dir = tempfile::tempdir().unwrap();
+    let (faults, store) = faulty();
+    faults.set_dead(Some(Cause::Refused));
+    let breaker = crate::BreakerSettings { minimum_calls: 3, cooldown_jitter: 0.0, ..Default::default() };
+    let config = crate::BackendConfig {
+        attempts: 1,
+        circuit_breaker_config: breaker,
+        ..crate::BackendConfig::new("t", "x")
+    };
+    let clock = Arc::<FakeClock>::default();
+    let time: Arc<dyn Clock> = Arc::<FakeClock>::clone(&clock);
+    let backend = Backend::assemble(&config, crate::Kind::Custom, Arc::clone(&store));
+    let backend = backend.guarded(time, Arc::new(NoSleep::default()), 0);
+    let guard = Arc::clone(backend.guard().unwrap());
+    let (send, pauses) = mpsc::sync_channel(64);
+    let client = Client::new(backend, Arc::new(Endless(send)), Rng::seeded(1));
+    let uploader = Uploader::start(&RealSpawn, parts(client, 1, Duration::from_secs(2))).unwrap();
+    let items = [item(dir.path(), "a.parquet", 700, &mut Rng::seeded(1))];
+    uploader.offer(plan(1, &items));
+    let hurry = || uploader.wait_published(1, Duration::ZERO).unwrap_err();
+    // Three failures open it; from then on the pause is the rest of the cooldown.
+    while pauses.recv_timeout(LONG).unwrap() != Duration::from_secs(300) {
+        hurry();
+    }
+    let (sent, failures) = (faults.calls().len(), uploader.status().failures);
+    assert_eq!((sent, failures), (3, 3));
+    for left in [200, 100] {
+        clock.advance(Duration::from_secs(100));
+        hurry();
+        assert_eq!(pauses.recv_timeout(LONG).unwrap(), Duration::from_secs(left));
+    }
+    let status = uploader.status();
+    assert_eq!((faults.calls().len(), status.failures), (sent, failures));
+    let held = status.last_error.unwrap();
+    assert_eq!((held.code(), held.is_held()), ("AKI-0712", true), "{held}");
+    assert!(held.to_string().contains("upload breaker of 't' is open (error_rate)"), "{held}");
+    faults.set_dead(None);
+    clock.advance(Duration::from_secs(100));
+    uploader.wait_published(1, LONG).unwrap();
+    assert_eq!(judged(&store).len(), 2);
+    assert_eq!(guard.status(crate::CallKind::Upload).totals.half_opened, 1);
 }
 
 #[test]

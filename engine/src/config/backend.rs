@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use akidb_backends::BreakerSettings;
 use serde::Deserialize;
 
 use super::Refusal;
@@ -201,6 +202,28 @@ impl fmt::Display for BackendSettings {
         }
         if self.allow_http { writeln!(f, "allow_http = true") } else { Ok(()) }
     }
+}
+
+/// The breakers' settings as the table of a settings file.
+pub(super) fn write_breaker(f: &mut fmt::Formatter<'_>, b: &BreakerSettings) -> fmt::Result {
+    writeln!(f, "[storage.circuit_breaker_config]")?;
+    writeln!(f, "failure_threshold = {}", b.failure_threshold)?;
+    writeln!(f, "window_duration_secs = {}", b.window_duration_secs)?;
+    writeln!(f, "cooldown_duration_secs = {}", b.cooldown_duration_secs)?;
+    writeln!(f, "half_open_successes = {}", b.half_open_successes)?;
+    writeln!(f, "minimum_calls = {}", b.minimum_calls)?;
+    writeln!(f, "half_open_max_in_flight = {}", b.half_open_max_in_flight)?;
+    writeln!(f, "half_open_max_duration_secs = {}", b.half_open_max_duration_secs)?;
+    match b.slow_call_duration_secs {
+        Some(secs) => writeln!(f, "slow_call_duration_secs = {secs}")?,
+        None => writeln!(f, "# slow_call_duration_secs: no call is slow")?,
+    }
+    writeln!(f, "slow_call_threshold = {}", b.slow_call_threshold)?;
+    writeln!(f, "cooldown_multiplier = {}", b.cooldown_multiplier)?;
+    writeln!(f, "cooldown_max_secs = {}", b.cooldown_max_secs)?;
+    writeln!(f, "cooldown_jitter = {}", b.cooldown_jitter)?;
+    writeln!(f, "honor_retry_after = {}", b.honor_retry_after)?;
+    writeln!(f, "adaptive = {}", b.adaptive)
 }
 
 /// A text in quotes; TOML's basic strings take JSON's escapes.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use akidb_backends::BreakerSettings;
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer};
 use toml::de::DeTable;
@@ -31,17 +32,8 @@ struct Storage {
     s3_access_key: Option<Secret>,
     s3_secret_key: Option<Secret>,
     circuit_breaker_enabled: Option<bool>,
-    circuit_breaker_config: Breaker,
+    circuit_breaker_config: BreakerSettings,
     dlq_config: DeadLetters,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct Breaker {
-    failure_threshold: Option<f64>,
-    window_duration_secs: Option<u64>,
-    cooldown_duration_secs: Option<u64>,
-    half_open_successes: Option<u64>,
 }
 
 #[derive(Default, Deserialize)]
@@ -127,7 +119,6 @@ fn refused(text: &str, found: &[Found<'_>], refusal: Refusal) -> Error {
 fn resolve(document: Document) -> Result<Settings, Refusal> {
     let Document { storage, backends, engine } = document;
     let mut without_effect = Vec::new();
-    seeds_breaker(&storage, &mut without_effect)?;
     seeds_dead_letters(&storage.dlq_config, &mut without_effect)?;
     if storage.cache_size_mb.is_some() {
         let why = "there is no cache of backend files yet: segments stay in the database directory";
@@ -138,6 +129,8 @@ fn resolve(document: Document) -> Result<Settings, Refusal> {
         all.push(backend.resolve(at)?);
     }
     let policy = storage.tiering_policy.clone();
+    let circuit_breaker_enabled = storage.circuit_breaker_enabled.unwrap_or(true);
+    let circuit_breaker_config = storage.circuit_breaker_config.clone();
     if let Some(short) = short_form(storage)? {
         if all.iter().any(|b| b.name == short.name) {
             let why = "it makes a backend named \"s3\", and [[backends]] has one of that name too";
@@ -151,7 +144,14 @@ fn resolve(document: Document) -> Result<Settings, Refusal> {
         Some("local") => Tiering::Local,
         Some(other) => return Err(unbuilt_policy(other)),
     };
-    Ok(Settings { tiering, backends: all, engine, without_effect })
+    Ok(Settings {
+        tiering,
+        backends: all,
+        circuit_breaker_enabled,
+        circuit_breaker_config,
+        engine,
+        without_effect,
+    })
 }
 
 fn unbuilt_policy(policy: &str) -> Refusal {
@@ -236,30 +236,7 @@ impl Backend {
     }
 }
 
-/// The seed's breaker: its defaults are accepted, so that its files load; other values would be a promise.
-fn seeds_breaker(s: &Storage, without_effect: &mut Vec<&'static str>) -> Result<(), Refusal> {
-    let b = &s.circuit_breaker_config;
-    if let Some(threshold) = b.failure_threshold {
-        let same = (threshold - 0.5).abs() < f64::EPSILON;
-        only_default("storage.circuit_breaker_config.failure_threshold", same, &"0.5", without_effect)?;
-    }
-    let numbers = [
-        ("storage.circuit_breaker_config.window_duration_secs", b.window_duration_secs, 60),
-        ("storage.circuit_breaker_config.cooldown_duration_secs", b.cooldown_duration_secs, 300),
-        ("storage.circuit_breaker_config.half_open_successes", b.half_open_successes, 10),
-    ];
-    for (key, value, default) in numbers {
-        if let Some(value) = value {
-            only_default(key, value == default, &default, without_effect)?;
-        }
-    }
-    if s.circuit_breaker_enabled == Some(true) {
-        without_effect.push("storage.circuit_breaker_enabled");
-    }
-    Ok(())
-}
-
-/// The seed's dead letter queue, in the same way.
+/// The seed's dead letter queue: its defaults are accepted, so that its files load; other values would be a promise.
 fn seeds_dead_letters(d: &DeadLetters, without_effect: &mut Vec<&'static str>) -> Result<(), Refusal> {
     let numbers = [
         ("storage.dlq_config.max_size", d.max_size, 10_000),

@@ -26,7 +26,22 @@ pub(super) const TABLES: [(&str, &[&str]); 6] = [
     ),
     (
         "storage.circuit_breaker_config",
-        &["failure_threshold", "window_duration_secs", "cooldown_duration_secs", "half_open_successes"],
+        &[
+            "failure_threshold",
+            "window_duration_secs",
+            "cooldown_duration_secs",
+            "half_open_successes",
+            "minimum_calls",
+            "half_open_max_in_flight",
+            "half_open_max_duration_secs",
+            "slow_call_duration_secs",
+            "slow_call_threshold",
+            "cooldown_multiplier",
+            "cooldown_max_secs",
+            "cooldown_jitter",
+            "honor_retry_after",
+            "adaptive",
+        ],
     ),
     ("storage.dlq_config", &["max_size", "ttl_seconds", "persistence_path", "cleanup_interval_seconds"]),
     (
@@ -36,6 +51,7 @@ pub(super) const TABLES: [(&str, &[&str]); 6] = [
     (
         "engine",
         &[
+            "durability",
             "memtable_bytes",
             "memory_bytes",
             "max_sealed_memtables",

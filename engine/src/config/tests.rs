@@ -53,7 +53,8 @@ fn the_earlier_systems_file_is_read_and_says_what_has_no_effect_yet() {
     assert_eq!(b.endpoint.as_deref(), Some("http://localhost:9000"));
     assert!(b.allow_http, "an endpoint that says http:// is the short form's permission");
     assert_eq!(b.secret_key.as_ref().map(Secret::reveal), Some("wJalrXUtnFEMI"));
-    assert_eq!(s.without_effect.len(), 9);
+    assert_eq!(s.without_effect.len(), 4);
+    assert!(s.circuit_breaker_enabled);
     assert!(s.without_effect.contains(&"storage.dlq_config.ttl_seconds"));
     s.check().unwrap();
 }
@@ -68,10 +69,6 @@ fn what_is_not_built_is_refused_by_name_and_line() {
     refused("[storage]\ntiering_policy = \"cache\"", "AKI-0404", &["line 2", "tiering_policy", "mirror"]);
     refused("[storage]\ntiering_policy = \"backend_only\"", "AKI-0404", &["backend_only"]);
     for (from, to) in [
-        ("failure_threshold = 0.5", "failure_threshold = 0.7"),
-        ("window_duration_secs = 60", "window_duration_secs = 30"),
-        ("cooldown_duration_secs = 300", "cooldown_duration_secs = 5"),
-        ("half_open_successes = 10", "half_open_successes = 1"),
         ("max_size = 10000", "max_size = 1"),
         ("ttl_seconds = 604800", "ttl_seconds = 1"),
         ("persistence_path = \"/data/dlq/dlq.json\"", "persistence_path = \"/elsewhere\""),
@@ -83,7 +80,23 @@ fn what_is_not_built_is_refused_by_name_and_line() {
     }
     let required = "[[backends]]\nname = \"a\"\nurl = \"file:///b\"\nrequired = true";
     refused(required, "AKI-0404", &["line 4", "backends[0].required"]);
-    assert!(accepted("[storage]\ncircuit_breaker_enabled = false").without_effect.is_empty());
+}
+
+#[test]
+fn the_breakers_settings_have_an_effect_and_are_checked() {
+    let s = accepted("[storage]\ncircuit_breaker_enabled = false");
+    assert!(!s.circuit_breaker_enabled && s.without_effect.is_empty());
+    let s = accepted("[storage.circuit_breaker_config]\nfailure_threshold = 0.7\ncooldown_duration_secs = 5");
+    let b = &s.circuit_breaker_config;
+    assert_eq!((b.failure_threshold, b.cooldown_duration_secs, b.window_duration_secs), (0.7, 5, 60));
+    assert_eq!(accepted(&s.to_string()), s);
+    for (value, why) in
+        [("failure_threshold = 1.5", "1.5 is not 0 to 1"), ("half_open_successes = 0", "1 to 255")]
+    {
+        let key = format!("storage.circuit_breaker_config.{}", value.split(' ').next().unwrap());
+        let text = format!("[storage.circuit_breaker_config]\n{value}");
+        refused(&text, "AKI-0405", &["line 2", &key, why]);
+    }
 }
 
 #[test]

@@ -19,7 +19,10 @@ fn url(dir: &Path) -> String {
 }
 
 fn open_over(dir: &Path, backend: &Path) -> Db {
-    let settings = Settings::from_toml("[engine]\nremote_commit_interval_ms = 10\n").unwrap();
+    // A breaker that a dead backend opened tries it again after a second, not after five minutes.
+    let quick = "[engine]\nremote_commit_interval_ms = 10\n\
+                 [storage.circuit_breaker_config]\ncooldown_duration_secs = 1\n";
+    let settings = Settings::from_toml(quick).unwrap();
     Db::builder(dir).settings(settings).backend("copies", &url(backend)).open().unwrap()
 }
 

@@ -16,6 +16,7 @@ use self::file::{Lock, OpenFile};
 use self::names::{Ino, Names, ROOT};
 use self::space::Space;
 use crate::fs::{Access, DirEntry, EntryKind, File, Fs, FsKind, FsStats, LockGuard, Metadata};
+use crate::map::AtomicPage;
 use crate::rng::Rng;
 
 mod content;
@@ -47,11 +48,32 @@ struct State {
     next_sync_error: Option<i32>,
 }
 
-#[derive(Clone, Default)]
+#[derive(Default)]
 struct Inode {
     content: Content,
     /// Open handles and maps.
     handles: u32,
+    /// Its first page, where processes share it as words.
+    shared: Option<AtomicPage>,
+}
+
+impl Inode {
+    /// The file after a crash: nobody has it open.
+    fn crashed(content: Content) -> Self {
+        Self { content, handles: 0, shared: None }
+    }
+
+    /// Takes over what was stored into the shared page since the last look.
+    fn absorb(&mut self, rng: &mut Rng) {
+        let Some(page) = &self.shared else { return };
+        let mut old = [0; AtomicPage::BYTES];
+        self.content.read(&mut old, 0);
+        let new = page.copy();
+        if old != new {
+            self.maybe_write_back(0, rng);
+            self.content.store(&new, 0);
+        }
+    }
 }
 
 impl CrashDisk {
@@ -82,6 +104,7 @@ impl CrashDisk {
     #[must_use]
     pub fn kill(&self) -> Self {
         let mut state = self.state();
+        state.absorb();
         let mut rng = Rng::seeded(state.rng.u64());
         let mut files = state.named_files();
         let forgets = rng.below(2) == 0;
@@ -103,13 +126,12 @@ impl CrashDisk {
     #[must_use]
     pub fn power_cut_keeping(&self, percent: u64, rng: &mut Rng) -> Self {
         let mut state = self.state();
+        state.absorb();
         let names = state.names.after_power_cut(percent, rng);
         let named = names.named();
         let kept = state.files.iter().filter(|(ino, _)| named.contains(ino));
         let files = kept
-            .map(|(ino, inode)| {
-                (*ino, Inode { content: inode.content.after_power_cut(percent, rng), handles: 0 })
-            })
+            .map(|(ino, inode)| (*ino, Inode::crashed(inode.content.after_power_cut(percent, rng))))
             .collect();
         let rng = Rng::seeded(state.rng.u64());
         state.reborn(names, files, rng)
@@ -136,12 +158,14 @@ impl CrashDisk {
 
     /// A file's bytes as processes see them.
     pub fn bytes(&self, path: &Path) -> io::Result<Vec<u8>> {
-        let state = self.state();
+        let mut state = self.state();
+        state.absorb();
         let content = &state.file(path)?.content;
         Ok(content.bytes(content.len()))
     }
 
-    /// Changes a file behind everyone's back, in both images: rot, or a stranger. Maps made before do not see it.
+    /// Changes a file behind everyone's back, in both images: rot, or a stranger. Maps made before do not see it, nor
+    /// does it last in a page that is mapped as words.
     pub fn rot(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
         let mut state = self.state();
         let ino = state.names.find(path)?;
@@ -160,8 +184,7 @@ impl CrashDisk {
 
 impl State {
     /// Another machine with this disk.
-    fn reborn(&self, names: Names, mut files: BTreeMap<Ino, Inode>, rng: Rng) -> CrashDisk {
-        files.values_mut().for_each(|inode| inode.handles = 0);
+    fn reborn(&self, names: Names, files: BTreeMap<Ino, Inode>, rng: Rng) -> CrashDisk {
         let mut state = Self {
             names,
             files,
@@ -178,7 +201,12 @@ impl State {
     fn named_files(&self) -> BTreeMap<Ino, Inode> {
         let named = self.names.named();
         let kept = self.files.iter().filter(|(ino, _)| named.contains(ino));
-        kept.map(|(ino, inode)| (*ino, inode.clone())).collect()
+        kept.map(|(ino, inode)| (*ino, Inode::crashed(inode.content.clone()))).collect()
+    }
+
+    fn absorb(&mut self) {
+        let Self { files, rng, .. } = self;
+        files.values_mut().for_each(|inode| inode.absorb(rng));
     }
 
     /// Blocks belong to files that have a name or are open.

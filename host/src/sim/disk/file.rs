@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::names::Ino;
 use super::{CrashDisk, Inode, State};
 use crate::fs::{Advice, File, LockGuard};
-use crate::map::{LogRegion, Region};
+use crate::map::{AtomicPage, LogRegion, Region};
 use crate::rng::Rng;
 use crate::sim::hook::EIO;
 
@@ -33,6 +33,7 @@ impl OpenFile {
     fn with<T>(&self, run: impl FnOnce(&mut State, &mut Inode) -> T) -> T {
         let mut state = self.disk.state();
         let mut inode = state.files.remove(&self.ino).expect("an open file exists");
+        inode.absorb(&mut state.rng);
         let done = run(&mut state, &mut inode);
         state.files.insert(self.ino, inode);
         done
@@ -42,12 +43,20 @@ impl OpenFile {
         if !self.writable {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
-        self.with(run)
+        self.with(|state, inode| {
+            let done = run(state, inode);
+            if let Some(page) = &inode.shared {
+                let mut bytes = [0; AtomicPage::BYTES];
+                inode.content.read(&mut bytes, 0);
+                fill(page, &bytes);
+            }
+            done
+        })
     }
 }
 
 impl Inode {
-    fn maybe_write_back(&mut self, offset: u64, rng: &mut Rng) {
+    pub(super) fn maybe_write_back(&mut self, offset: u64, rng: &mut Rng) {
         if rng.below(WRITES_PER_WRITE_BACK) == 0 {
             self.content.write_back_early(offset, rng);
         }
@@ -129,6 +138,28 @@ impl File for OpenFile {
                 });
             }),
         )
+    }
+
+    fn map_atomics(&self) -> io::Result<AtomicPage> {
+        self.with(|_, inode| {
+            if let Some(page) = &inode.shared {
+                return Ok(page.clone());
+            }
+            let mut bytes = [0; AtomicPage::BYTES];
+            if inode.content.read(&mut bytes, 0) < bytes.len() {
+                return Err(io::ErrorKind::InvalidInput.into());
+            }
+            let page = AtomicPage::in_memory()?;
+            fill(&page, &bytes);
+            inode.shared = Some(page.clone());
+            Ok(page)
+        })
+    }
+}
+
+fn fill(page: &AtomicPage, bytes: &[u8; AtomicPage::BYTES]) {
+    for (i, word) in bytes.as_chunks().0.iter().enumerate() {
+        page.store_u64(i * 8, u64::from_le_bytes(*word), Ordering::Release);
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::CrashDisk;
 use crate::fs::{Access, Advice, File, Fs, publish_new, publish_over};
@@ -241,4 +242,25 @@ fn rot_changes_both_images() {
     synced_file(&disk, "/f", b"good");
     disk.rot(path("/f"), |bytes| bytes[0] ^= 1).unwrap();
     assert_eq!(left(&disk, "/f"), BTreeSet::from([Some(b"food".to_vec())]));
+}
+
+#[test]
+fn words_of_a_shared_page_are_bytes_of_the_file() {
+    let disk = CrashDisk::new(1);
+    let file = synced_file(&disk, "/f", &[1; 4096]);
+    let page = file.map_atomics().unwrap();
+    page.store_u64(8, 0, Ordering::Release);
+    assert_eq!(disk.bytes(path("/f")).unwrap()[7..17], [1, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+    assert_eq!(left(&disk, "/f").len(), 2);
+    file.sync_data().unwrap();
+    assert_eq!(left(&disk, "/f").len(), 1);
+    file.write_at(&[2; 8], 0).unwrap();
+    let other = disk.open(path("/f"), Access::ReadWrite).unwrap().map_atomics().unwrap();
+    assert_eq!(
+        (page.load_u64(0, Ordering::Acquire), other.load_u64(8, Ordering::Acquire)),
+        (0x0202_0202_0202_0202, 0)
+    );
+    let killed = disk.kill();
+    page.store_u64(0, 0, Ordering::Release);
+    assert_eq!(killed.bytes(path("/f")).unwrap()[..9], [2, 2, 2, 2, 2, 2, 2, 2, 0]);
 }

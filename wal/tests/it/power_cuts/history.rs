@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use akidb_host::Rng;
 use akidb_host::sim::{CrashDisk, EIO, ENOSPC};
-use akidb_wal::{Config, Error, ErrorKind, Fate, Log, Lsn};
+use akidb_wal::{Config, Durability, Error, ErrorKind, Fate, Log, Lsn, WritePath};
 
 use super::machine::{Machine, Moment};
 use super::truth::Truth;
@@ -46,6 +46,9 @@ fn config(rng: &mut Rng) -> Config {
     config.max_file_bytes = 8192 << rng.below(3);
     config.max_bytes = 1 << (16 + rng.below(3));
     config.reserve_bytes = 8192 * rng.below(2);
+    config.linger_max = Duration::ZERO;
+    config.write_path = if rng.below(2) == 0 { WritePath::Mapped } else { WritePath::Positioned };
+    config.durability = if rng.below(4) == 0 { Durability::Memory } else { Durability::LocalSynced };
     config
 }
 

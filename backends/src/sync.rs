@@ -1,0 +1,27 @@
+//! Locks and atomics of the pure modules: std's in the program, loom's in the models, so that loom sees the code
+//! that ships.
+
+#[cfg(not(akidb_loom))]
+pub(crate) use std::sync::atomic::{AtomicU64, Ordering, fence};
+#[cfg(not(akidb_loom))]
+use std::sync::{Mutex as RawMutex, MutexGuard};
+
+#[cfg(akidb_loom)]
+pub(crate) use loom::sync::atomic::{AtomicU64, Ordering, fence};
+#[cfg(akidb_loom)]
+use loom::sync::{Mutex as RawMutex, MutexGuard};
+
+/// A mutex whose holder's panic does not take the others down: what it guards here is counts and queues that are
+/// right at every step.
+#[derive(Debug)]
+pub(crate) struct Mutex<T>(RawMutex<T>);
+
+impl<T> Mutex<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(RawMutex::new(value))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
