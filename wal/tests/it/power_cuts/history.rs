@@ -123,6 +123,8 @@ fn append(machine: &Machine, log: &Log, rng: &mut Rng, tally: &mut Tally) {
     let records: Vec<&[u8]> = batch.iter().map(|record| &**record).collect();
     match log.append(&records) {
         Ok(appended) => machine.truth(|truth| truth.appended(appended)),
+        // The write of staged frames failed: it may be there, whole.
+        Err(e) if e.fate() == Fate::Unknown => poisoned(&e, tally),
         Err(e) => {
             assert_eq!(e.fate(), Fate::NotWritten, "{e}");
             machine.truth(|truth| truth.in_flight = None);
