@@ -106,6 +106,7 @@ pub(crate) fn begin(
     };
     let plan = Plan { header, dir: options.dir.clone(), write_path: options.config.write_path };
     let fs = &*options.fs;
+    settle_names(fs, &options.dir, seq == 1)?;
     let mut file = LogFile::make(fs, &plan).or_else(|e| retry_on_reserve(fs, &plan, e))?;
     let written = fill(&mut file, found, me).and_then(|()| match () {
         () if cfg!(seeded_bug = "first_file_not_synced") => Ok(()),
@@ -117,6 +118,13 @@ pub(crate) fn begin(
     }
     file.publish(fs, &options.dir)?;
     Ok(file)
+}
+
+/// The names found here may be those of a process that died before it synced them. What is built on them must not
+/// outlive them: a file that continues another is damage without it. Of a new log it is the directory's own name.
+fn settle_names(fs: &dyn Fs, dir: &Path, new: bool) -> Result<()> {
+    let dir = if new { dir.parent().unwrap_or(dir) } else { dir };
+    fs.sync_dir(dir).map_err(|e| Error::io("sync", dir, e))
 }
 
 fn retry_on_reserve(fs: &dyn Fs, plan: &Plan, error: Error) -> Result<LogFile> {

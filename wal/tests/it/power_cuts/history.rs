@@ -9,7 +9,7 @@ use akidb_host::Rng;
 use akidb_host::sim::{CrashDisk, EIO, ENOSPC};
 use akidb_wal::{Config, Durability, Error, ErrorKind, Fate, Log, Lsn, WritePath};
 
-use super::machine::{Machine, Moment};
+use super::machine::{Machine, Moment, half_made, picture};
 use super::truth::Truth;
 
 /// What was tried.
@@ -34,6 +34,9 @@ pub(super) fn history(seed: u64, tally: &mut Tally) {
     let _note = Note(seed);
     let mut rng = Rng::seeded(seed);
     let disk = CrashDisk::new(rng.u64());
+    if rng.below(4) == 0 {
+        half_made(&disk);
+    }
     let mut machine = Machine::new(disk, Truth::default(), config(&mut rng), 12, &mut rng);
     let steps = 10 + rng.below(40);
     live(&mut machine, steps, 0, &mut rng, tally);
@@ -53,6 +56,7 @@ fn config(rng: &mut Rng) -> Config {
 }
 
 fn live(machine: &mut Machine, steps: u64, depth: u32, rng: &mut Rng, tally: &mut Tally) {
+    let _began = Began(depth, machine.disk.kill());
     let mut log = machine.open().unwrap_or_else(|e| panic!("a crash looks like damage: {e}"));
     for _ in 0..steps {
         log = step(machine, log, rng, tally);
@@ -85,6 +89,7 @@ fn crash(moment: &Moment, config: &Config, depth: u32, rng: &mut Rng, tally: &mu
         let steps = rng.below(4);
         return live(&mut machine, steps, depth + 1, rng, tally);
     }
+    let _began = Began(depth + 1, machine.disk.kill());
     drop(machine.open().unwrap_or_else(|e| panic!("a crash looks like damage: {e}")));
     tally.records_checked += machine.truth(|truth| truth.rows.len() as u64);
 }
@@ -211,6 +216,17 @@ fn reopen(machine: &mut Machine, log: Log, rng: &mut Rng, tally: &mut Tally) -> 
             machine.fail(None);
             machine.disk.set_free_bytes(None);
             machine.open().unwrap_or_else(|e| panic!("a disk that is well again does not open: {e}"))
+        }
+    }
+}
+
+/// Shows where a life began that found something wrong.
+struct Began(u32, CrashDisk);
+
+impl Drop for Began {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("at depth {} from\n{}", self.0, picture(&self.1));
         }
     }
 }

@@ -1,12 +1,13 @@
 //! A machine with a disk that forgets, one log on it, and copies of the disk taken before calls that change it.
 
+use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use akidb_host::sim::{Act, Call, CrashDisk, FakeClock, HookFs, InlineSpawn, Op};
-use akidb_host::{Clock, Rng};
-use akidb_wal::{Config, Error, Log, Options};
+use akidb_host::{Clock, Fs as _, Rng};
+use akidb_wal::{Config, Error, FrameFacts, Log, Options, inspect};
 
 use super::truth::Truth;
 
@@ -139,7 +140,44 @@ fn hooked(disk: &CrashDisk, watch: &Arc<Mutex<Watch>>) -> Arc<HookFs> {
     Arc::new(HookFs::new(Arc::new(disk.clone()), Arc::new(hook)))
 }
 
-/// The first line of a run: what a process leaves that died while it made the directories.
+/// What a process leaves that died while it made the log's directory.
 pub(super) fn half_made(disk: &CrashDisk) {
-    disk.make_dir_unsynced(Path::new("/db")).expect("an empty disk");
+    disk.create_dir_all(Path::new("/db")).expect("an empty disk");
+    disk.make_dir_unsynced(Path::new(DIR)).expect("an empty disk");
+}
+
+/// The log files of a disk, a line each, for whoever has to find out why a history failed.
+pub(super) fn picture(disk: &CrashDisk) -> String {
+    let mut text = String::new();
+    for entry in disk.list(Path::new(DIR)).unwrap_or_default() {
+        let path = Path::new(DIR).join(&entry.name);
+        let _ = match inspect(disk, &path) {
+            Ok(seen) if entry.name.ends_with(".wal") => {
+                let (header, end) = (seen.header, seen.end_offset);
+                let made = if header.made_at_open { "open" } else { "spare" };
+                let frame = |f: &FrameFacts| {
+                    format!(
+                        "{}@{} {}+{} stamp {}{}",
+                        f.kind,
+                        f.offset,
+                        f.lsn,
+                        f.count,
+                        f.durable,
+                        if f.ok { "" } else { " TORN" }
+                    )
+                };
+                let frames: Vec<_> = seen.frames.iter().map(frame).collect();
+                writeln!(
+                    text,
+                    "  {} epoch {} {made} end {end}: {}",
+                    entry.name,
+                    header.epoch,
+                    frames.join(", ")
+                )
+            }
+            Err(e) if entry.name.ends_with(".wal") => writeln!(text, "  {}: {e}", entry.name),
+            _ => writeln!(text, "  {}", entry.name),
+        };
+    }
+    text
 }
