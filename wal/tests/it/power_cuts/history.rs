@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use akidb_host::Rng;
 use akidb_host::sim::{CrashDisk, EIO, ENOSPC};
-use akidb_wal::{Config, Durability, Error, ErrorKind, Fate, Log, Lsn, WritePath};
+use akidb_wal::{Config, Durability, Error, ErrorKind, Fate, Log, Lsn, State, WritePath};
 
 use super::machine::{Machine, Moment, half_made, picture};
 use super::truth::Truth;
@@ -20,8 +20,13 @@ pub(super) struct Tally {
     pub(super) states: u64,
     pub(super) kills: u64,
     pub(super) records_checked: u64,
-    pub(super) failed_syncs: u64,
+    pub(super) torn_tails: u64,
+    pub(super) faults: u64,
+    pub(super) poisoned: u64,
     pub(super) refused: u64,
+    pub(super) rotations: u64,
+    pub(super) recycled: u64,
+    pub(super) closes: u64,
 }
 
 /// Crashes tried at one moment.
@@ -37,8 +42,17 @@ pub(super) fn history(seed: u64, tally: &mut Tally) {
     if rng.below(4) == 0 {
         half_made(&disk);
     }
-    let mut machine = Machine::new(disk, Truth::default(), config(&mut rng), 12, &mut rng);
-    let steps = 10 + rng.below(40);
+    let mut config = config(&mut rng);
+    // Every third process lives long, with files of one size, so that they are made from older ones.
+    let (restless, steps, one_in) = match rng.below(3) {
+        0 => (0, 60 + rng.below(60), 40),
+        _ => (1 + rng.below(12), 10 + rng.below(50), 15),
+    };
+    if restless == 0 {
+        config.max_file_bytes = config.first_file_bytes;
+    }
+    let mut machine = Machine::new(disk, Truth::default(), config, one_in, &mut rng);
+    machine.restless = restless;
     live(&mut machine, steps, 0, &mut rng, tally);
     tally.histories += 1;
 }
@@ -64,6 +78,7 @@ fn live(machine: &mut Machine, steps: u64, depth: u32, rng: &mut Rng, tally: &mu
     }
     machine.look();
     crash_everywhere(machine, depth, rng, tally);
+    tally.faults += machine.faults();
 }
 
 fn crash_everywhere(machine: &Machine, depth: u32, rng: &mut Rng, tally: &mut Tally) {
@@ -92,28 +107,33 @@ fn crash(moment: &Moment, config: &Config, depth: u32, rng: &mut Rng, tally: &mu
     let _began = Began(depth + 1, machine.disk.kill());
     drop(machine.open().unwrap_or_else(|e| panic!("a crash looks like damage: {e}")));
     tally.records_checked += machine.truth(|truth| truth.rows.len() as u64);
+    tally.torn_tails += u64::from(machine.truth(|truth| truth.cut));
 }
 
 fn step(machine: &mut Machine, log: Log, rng: &mut Rng, tally: &mut Tally) -> Log {
-    match rng.below(100) {
+    if rng.below(100) < machine.restless {
+        if rng.below(3) == 0 {
+            tally.closes += u64::from(log.close().is_ok());
+            acknowledge(machine, &log);
+        }
+        return reopen(machine, log, rng, tally);
+    }
+    match rng.below(92) {
         0..45 => append(machine, &log, rng, tally),
         45..60 => wait(machine, &log, rng, tally),
         60..65 => wait_without_blocking(machine, &log),
-        65..78 => machine.rest(Duration::from_micros(rng.below(7_000))),
-        78..84 => truncate(machine, &log, rng),
-        84..87 => machine.fail(Some((1 + rng.below(8), if rng.below(3) == 0 { ENOSPC } else { EIO }))),
-        87..89 => machine.disk.set_free_bytes(Some(4096 * rng.below(8))),
-        89..91 => machine.disk.set_free_bytes(None),
-        91 => machine.clock.jump_wall(-3_600_000_000),
-        92..95 => {
-            let _ = log.close();
-            acknowledge(machine, &log);
-            return reopen(machine, log, rng, tally);
-        }
-        _ => return reopen(machine, log, rng, tally),
+        65..77 => machine.rest(Duration::from_micros(rng.below(7_000))),
+        77..84 => truncate(machine, &log, rng),
+        84..88 => machine.fail(Some((1 + rng.below(5), if rng.below(3) == 0 { ENOSPC } else { EIO }))),
+        88..90 => machine.disk.set_free_bytes(Some(4096 * rng.below(8))),
+        90 => machine.disk.set_free_bytes(None),
+        _ => machine.clock.jump_wall(-3_600_000_000),
     }
     acknowledge(machine, &log);
-    if log.watermarks().state == akidb_wal::State::Open { log } else { reopen(machine, log, rng, tally) }
+    match log.watermarks().state {
+        State::Open | State::NoSpace => log,
+        State::Poisoned | State::Closed => reopen(machine, log, rng, tally),
+    }
 }
 
 /// What the log says is synced is promised.
@@ -147,7 +167,7 @@ fn record(rng: &mut Rng) -> Arc<[u8]> {
         0 => rng.below(20_000),
         1..5 => rng.below(2_000),
         5..8 => rng.below(40),
-        _ => 200,
+        _ => 600,
     };
     let fill = rng.u64();
     let byte = |i: u64| u8::try_from((fill >> (i % 8 * 8)) & 0x7f).expect("7 bits") + 1;
@@ -182,7 +202,7 @@ fn wait_without_blocking(machine: &Machine, log: &Log) {
 fn poisoned(e: &Error, tally: &mut Tally) {
     assert!(matches!(e.kind(), ErrorKind::Poisoned { .. }), "{e}");
     assert_eq!(e.fate(), Fate::Unknown, "{e}");
-    tally.failed_syncs += 1;
+    tally.poisoned += 1;
 }
 
 /// The caller made everything up to a synced record durable elsewhere.
@@ -193,7 +213,7 @@ fn truncate(machine: &Machine, log: &Log, rng: &mut Rng) {
         let Some(lsn) = below.get(usize::try_from(rng.below(below.len() as u64)).expect("small")) else {
             return;
         };
-        truth.floor = truth.floor.max(if rng.below(3) == 0 { *lsn } else { below[below.len() / 2] });
+        truth.floor = truth.floor.max(if rng.below(3) == 0 { *lsn } else { below[below.len() - 1] });
     });
     let floor = machine.truth(|truth| truth.floor);
     let _ = log.truncate_below(floor);
@@ -201,6 +221,9 @@ fn truncate(machine: &Machine, log: &Log, rng: &mut Rng) {
 
 /// The process ends, or the machine does, or only the log; then it is opened again.
 fn reopen(machine: &mut Machine, log: Log, rng: &mut Rng, tally: &mut Tally) -> Log {
+    let counters = log.counters();
+    tally.rotations += counters.rotations;
+    tally.recycled += counters.recycled;
     drop(log);
     match rng.below(4) {
         0 => {}

@@ -26,6 +26,7 @@ struct Watch {
     one_in: u64,
     /// The call that fails, counted down, and how.
     fault: Option<(u64, i32)>,
+    faults: u64,
 }
 
 pub(super) struct Machine {
@@ -33,6 +34,8 @@ pub(super) struct Machine {
     pub(super) config: Config,
     pub(super) clock: Arc<FakeClock>,
     pub(super) spawn: InlineSpawn,
+    /// Of a hundred steps so many end the process.
+    pub(super) restless: u64,
     fs: Arc<HookFs>,
     watch: Arc<Mutex<Watch>>,
 }
@@ -41,11 +44,12 @@ pub(super) const DIR: &str = "/db/wal";
 
 impl Machine {
     pub(super) fn new(disk: CrashDisk, truth: Truth, config: Config, one_in: u64, rng: &mut Rng) -> Self {
-        let watch = Watch { truth, rng: Rng::seeded(rng.u64()), moments: Vec::new(), one_in, fault: None };
+        let watch =
+            Watch { truth, rng: Rng::seeded(rng.u64()), moments: Vec::new(), one_in, fault: None, faults: 0 };
         let watch = Arc::new(Mutex::new(watch));
         let fs = hooked(&disk, &watch);
         let spawn = InlineSpawn::shuffled(rng.u64());
-        Self { disk, config, clock: Arc::new(FakeClock::default()), spawn, fs, watch }
+        Self { disk, config, clock: Arc::new(FakeClock::default()), spawn, restless: 8, fs, watch }
     }
 
     fn watch(&self) -> MutexGuard<'_, Watch> {
@@ -74,6 +78,11 @@ impl Machine {
     /// Lets the `n`-th call from now that changes the disk fail.
     pub(super) fn fail(&self, fault: Option<(u64, i32)>) {
         self.watch().fault = fault;
+    }
+
+    /// How many calls failed.
+    pub(super) fn faults(&self) -> u64 {
+        self.watch().faults
     }
 
     /// Opens the log and checks what it finds.
@@ -123,6 +132,7 @@ impl Watch {
         }
         let errno = *errno;
         self.fault = None;
+        self.faults += 1;
         match call.op {
             Op::SyncData | Op::SyncAll => {
                 disk.fail_next_sync(errno);
