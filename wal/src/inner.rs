@@ -319,6 +319,9 @@ impl Inner {
                 }
             };
             let from = self.clock.now();
+            if cfg!(seeded_bug = "page_ahead_of_disk") {
+                self.commit.control.raise(unsynced.last);
+            }
             self.sync_file(&unsynced)?;
             self.commit.raise(unsynced.last);
             if let Some(frames) = unsynced.active_frames {

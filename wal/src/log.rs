@@ -177,7 +177,7 @@ impl Log {
         let pcrc = payload_crc(records);
         let mut writing = room(inner, frame_bytes(u64::from(len)))?;
         let first = writing.next;
-        let durable = inner.commit.synced();
+        let durable = if cfg!(seeded_bug = "stamp_ahead") { writing.last } else { inner.commit.synced() };
         let head = Head { kind: FrameType::Batch, lsn: first, count, len, pcrc, durable };
         let last = head.last();
         let active = writing.active.as_mut().expect("the room was found in it");

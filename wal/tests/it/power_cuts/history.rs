@@ -29,6 +29,14 @@ pub(super) struct Tally {
     pub(super) closes: u64,
 }
 
+impl Drop for Tally {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("seen after {} states", self.states);
+        }
+    }
+}
+
 /// Crashes tried at one moment.
 const IMAGES: u64 = 4;
 /// A crash after a crash after a crash.
@@ -74,6 +82,9 @@ fn live(machine: &mut Machine, steps: u64, depth: u32, rng: &mut Rng, tally: &mu
     let mut log = machine.open().unwrap_or_else(|e| panic!("a crash looks like damage: {e}"));
     for _ in 0..steps {
         log = step(machine, log, rng, tally);
+        if rng.below(8) == 0 {
+            machine.look();
+        }
         crash_everywhere(machine, depth, rng, tally);
     }
     machine.look();
@@ -90,13 +101,9 @@ fn crash_everywhere(machine: &Machine, depth: u32, rng: &mut Rng, tally: &mut Ta
 }
 
 fn crash(moment: &Moment, config: &Config, depth: u32, rng: &mut Rng, tally: &mut Tally) {
-    let disk = match rng.below(8) {
-        0 => {
-            tally.kills += 1;
-            moment.disk.kill()
-        }
-        _ => moment.disk.power_cut(rng),
-    };
+    let killed = rng.below(8) == 0;
+    let disk = if killed { moment.disk.kill() } else { moment.disk.power_cut(rng) };
+    tally.kills += u64::from(killed);
     disk.set_free_bytes(None);
     tally.states += 1;
     let mut machine = Machine::new(disk, moment.truth.clone(), config.clone(), 8, rng);
@@ -107,6 +114,7 @@ fn crash(moment: &Moment, config: &Config, depth: u32, rng: &mut Rng, tally: &mu
     let _began = Began(depth + 1, machine.disk.kill());
     drop(machine.open().unwrap_or_else(|e| panic!("a crash looks like damage: {e}")));
     tally.records_checked += machine.truth(|truth| truth.rows.len() as u64);
+    assert!(!(killed && moment.quiet && machine.truth(|truth| truth.cut)), "a cut that nothing tore");
     tally.torn_tails += u64::from(machine.truth(|truth| truth.cut));
 }
 

@@ -15,6 +15,8 @@ use super::truth::Truth;
 pub(super) struct Moment {
     pub(super) disk: CrashDisk,
     pub(super) truth: Truth,
+    /// Between two calls of the log, none of which failed.
+    pub(super) quiet: bool,
 }
 
 /// What the hook needs: nothing of it is locked while the log runs.
@@ -72,7 +74,9 @@ impl Machine {
 
     /// Looks at the machine as it is now, between two calls.
     pub(super) fn look(&self) {
-        self.watch().look(&self.disk);
+        let mut watch = self.watch();
+        let quiet = !watch.truth.faulty;
+        watch.look(&self.disk, quiet);
     }
 
     /// Lets the `n`-th call from now that changes the disk fail.
@@ -114,8 +118,8 @@ impl Machine {
 }
 
 impl Watch {
-    fn look(&mut self, disk: &CrashDisk) {
-        self.moments.push(Moment { disk: disk.kill(), truth: self.truth.clone() });
+    fn look(&mut self, disk: &CrashDisk, quiet: bool) {
+        self.moments.push(Moment { disk: disk.kill(), truth: self.truth.clone(), quiet });
     }
 
     fn call(&mut self, disk: &CrashDisk, call: &Call<'_>) -> Act {
@@ -123,7 +127,7 @@ impl Watch {
             return Act::Go;
         }
         if self.rng.below(self.one_in) == 0 {
-            self.look(disk);
+            self.look(disk, false);
         }
         let Some((left, errno)) = self.fault.as_mut().filter(|_| call.op.can_fail()) else { return Act::Go };
         *left -= 1;
@@ -133,6 +137,7 @@ impl Watch {
         let errno = *errno;
         self.fault = None;
         self.faults += 1;
+        self.truth.faulty = true;
         match call.op {
             Op::SyncData | Op::SyncAll => {
                 disk.fail_next_sync(errno);

@@ -25,6 +25,8 @@ pub(super) struct Truth {
     pub(super) highest: Lsn,
     /// A batch whose append has not returned.
     pub(super) in_flight: Option<Vec<Arc<[u8]>>>,
+    /// A call failed since the last open: what a killed process leaves may be torn.
+    pub(super) faulty: bool,
     /// The last open found a torn tail.
     pub(super) cut: bool,
 }
@@ -83,6 +85,7 @@ impl Truth {
         assert!(recovered.cut.as_ref().is_none_or(|cut| !cut.by_order));
         self.rows = found;
         self.in_flight = None;
+        self.faulty = false;
         self.cut = recovered.cut.is_some();
         self.promised = self.promised.max(self.last());
         self.highest = self.highest.max(self.last());
