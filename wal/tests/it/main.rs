@@ -5,10 +5,12 @@
     reason = "a test that is surprised stops there"
 )]
 
+mod bad_days;
 mod control;
 mod cost;
 mod damage;
 mod faults;
+mod flips;
 mod golden;
 mod kill_then_cut;
 mod life;

@@ -5,10 +5,10 @@ use akidb_host::{Clock, RealClock};
 use self::history::{Tally, history};
 
 mod history;
-mod machine;
-mod truth;
+pub(crate) mod machine;
+pub(crate) mod truth;
 
-fn number(name: &str, default: u64) -> u64 {
+pub(crate) fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().map_or(default, |text| text.parse().unwrap())
 }
 

@@ -152,15 +152,10 @@ fn acknowledge(machine: &Machine, log: &Log) {
 
 fn append(machine: &Machine, log: &Log, rng: &mut Rng, tally: &mut Tally) {
     let batch: Vec<Arc<[u8]>> = (0..1 + rng.below(4)).map(|_| record(rng)).collect();
-    machine.truth(|truth| truth.in_flight = Some(batch.clone()));
-    let records: Vec<&[u8]> = batch.iter().map(|record| &**record).collect();
-    match log.append(&records) {
-        Ok(appended) => machine.truth(|truth| truth.appended(appended)),
-        // The write of staged frames failed: it may be there, whole.
+    match machine.append(log, batch) {
+        Ok(_) => {}
         Err(e) if e.fate() == Fate::Unknown => poisoned(&e, tally),
         Err(e) => {
-            assert_eq!(e.fate(), Fate::NotWritten, "{e}");
-            machine.truth(|truth| truth.in_flight = None);
             tally.refused += 1;
             if matches!(e.kind(), ErrorKind::NoSpace { .. }) {
                 machine.disk.set_free_bytes(None);
@@ -185,9 +180,8 @@ fn record(rng: &mut Rng) -> Arc<[u8]> {
 fn wait(machine: &Machine, log: &Log, rng: &mut Rng, tally: &mut Tally) {
     let lsns: Vec<Lsn> = machine.truth(|truth| truth.rows.iter().rev().take(5).map(|row| row.lsn).collect());
     let Some(lsn) = lsns.get(usize::try_from(rng.below(lsns.len() as u64)).expect("small")) else { return };
-    match log.wait(*lsn) {
-        Ok(()) => machine.truth(|truth| truth.promise(*lsn)),
-        Err(e) => poisoned(&e, tally),
+    if let Err(e) = machine.wait(log, *lsn) {
+        poisoned(&e, tally);
     }
 }
 

@@ -7,16 +7,16 @@ use std::time::Duration;
 
 use akidb_host::sim::{Act, Call, CrashDisk, FakeClock, HookFs, InlineSpawn, Op};
 use akidb_host::{Clock, Fs as _, Rng};
-use akidb_wal::{Config, Error, FrameFacts, Log, Options, inspect};
+use akidb_wal::{Config, Error, Fate, FrameFacts, Log, Lsn, Options, inspect};
 
 use super::truth::Truth;
 
 /// The disk and the truth at one moment.
-pub(super) struct Moment {
-    pub(super) disk: CrashDisk,
-    pub(super) truth: Truth,
+pub(crate) struct Moment {
+    pub(crate) disk: CrashDisk,
+    pub(crate) truth: Truth,
     /// Between two calls of the log, none of which failed.
-    pub(super) quiet: bool,
+    pub(crate) quiet: bool,
 }
 
 /// What the hook needs: nothing of it is locked while the log runs.
@@ -31,21 +31,21 @@ struct Watch {
     faults: u64,
 }
 
-pub(super) struct Machine {
-    pub(super) disk: CrashDisk,
-    pub(super) config: Config,
-    pub(super) clock: Arc<FakeClock>,
-    pub(super) spawn: InlineSpawn,
+pub(crate) struct Machine {
+    pub(crate) disk: CrashDisk,
+    pub(crate) config: Config,
+    pub(crate) clock: Arc<FakeClock>,
+    pub(crate) spawn: InlineSpawn,
     /// Of a hundred steps so many end the process.
-    pub(super) restless: u64,
+    pub(crate) restless: u64,
     fs: Arc<HookFs>,
     watch: Arc<Mutex<Watch>>,
 }
 
-pub(super) const DIR: &str = "/db/wal";
+pub(crate) const DIR: &str = "/db/wal";
 
 impl Machine {
-    pub(super) fn new(disk: CrashDisk, truth: Truth, config: Config, one_in: u64, rng: &mut Rng) -> Self {
+    pub(crate) fn new(disk: CrashDisk, truth: Truth, config: Config, one_in: u64, rng: &mut Rng) -> Self {
         let watch =
             Watch { truth, rng: Rng::seeded(rng.u64()), moments: Vec::new(), one_in, fault: None, faults: 0 };
         let watch = Arc::new(Mutex::new(watch));
@@ -59,38 +59,38 @@ impl Machine {
     }
 
     /// Goes on with another disk, after a crash.
-    pub(super) fn reboot(&mut self, disk: CrashDisk) {
+    pub(crate) fn reboot(&mut self, disk: CrashDisk) {
         self.fs = hooked(&disk, &self.watch);
         self.disk = disk;
     }
 
-    pub(super) fn truth<T>(&self, look: impl FnOnce(&mut Truth) -> T) -> T {
+    pub(crate) fn truth<T>(&self, look: impl FnOnce(&mut Truth) -> T) -> T {
         look(&mut self.watch().truth)
     }
 
-    pub(super) fn moments(&self) -> Vec<Moment> {
+    pub(crate) fn moments(&self) -> Vec<Moment> {
         std::mem::take(&mut self.watch().moments)
     }
 
     /// Looks at the machine as it is now, between two calls.
-    pub(super) fn look(&self) {
+    pub(crate) fn look(&self) {
         let mut watch = self.watch();
         let quiet = !watch.truth.faulty;
         watch.look(&self.disk, quiet);
     }
 
     /// Lets the `n`-th call from now that changes the disk fail.
-    pub(super) fn fail(&self, fault: Option<(u64, i32)>) {
+    pub(crate) fn fail(&self, fault: Option<(u64, i32)>) {
         self.watch().fault = fault;
     }
 
     /// How many calls failed.
-    pub(super) fn faults(&self) -> u64 {
+    pub(crate) fn faults(&self) -> u64 {
         self.watch().faults
     }
 
     /// Opens the log and checks what it finds.
-    pub(super) fn open(&mut self) -> Result<Log, Error> {
+    pub(crate) fn open(&mut self) -> Result<Log, Error> {
         // A salt never comes twice, also not after an open that a crash undid.
         let salt_seed = self.watch().rng.u64();
         self.config.salt_seed = Some(salt_seed);
@@ -109,8 +109,30 @@ impl Machine {
         Ok(log)
     }
 
+    /// Appends a batch and keeps book of it.
+    pub(crate) fn append(&self, log: &Log, batch: Vec<Arc<[u8]>>) -> Result<Lsn, Error> {
+        let records: Vec<&[u8]> = batch.iter().map(|record| &**record).collect();
+        self.truth(|truth| truth.in_flight = Some(batch.clone()));
+        let appended = log.append(&records).inspect_err(|e| {
+            // When the write of staged frames failed the batch may be there, whole.
+            if e.fate() != Fate::Unknown {
+                assert_eq!(e.fate(), Fate::NotWritten, "{e}");
+                self.truth(|truth| truth.in_flight = None);
+            }
+        })?;
+        self.truth(|truth| truth.appended(appended));
+        Ok(appended.last)
+    }
+
+    /// Waits for a record; then it is promised.
+    pub(crate) fn wait(&self, log: &Log, lsn: Lsn) -> Result<(), Error> {
+        log.wait(lsn)?;
+        self.truth(|truth| truth.promise(lsn));
+        Ok(())
+    }
+
     /// Lets the log's threads do what is due, then time pass.
-    pub(super) fn rest(&self, by: Duration) {
+    pub(crate) fn rest(&self, by: Duration) {
         self.spawn.run_until_idle(self.clock.now());
         self.clock.advance(by);
         self.spawn.run_until_idle(self.clock.now());
@@ -156,13 +178,13 @@ fn hooked(disk: &CrashDisk, watch: &Arc<Mutex<Watch>>) -> Arc<HookFs> {
 }
 
 /// What a process leaves that died while it made the log's directory.
-pub(super) fn half_made(disk: &CrashDisk) {
+pub(crate) fn half_made(disk: &CrashDisk) {
     disk.create_dir_all(Path::new("/db")).expect("an empty disk");
     disk.make_dir_unsynced(Path::new(DIR)).expect("an empty disk");
 }
 
 /// The log files of a disk, a line each, for whoever has to find out why a history failed.
-pub(super) fn picture(disk: &CrashDisk) -> String {
+pub(crate) fn picture(disk: &CrashDisk) -> String {
     let mut text = String::new();
     for entry in disk.list(Path::new(DIR)).unwrap_or_default() {
         let path = Path::new(DIR).join(&entry.name);

@@ -6,38 +6,40 @@ use akidb_wal::{Appended, Lsn, Recovered};
 
 /// One record as it was appended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Row {
-    pub(super) lsn: Lsn,
-    pub(super) frame_last: Lsn,
-    pub(super) bytes: Arc<[u8]>,
+pub(crate) struct Row {
+    pub(crate) lsn: Lsn,
+    pub(crate) frame_last: Lsn,
+    pub(crate) bytes: Arc<[u8]>,
 }
 
 /// Along one line of crashes and opens of one directory.
 #[derive(Clone, Default)]
-pub(super) struct Truth {
+pub(crate) struct Truth {
     /// Every record that may be found, in order; since the last open.
-    pub(super) rows: Vec<Row>,
+    pub(crate) rows: Vec<Row>,
     /// Records up to here were acknowledged, or shown by an open: they must be found.
-    pub(super) promised: Lsn,
+    pub(crate) promised: Lsn,
     /// Records below need not be there.
-    pub(super) floor: Lsn,
+    pub(crate) floor: Lsn,
     /// The highest LSN ever given out, also to records that are lost.
-    pub(super) highest: Lsn,
+    pub(crate) highest: Lsn,
     /// A batch whose append has not returned.
-    pub(super) in_flight: Option<Vec<Arc<[u8]>>>,
+    pub(crate) in_flight: Option<Vec<Arc<[u8]>>>,
     /// A call failed since the last open: what a killed process leaves may be torn.
-    pub(super) faulty: bool,
+    pub(crate) faulty: bool,
     /// The last open found a torn tail.
-    pub(super) cut: bool,
+    pub(crate) cut: bool,
+    /// Intact frames behind it.
+    pub(crate) torn_frames: u64,
 }
 
 impl Truth {
-    pub(super) fn last(&self) -> Lsn {
+    pub(crate) fn last(&self) -> Lsn {
         self.rows.last().map_or(Lsn::ZERO, |row| row.lsn)
     }
 
     /// The append of the batch in flight has returned.
-    pub(super) fn appended(&mut self, at: Appended) {
+    pub(crate) fn appended(&mut self, at: Appended) {
         let batch = self.in_flight.take().expect("a batch was in flight");
         assert!(at.first > self.highest, "{} was given out twice: {} was before it", at.first, self.highest);
         assert_eq!(at.last, at.first.plus(batch.len() as u64 - 1));
@@ -47,12 +49,12 @@ impl Truth {
         self.highest = at.last;
     }
 
-    pub(super) fn promise(&mut self, synced: Lsn) {
+    pub(crate) fn promise(&mut self, synced: Lsn) {
         self.promised = self.promised.max(synced);
     }
 
     /// Checks what an open found, which is the truth from then on.
-    pub(super) fn found(&mut self, recovered: &Recovered) {
+    pub(crate) fn found(&mut self, recovered: &Recovered) {
         let found: Vec<Row> = recovered
             .records
             .iter()
@@ -87,6 +89,7 @@ impl Truth {
         self.in_flight = None;
         self.faulty = false;
         self.cut = recovered.cut.is_some();
+        self.torn_frames = recovered.cut.as_ref().map_or(0, |cut| cut.frames);
         self.promised = self.promised.max(self.last());
         self.highest = self.highest.max(self.last());
     }
