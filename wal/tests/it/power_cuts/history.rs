@@ -107,6 +107,7 @@ fn crash(moment: &Moment, config: &Config, depth: u32, rng: &mut Rng, tally: &mu
     disk.set_free_bytes(None);
     tally.states += 1;
     let mut machine = Machine::new(disk, moment.truth.clone(), config.clone(), 8, rng);
+    machine.truth(|truth| truth.crashed(killed, config));
     if depth < DEPTH && rng.below(6) == 0 {
         let steps = rng.below(4);
         return live(&mut machine, steps, depth + 1, rng, tally);
@@ -227,7 +228,9 @@ fn reopen(machine: &mut Machine, log: Log, rng: &mut Rng, tally: &mut Tally) -> 
     tally.rotations += counters.rotations;
     tally.recycled += counters.recycled;
     drop(log);
-    match rng.below(4) {
+    let way = rng.below(4);
+    machine.truth(|truth| truth.crashed(way < 2, &machine.config));
+    match way {
         0 => {}
         1 => machine.reboot(machine.disk.kill()),
         2 => machine.reboot(machine.disk.power_cut(rng)),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use akidb_wal::{Appended, Lsn, Recovered};
+use akidb_wal::{Appended, Config, Durability, Lsn, Recovered};
 
 /// One record as it was appended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +19,10 @@ pub(crate) struct Truth {
     pub(crate) rows: Vec<Row>,
     /// Records up to here were acknowledged, or shown by an open: they must be found.
     pub(crate) promised: Lsn,
+    /// Records up to here survive the death of the process.
+    cached: Lsn,
+    /// The power failed since the last open.
+    cache_lost: bool,
     /// Records below need not be there.
     pub(crate) floor: Lsn,
     /// The highest LSN ever given out, also to records that are lost.
@@ -53,6 +57,16 @@ impl Truth {
         self.promised = self.promised.max(synced);
     }
 
+    /// A crash: if the process died and not the machine, in memory durability everything appended is in the page
+    /// cache. That promise lasts until the power fails.
+    pub(crate) fn crashed(&mut self, killed: bool, config: &Config) {
+        if !killed {
+            (self.cached, self.cache_lost) = (Lsn::ZERO, true);
+        } else if config.durability == Durability::Memory && !self.faulty && !self.cache_lost {
+            self.cached = self.last();
+        }
+    }
+
     /// Checks what an open found, which is the truth from then on.
     pub(crate) fn found(&mut self, recovered: &Recovered) {
         let found: Vec<Row> = recovered
@@ -62,15 +76,11 @@ impl Truth {
             .map(|r| Row { lsn: r.lsn, frame_last: r.frame_last, bytes: r.bytes.into() })
             .collect();
         let expected: Vec<Row> = self.rows.iter().filter(|row| row.lsn >= self.floor).cloned().collect();
-        let promised = expected.iter().filter(|row| row.lsn <= self.promised).count();
+        let must = self.promised.max(self.cached);
+        let promised = expected.iter().filter(|row| row.lsn <= must).count();
         let lost: Vec<_> =
             expected[..promised].iter().filter(|row| !found.contains(row)).map(brief).collect();
-        assert!(
-            lost.is_empty(),
-            "lost {lost:?}; promised up to {}, {}",
-            self.promised,
-            recovered_as(recovered)
-        );
+        assert!(lost.is_empty(), "lost {lost:?}; promised up to {must}, {}", recovered_as(recovered));
         let known = found.len().min(expected.len());
         if let Some(at) = (0..known).find(|at| found[*at] != expected[*at]) {
             panic!("found {} where {} was appended", brief(&found[at]), brief(&expected[at]));
@@ -88,6 +98,7 @@ impl Truth {
         self.rows = found;
         self.in_flight = None;
         self.faulty = false;
+        (self.cached, self.cache_lost) = (Lsn::ZERO, false);
         self.cut = recovered.cut.is_some();
         self.torn_frames = recovered.cut.as_ref().map_or(0, |cut| cut.frames);
         self.promised = self.promised.max(self.last());
