@@ -37,18 +37,22 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc as StdArc;
 
-use memmap2::{Mmap, MmapOptions, MmapRaw};
+use memmap2::{MmapOptions, MmapRaw};
 
 use self::sync::{Arc, AtomicU64, Ordering};
-use crate::fs::{File, Fs};
+use crate::fs::File;
 
 mod atomic_page;
 mod fork;
+mod probe;
+mod region;
 
 pub use self::atomic_page::AtomicPage;
 pub use self::fork::ForkMark;
 #[cfg(feature = "test-util")]
 pub use self::fork::in_forked_child;
+pub use self::probe::probe_folio;
+pub use self::region::Region;
 
 /// Std's atomics and `Arc`, or loom's in a model.
 mod sync {
@@ -62,52 +66,6 @@ mod sync {
         Arc,
         atomic::{AtomicU64, Ordering},
     };
-}
-
-/// A read-only view of a whole file (or of a heap copy of it, where maps are simulated). Cheap to clone; the
-/// mapping lives as long as the last clone.
-#[derive(Clone)]
-pub struct Region(StdArc<Bytes>);
-
-enum Bytes {
-    Map(Mmap),
-    Heap(Vec<u8>),
-}
-
-impl Region {
-    /// A region over bytes in memory.
-    #[must_use]
-    pub fn from_vec(bytes: Vec<u8>) -> Self {
-        Self(StdArc::new(Bytes::Heap(bytes)))
-    }
-
-    /// Maps the first `len` bytes of `file`; an empty file needs no map.
-    pub(crate) fn of_file(file: &std::fs::File, len: u64) -> io::Result<Self> {
-        let len = usize::try_from(len).map_err(|_| io::ErrorKind::FileTooLarge)?;
-        if len == 0 {
-            return Ok(Self::from_vec(Vec::new()));
-        }
-        // SAFETY: the caller (`File::map`) took `len` from the file just now and promises, as its contract says,
-        // that the file is neither truncated nor rewritten while the region lives; files mapped this way are
-        // immutable once published, and the directory's lock keeps a second writer out.
-        let map = unsafe { MmapOptions::new().len(len).map(file)? };
-        Ok(Self(StdArc::new(Bytes::Map(map))))
-    }
-
-    /// The bytes.
-    #[must_use]
-    pub fn bytes(&self) -> &[u8] {
-        match &*self.0 {
-            Bytes::Map(map) => map,
-            Bytes::Heap(bytes) => bytes,
-        }
-    }
-}
-
-impl fmt::Debug for Region {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Region").field("len", &self.bytes().len()).finish()
-    }
 }
 
 /// A test's say in a step of an appender of so many bytes. It runs the step once, telling it how many of the
@@ -474,35 +432,6 @@ impl Shared {
         // SAFETY: inside the map and published (caller), so initialised and never written while borrowed.
         unsafe { std::slice::from_raw_parts(self.map.as_ptr().add(at), len) }
     }
-}
-
-/// A reading that no large folio gives: two pages, for the one stored to and one of somebody else's.
-const SMALL_FOLIO_BYTES: u64 = 8 << 10;
-
-/// How many bytes the disk writes for one byte stored through a map of `file` at `offset`: a page where the page
-/// cache keeps the file in small folios, up to megabytes where it does not. `None` where the machine does not
-/// tell or the file cannot be mapped.
-///
-/// The byte keeps its value. For a file nobody else maps or writes. Writes by other threads of this process
-/// only raise a reading, so the smallest of three counts, and one small one is enough. Blocks for a few syncs.
-pub fn probe_folio(fs: &dyn Fs, file: &dyn File, offset: u64) -> Option<u64> {
-    let mut byte = [0_u8];
-    file.read_exact_at(&mut byte, offset).ok()?;
-    let mut least = None;
-    for _ in 0..3 {
-        file.sync_data().ok()?;
-        let (mut appender, _tail) = file.map_log(file.len().ok()?).ok()?.split();
-        let before = fs.written_bytes()?;
-        appender.seek(offset);
-        appender.append(&byte).ok()?;
-        file.sync_data().ok()?;
-        let grown = fs.written_bytes()?.saturating_sub(before);
-        least = Some(least.map_or(grown, |l: u64| l.min(grown)));
-        if grown <= SMALL_FOLIO_BYTES {
-            break;
-        }
-    }
-    least
 }
 
 #[cfg(test)]

@@ -319,6 +319,9 @@ impl Inner {
                 }
             };
             let from = self.clock.now();
+            if cfg!(seeded_bug = "page_ahead_of_disk") {
+                self.commit.control.raise(unsynced.last);
+            }
             self.sync_file(&unsynced)?;
             let late = cfg!(seeded_bug = "target_read_after_sync");
             self.commit.raise(if late { lock(&self.append).last } else { unsynced.last });

@@ -124,6 +124,9 @@ impl LogFile {
         let linked = fs.hard_link(&self.tmp, &self.path);
         let _ = fs.unlink(&self.tmp);
         linked.map_err(|e| Error::io("name", &self.path, e))?;
+        if cfg!(seeded_bug = "name_not_synced") {
+            return Ok(());
+        }
         fs.sync_dir(dir).map_err(|e| {
             // A name that may be gone after a power cut must not be built on: take it back.
             let _ = fs.unlink(&self.path);
@@ -321,6 +324,9 @@ impl View {
             .open(path, Access::Read)
             .and_then(|file| {
                 file.advise(Advice::Sequential);
+                if cfg!(seeded_bug = "served_after_a_sync") {
+                    file.sync_data()?;
+                }
                 file.map()
             })
             .map_err(|e| Error::io("open", path, e))?;

@@ -29,6 +29,7 @@ impl Future for Synced<'_> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
         let this = &mut *self;
+        this.log.check_process()?;
         this.log.check_appended(this.lsn)?;
         match this.log.commit.poll(this.lsn, &mut this.id, cx.waker()) {
             Poll::Ready(answer) => Poll::Ready(answer.map_err(poisoned)),

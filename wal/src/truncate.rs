@@ -41,7 +41,7 @@ impl Inner {
             }
             freed += old.file.size;
         }
-        if any {
+        if any && !cfg!(seeded_bug = "retired_name_not_synced") {
             // A retired file gets its new header only after this: its old name is gone by then, whatever happens.
             self.fs.sync_dir(&self.dir).map_err(|e| Error::io("sync", &self.dir, e))?;
         }

@@ -5,14 +5,17 @@
     reason = "a test that is surprised stops there"
 )]
 
+mod bad_days;
 mod control;
 mod cost;
 mod damage;
 mod faults;
+mod flips;
 mod golden;
 mod kill_then_cut;
 mod life;
 mod model;
+mod power_cuts;
 mod reader;
 mod repair;
 mod support;

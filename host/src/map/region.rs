@@ -1,0 +1,53 @@
+//! Read-only views of files that no longer change.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use memmap2::{Mmap, MmapOptions};
+
+/// A read-only view of a whole file (or of a heap copy of it, where maps are simulated). Cheap to clone; the
+/// mapping lives as long as the last clone.
+#[derive(Clone)]
+pub struct Region(Arc<Bytes>);
+
+enum Bytes {
+    Map(Mmap),
+    Heap(Vec<u8>),
+}
+
+impl Region {
+    /// A region over bytes in memory.
+    #[must_use]
+    pub fn from_vec(bytes: Vec<u8>) -> Self {
+        Self(Arc::new(Bytes::Heap(bytes)))
+    }
+
+    /// Maps the first `len` bytes of `file`; an empty file needs no map.
+    pub(crate) fn of_file(file: &std::fs::File, len: u64) -> io::Result<Self> {
+        let len = usize::try_from(len).map_err(|_| io::ErrorKind::FileTooLarge)?;
+        if len == 0 {
+            return Ok(Self::from_vec(Vec::new()));
+        }
+        // SAFETY: the caller (`File::map`) took `len` from the file just now and promises, as its contract says,
+        // that the file is neither truncated nor rewritten while the region lives; files mapped this way are
+        // immutable once published, and the directory's lock keeps a second writer out.
+        let map = unsafe { MmapOptions::new().len(len).map(file)? };
+        Ok(Self(Arc::new(Bytes::Map(map))))
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        match &*self.0 {
+            Bytes::Map(map) => map,
+            Bytes::Heap(bytes) => bytes,
+        }
+    }
+}
+
+impl fmt::Debug for Region {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Region").field("len", &self.bytes().len()).finish()
+    }
+}
