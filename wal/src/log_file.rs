@@ -84,16 +84,27 @@ impl LogFile {
     fn begin(fs: &dyn Fs, plan: &Plan, file: Arc<dyn File>, path: &Path, tmp: &Path) -> io::Result<Self> {
         let size = plan.header.file_bytes;
         file.write_at(&plan.header.encode(), 0)?;
-        file.sync_all()?;
-        let staged = match plan.write_path {
-            WritePath::Positioned => true,
-            WritePath::Mapped => false,
-            WritePath::Auto => !stores_are_cheap(fs, &*file, size),
+        let staged = if plan.header.origin == Origin::Open {
+            // Its first frames go in by write calls; `LogFile::settle` syncs them with the rest, once.
+            true
+        } else {
+            file.sync_all()?;
+            is_staged(fs, &*file, plan)
         };
         let (mut appender, tail) = file.map_log(size)?.split();
         appender.seek(HEADER_PAGE_BYTES as u64);
         let staged = staged.then(|| Vec::with_capacity(STAGED_BYTES));
         Ok(Self { header: plan.header, path: path.into(), file, tail, appender, staged, tmp: tmp.into() })
+    }
+
+    /// Syncs a file made at an open, with its first frames, and chooses the way of those to come.
+    pub(crate) fn settle(&mut self, fs: &dyn Fs, plan: &Plan) -> io::Result<()> {
+        self.flush()?;
+        self.file.sync_all()?;
+        if !is_staged(fs, &*self.file, plan) {
+            self.staged = None;
+        }
+        Ok(())
     }
 
     /// What is left of a file that no reader looks at any more; `Err` if one does.
@@ -227,6 +238,14 @@ impl LogFile {
         }
         staged.extend_from_slice(bytes);
         Ok(())
+    }
+}
+
+fn is_staged(fs: &dyn Fs, file: &dyn File, plan: &Plan) -> bool {
+    match plan.write_path {
+        WritePath::Positioned => true,
+        WritePath::Mapped => false,
+        WritePath::Auto => !stores_are_cheap(fs, file, plan.header.file_bytes),
     }
 }
 

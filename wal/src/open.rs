@@ -109,7 +109,7 @@ pub(crate) fn begin(
     let mut file = LogFile::make(fs, &plan).or_else(|e| retry_on_reserve(fs, &plan, e))?;
     let written = fill(&mut file, found, me).and_then(|()| match () {
         () if cfg!(seeded_bug = "first_file_not_synced") => Ok(()),
-        () => file.file.sync_data().map_err(|e| Error::io("sync", &file.path, e)),
+        () => file.settle(fs, &plan).map_err(|e| Error::io("sync", &file.path, e)),
     });
     if let Err(e) = written {
         file.discard(fs);

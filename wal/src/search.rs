@@ -28,10 +28,12 @@ pub(crate) fn search(views: &[View], at: u64) -> Rest {
         let bytes = view.bytes();
         let from = if i == 0 { usize::try_from(at).unwrap_or(usize::MAX) } else { HEADER_PAGE_BYTES };
         let Some(tail) = bytes.get(from..) else { continue };
-        let mut used = 0;
-        if !view.is_recycled() {
-            used = tail.iter().rposition(|b| *b != 0).map_or(0, |last| last + 1);
-        }
+        let (mut used, tail) = if view.is_recycled() {
+            (0, tail)
+        } else {
+            let used = without_zeros(tail);
+            (used, &tail[..(used + FRAME_HEADER_BYTES).min(tail.len())])
+        };
         for salt_at in salts(tail, view.header.salt) {
             let Some(offset) = (from + salt_at).checked_sub(SALT_AT).filter(|offset| *offset >= from) else {
                 continue;
@@ -47,6 +49,15 @@ pub(crate) fn search(views: &[View], at: u64) -> Rest {
         rest.bytes += used as u64;
     }
     rest
+}
+
+/// How many bytes there are up to the last that is not zero. Most of a log file is zeros: they go by in blocks.
+fn without_zeros(bytes: &[u8]) -> usize {
+    const BLOCK_BYTES: usize = 4096;
+    let zeros = |block: &&[u8]| block.iter().fold(0, |any, byte| any | byte) == 0;
+    let blocks = bytes.rchunks(BLOCK_BYTES).take_while(zeros).map(<[u8]>::len).sum::<usize>();
+    let left = &bytes[..bytes.len() - blocks];
+    left.iter().rposition(|b| *b != 0).map_or(0, |last| last + 1)
 }
 
 /// Where in a frame header its salt stands.

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use akidb_host::{RealClock, RealFs, RealSpawn};
-use akidb_wal::{Config, Lsn, Options};
+use akidb_wal::{Config, Durability, Lsn, Options, WritePath};
 
 /// Bytes of the live log at which the writer meets `Full`.
 const WRITER_MAX_BYTES: u64 = 192 << 10;
@@ -25,6 +25,7 @@ const CHECK_MAX_BYTES: u64 = 4 * WRITER_MAX_BYTES;
 type Failure = Box<dyn Error + Send + Sync>;
 
 const USAGE: &str = "power_cut write --dir D --journal J --write-log L --seed S --run R --threads N --batches N --seconds T\n\
+                     \x20   --write-path auto|mapped|positioned --durability synced|memory\n\
                      power_cut check --dir D --journal J --cut BYTES --seed S";
 
 fn main() -> ExitCode {
@@ -56,6 +57,22 @@ fn value<'a>(words: &'a [String], name: &str) -> Result<&'a str, Failure> {
 /// The number after `--name`.
 fn number<T: std::str::FromStr>(words: &[String], name: &str) -> Result<T, Failure> {
     value(words, name)?.parse().map_err(|_| format!("{name} is not a number").into())
+}
+
+/// How the log shall write and when a record counts for it. A check leaves both to their defaults.
+fn ways(words: &[String]) -> Result<(WritePath, Durability), Failure> {
+    let path = match value(words, "--write-path")? {
+        "auto" => WritePath::Auto,
+        "mapped" => WritePath::Mapped,
+        "positioned" => WritePath::Positioned,
+        other => return Err(format!("no write path {other}").into()),
+    };
+    let durability = match value(words, "--durability")? {
+        "synced" => Durability::LocalSynced,
+        "memory" => Durability::Memory,
+        other => return Err(format!("no durability {other}").into()),
+    };
+    Ok((path, durability))
 }
 
 /// A log of small files, so that a short recording holds many rotations and truncations.

@@ -2,6 +2,7 @@
 //! between; a session ends by a close, by dropping the log with records in flight, or by dropping it stamped.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -9,11 +10,11 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use akidb_host::{Clock, Job, RealClock, RealSpawn, Rng, Spawn};
-use akidb_wal::{Appended, Error, ErrorKind, Log, Lsn, Recovered};
+use akidb_wal::{Appended, Durability, Error, ErrorKind, Log, Lsn, Recovered};
 
 use crate::journal::{Journal, Known};
 use crate::record::{Batch, Id};
-use crate::{Failure, WRITER_MAX_BYTES, number, options, value};
+use crate::{Failure, WRITER_MAX_BYTES, number, options, value, ways};
 
 const SESSIONS: u32 = 5;
 /// Several times what a log waits before it stamps its last group.
@@ -43,8 +44,17 @@ pub(crate) fn main(words: &[String]) -> Result<bool, Failure> {
     let deadline = RealClock.now() + Duration::from_secs(number(words, "--seconds")?);
     let mut rng = Rng::seeded(seed ^ u64::from(run) << 32);
     let mut floor = Known::at(journal_path, u64::MAX)?.floor;
+    let (write_path, durability) = ways(words)?;
+    let mut kept = Lsn::ZERO;
     for session in 0..SESSIONS {
-        let (log, recovered) = Log::open(options(words, floor, WRITER_MAX_BYTES)?)?;
+        let mut options = options(words, floor, WRITER_MAX_BYTES)?;
+        (options.config.write_path, options.config.durability) = (write_path, durability);
+        let (log, recovered) = Log::open(options)?;
+        if durability == Durability::Memory && recovered.last < kept {
+            return Err(
+                format!("{kept} was in the page cache, {} is the last one now", recovered.last).into()
+            );
+        }
         journal.acked(&shown(&recovered, seed)?)?;
         journal.opened(log.epoch())?;
         let session = Arc::new(Session {
@@ -59,6 +69,7 @@ pub(crate) fn main(words: &[String]) -> Result<bool, Failure> {
             failures: Mutex::default(),
         });
         floor = work(&session, threads)?;
+        kept = session.log.watermarks().appended;
         match rng.below(3) {
             0 => session.log.close()?,
             1 => stay_idle(&session),
@@ -171,15 +182,30 @@ impl<'a> Worker<'a> {
         let records: Vec<_> = batch.ids().map(|id| id.record(self.session.seed)).collect();
         let records: Vec<_> = records.iter().map(Vec::as_slice).collect();
         self.session.journal.intent(batch)?;
+        let log = &self.session.log;
+        let patient = self.rng.below(2) == 0;
         loop {
-            match self.session.log.append(&records) {
+            match if patient { log.append(&records) } else { log.append_nowait(&records) } {
+                Err(e) if matches!(e.kind(), ErrorKind::NoRoomYet) => self.await_room(&records)?,
                 Err(e) if is_full(&e) => {
-                    let synced = self.session.log.watermarks().synced;
-                    self.truncate(synced)?;
-                    self.session.log.wait(self.session.log.watermarks().appended)?;
+                    self.truncate(log.watermarks().synced)?;
+                    log.wait(log.watermarks().appended)?;
                 }
                 done => return Ok(done?),
             }
+        }
+    }
+
+    /// Waits for the next file, in one of the two ways; `Full` is the next append's to answer.
+    fn await_room(&self, records: &[&[u8]]) -> Result<(), Failure> {
+        let log = &self.session.log;
+        let waited = match self.manner {
+            Manner::Async => block_on(poll_fn(|cx| log.poll_room(records, cx))),
+            _ => log.wait_for_room(records),
+        };
+        match waited {
+            Err(e) if !is_full(&e) => Err(e.into()),
+            _ => Ok(()),
         }
     }
 
