@@ -5,6 +5,8 @@ mod exact;
 mod npy;
 mod report;
 mod sample;
+mod upsert;
+pub mod wal;
 
 pub use exact::{cosine_f64, exact_top_k_cosine_f64};
 pub use npy::{MAX_DIM as NPY_MAX_DIM, Npy, NpyError, read_npy};
@@ -12,3 +14,4 @@ pub use report::{Contender, bench_dir, interleaved, machine, median, timed};
 pub use sample::{
     DEMO_QUERIES, SAMPLE_DIM, SAMPLE_ROWS, Sample, SampleQuery, SampleRow, sample, sample_schema, text_of,
 };
+pub use upsert::{UpsertError, UpsertFigures, Upserts, bench_upsert};

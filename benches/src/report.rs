@@ -37,6 +37,13 @@ pub fn median(values: &mut [f64]) -> f64 {
     values[values.len() / 2]
 }
 
+/// The value below which so many thousandths of the values lie; 0 of none. Sorts its argument.
+pub(crate) fn per_mille(values: &mut [f64], thousandths: usize) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let at = values.len() * thousandths / 1000;
+    values.get(at.min(values.len().saturating_sub(1))).copied().unwrap_or(0.0)
+}
+
 /// A directory for a bench's files. Give `env!("CARGO_TARGET_TMPDIR")`: the disk of the build, where /tmp may be
 /// memory; the variable AKIDB_BENCH_DIR stands above it.
 ///
@@ -57,18 +64,35 @@ pub fn machine(dir: &Path) -> String {
     let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpuinfo.lines().find_map(|l| l.strip_prefix("model name")).unwrap_or(": unknown");
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let mut text = format!("machine: {}, {cores} cores", model.trim_start_matches([' ', '\t', ':']));
-    let _ = write!(text, ", Linux {}, load {}", kernel.trim(), load.split(' ').next().unwrap_or_default());
+    let _ = write!(text, ", Linux {}, load {}", kernel.trim(), load());
     if let Ok(disk) = RealFs.statfs(dir) {
         let _ = write!(text, "\ndisk: {:?}", disk.kind);
     }
-    text.push_str(match scheduling_policy().as_deref() {
-        Some("1" | "2") => "\nscheduling: real-time, neighbours cannot delay a wake-up",
-        _ => "\nscheduling: normal; beside busy neighbours a wake-up takes a tick (4 ms): use `chrt -f 10 cargo bench ..`",
+    let _ = write!(text, "\nscheduling: {}", scheduling());
+    text.push_str(match scheduling() {
+        "normal" => {
+            "; beside busy neighbours a wake-up takes a tick (4 ms): begin the command with `chrt -f 10`"
+        }
+        _ => ", real-time: neighbours cannot delay a wake-up",
     });
     text
+}
+
+/// Load average of the last minute; 0 where the machine does not tell.
+pub(crate) fn load() -> f64 {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').next().and_then(|load| load.parse().ok()).unwrap_or(0.0)
+}
+
+/// The scheduling class this process runs in: `SCHED_FIFO`, `SCHED_RR` or `normal`.
+pub(crate) fn scheduling() -> &'static str {
+    match scheduling_policy().as_deref() {
+        Some("1") => "SCHED_FIFO",
+        Some("2") => "SCHED_RR",
+        _ => "normal",
+    }
 }
 
 /// Field 41 of proc_pid_stat(5); names with blanks end at the last parenthesis.
@@ -85,6 +109,13 @@ mod tests {
     fn the_median_is_the_middle_one() {
         assert_eq!(median(&mut [3.0, 1.0, 2.0]), 2.0);
         assert_eq!(median(&mut [4.0, 1.0]), 4.0);
+    }
+
+    #[test]
+    fn percentiles_are_taken_from_above() {
+        let mut values: Vec<f64> = (0..100_u8).rev().map(f64::from).collect();
+        assert_eq!((per_mille(&mut values, 500), per_mille(&mut values, 990)), (50.0, 99.0));
+        assert_eq!((per_mille(&mut values, 1000), per_mille(&mut [], 500)), (99.0, 0.0));
     }
 
     #[test]

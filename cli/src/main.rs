@@ -4,6 +4,7 @@
 //! 3 damaged data found, 4 a backend or the disk does not answer.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod config;
 mod database;
 mod demo;
@@ -25,6 +26,7 @@ mod search;
 mod stats;
 mod upsert;
 mod verify;
+mod wal;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -66,6 +68,8 @@ enum Verb {
     Repair(repair::Repair),
     Restore(restore::Restore),
     Config(config::Config),
+    Wal(wal::Wal),
+    Bench(bench::Bench),
     #[command(hide = true)]
     DemoWriter(demo::writer::DemoWriter),
 }
@@ -82,6 +86,8 @@ impl Verb {
                 | Self::Inspect(_)
                 | Self::Verify(_)
                 | Self::Config(_)
+                | Self::Wal(_)
+                | Self::Bench(_)
         )
     }
 
@@ -102,6 +108,8 @@ impl Verb {
             Self::Repair(verb) => verb.run(globals),
             Self::Restore(verb) => verb.run(globals),
             Self::Config(verb) => verb.run(globals),
+            Self::Wal(verb) => verb.run(globals),
+            Self::Bench(verb) => verb.run(globals),
             Self::DemoWriter(verb) => verb.run(),
         }
     }

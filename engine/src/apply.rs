@@ -70,21 +70,23 @@ impl<T: Target> Applier<T> {
         pending.push_back(Pending { first, last, frame });
     }
 
-    /// Applies every queued frame that ends at or below what `synced` answers, for whichever writer it is, then
-    /// shows them. `visible` only ever takes the last LSN of a whole frame. On return everything that was queued
-    /// and synced at the call is visible.
-    pub(crate) fn drain(&self, synced: impl Fn() -> Lsn) {
-        loop {
-            let apply = self.lock.lock();
-            let stale = self.drain_prepared(synced(), &apply);
-            drop(apply);
-            let Some(frame) = stale else { return };
+    /// Applies every queued frame that ends at or below what `limit` answers, for whichever writer it is, then shows
+    /// them. `visible` only ever takes the last LSN of a whole frame. On return everything that was queued and below
+    /// the limit at the call is visible.
+    pub(crate) fn drain(&self, limit: impl Fn() -> Lsn) {
+        while let Some(stale) = self.drain_ready(&limit) {
             // The set of segments changed since the frame was prepared: look again, without the lock.
-            self.target.prepare(self.published.current().content(), &frame);
+            self.target.prepare(self.published.current().content(), &stale);
         }
     }
 
-    fn drain_prepared(&self, limit: Lsn, apply: &MutexGuard<'_, ApplyLock>) -> Option<Arc<T::Frame>> {
+    /// As [`Applier::drain`], up to a frame that has to be prepared first, which it answers.
+    pub(crate) fn drain_ready(&self, limit: impl Fn() -> Lsn) -> Option<Arc<T::Frame>> {
+        #[cfg(not(seeded_bug = "drain_skips_when_busy"))]
+        let apply = self.lock.lock();
+        #[cfg(seeded_bug = "drain_skips_when_busy")]
+        let apply = self.lock.try_lock()?;
+        let limit = limit();
         let current = self.published.current();
         let mut shown = None;
         let stale = loop {
@@ -95,12 +97,28 @@ impl<T: Target> Applier<T> {
                 break Some(frame);
             }
             self.target.apply(current.content(), &next.frame, next.first, next.last);
-            shown = Some(next.last);
+            #[cfg(not(seeded_bug = "visible_from_synced"))]
+            let end = next.last;
+            #[cfg(seeded_bug = "visible_from_synced")]
+            let end = limit;
+            shown = Some(end);
         };
         if let Some(last) = shown {
-            self.published.set_visible(last, apply);
+            assert!(last <= limit, "{last} is shown, {limit} may be");
+            self.published.set_visible(last, &apply);
         }
         stale
+    }
+
+    /// Applies a frame past the queue and shows it. For replay: nobody else is about, so files may be read here.
+    pub(crate) fn apply_now(&self, frame: &T::Frame, first: Lsn, last: Lsn) {
+        let apply = self.lock.lock();
+        let current = self.published.current();
+        if !self.target.is_prepared(current.content(), frame) {
+            self.target.prepare(current.content(), frame);
+        }
+        self.target.apply(current.content(), frame, first, last);
+        self.published.set_visible(last, &apply);
     }
 
     fn pop_up_to(&self, limit: Lsn) -> Option<Pending<T::Frame>> {

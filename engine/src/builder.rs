@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use akidb_host::{Clock, Fs, RealClock, RealFs, RealSpawn, Spawn};
 
-use crate::config::{BackendSettings, Settings, Tiering};
+use crate::config::{BackendSettings, Durability, Settings, Tiering};
 use crate::db::Db;
 use crate::engine::Place;
 use crate::error::{Error, Result};
@@ -69,6 +69,13 @@ impl Builder {
             }
             Err(error) => self.refused = Some(error),
         }
+        self
+    }
+
+    /// When a write counts as written: [`Durability::LocalSynced`] unless set. Stands above the settings given before
+    /// it.
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.settings.engine.durability = durability;
         self
     }
 

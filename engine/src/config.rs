@@ -46,6 +46,30 @@ impl Tiering {
     }
 }
 
+/// When a write counts as written. Chosen when a database is opened, never per call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Durability {
+    /// Once it survives a power cut of this machine. The default: anything less is a surprise on the worst of days.
+    #[default]
+    LocalSynced,
+    /// Once every read sees it. It then survives the death of the process, and a power cut only after the next sync,
+    /// which begins at the latest 50 ms later. For rows that can be had again.
+    Memory,
+}
+
+impl Durability {
+    /// The word for it in a settings file and in `stats`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::LocalSynced => "local_synced",
+            Self::Memory => "memory",
+        }
+    }
+}
+
 /// Everything an operator can set. [`Settings::default`] is a database that is all local.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -82,6 +106,8 @@ impl Default for Settings {
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct EngineSettings {
+    /// When a write counts as written. `local_synced`: a row that was acknowledged survives a power cut.
+    pub durability: Durability,
     /// A memtable this large becomes a segment. 32 MiB: about 20,000 rows of 384 dimensions, large enough for a
     /// segment worth its footer, small enough to rewrite in a second.
     #[serde(deserialize_with = "file::bytes")]
@@ -121,6 +147,7 @@ pub struct EngineSettings {
 impl Default for EngineSettings {
     fn default() -> Self {
         Self {
+            durability: Durability::LocalSynced,
             memtable_bytes: 32 * MIB,
             memory_bytes: 256 * MIB,
             max_sealed_memtables: 2,
@@ -252,6 +279,7 @@ impl fmt::Display for Settings {
         writeln!(f, "circuit_breaker_enabled = {}\n", self.circuit_breaker_enabled)?;
         backend::write_breaker(f, &self.circuit_breaker_config)?;
         writeln!(f, "\n[engine]")?;
+        writeln!(f, "durability = \"{}\"", e.durability.name())?;
         writeln!(f, "memtable_bytes = {}", e.memtable_bytes)?;
         writeln!(f, "memory_bytes = {}", e.memory_bytes)?;
         writeln!(f, "max_sealed_memtables = {}", e.max_sealed_memtables)?;

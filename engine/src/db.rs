@@ -21,7 +21,6 @@ use crate::recovery::{self, RecoveryReport};
 use crate::schema::{Schema, check_name};
 use crate::stats::{Stats, stats};
 use crate::upload::Uploads;
-use crate::workers::Workers;
 
 /// An open database. Cheap to clone; the last clone dropped ends it (rows acknowledged are on disk; nothing is
 /// flushed and nobody waits). Safe to drop anywhere, also inside an async runtime.
@@ -49,8 +48,7 @@ impl Db {
     }
 
     fn over(engine: Arc<Engine>, recovery: RecoveryReport, uploads: Arc<Uploads>) -> Self {
-        let workers = Workers::new(Arc::clone(&engine.place.spawn));
-        Self { handle: Arc::new(Handle { engine, recovery, uploads, workers }) }
+        Self { handle: Arc::new(Handle { engine, recovery, uploads }) }
     }
 
     pub(crate) fn engine(&self) -> &Arc<Engine> {
@@ -201,8 +199,18 @@ impl Db {
         let Some(writer) = engine.writer_if_any() else { return Ok(()) };
         // A flush or a change of collections that another thread is in ends first; no other begins.
         let _flushing = writer.flushing.lock().unwrap_or_else(PoisonError::into_inner);
+        let sealed = writer.sequencer.log().inner().close();
+        if sealed.is_ok()
+            && writer.committer.newest().manifest.shows_unsynced()
+            && let Err(error) = writer.committer.commit(Reason::Close, |manifest| {
+                manifest.note_shows_unsynced(false);
+                Ok(())
+            })
+        {
+            tracing::warn!(%error, "the next open will say that this writer was not closed");
+        }
         writer.committer.end(Error::new(ErrorKind::Closed, "AKI-0206", "the database is closed"));
-        writer.sequencer.log().inner().close().map_err(|error| from_wal(&error).fate_is(Fate::Durable))?;
+        sealed.map_err(|error| from_wal(&error).fate_is(Fate::Durable))?;
         writer.sequencer.drain();
         writer.sequencer.log().release_lock();
         Ok(())

@@ -15,7 +15,8 @@ use crate::log::EngineLog;
 use crate::lsn::Lsn;
 use crate::ops::Memory;
 use crate::segment::SegmentName;
-use crate::version::View;
+use crate::version::{Version, View};
+use crate::workers::Workers;
 use crate::write::Sequencer;
 use crate::write_stall::{Stall, Stalls};
 
@@ -94,6 +95,8 @@ pub(crate) struct Engine {
     reading: Reading,
     writer: Option<Writer>,
     pub(crate) stalls: Stalls,
+    /// For async callers.
+    pub(crate) workers: Workers,
     pub(crate) driver: OnceLock<Arc<dyn Ticker>>,
     /// Free bytes at the last look, and the bound they are compared with.
     pub(crate) free_disk_bytes: AtomicU64,
@@ -119,12 +122,14 @@ impl Engine {
     }
 
     fn new(place: Place, limits: Limits, min_free: u64, reading: Reading, writer: Option<Writer>) -> Self {
+        let workers = Workers::new(Arc::clone(&place.spawn));
         Self {
             place,
             limits,
             reading,
             writer,
             stalls: Stalls::default(),
+            workers,
             driver: OnceLock::new(),
             free_disk_bytes: AtomicU64::new(u64::MAX),
             min_free_disk_bytes: min_free,
@@ -191,19 +196,39 @@ impl Engine {
         self.writer.as_ref().map_or(0, |writer| writer.sequencer.log().inner().watermarks().bytes_live)
     }
 
-    /// The bound that holds writes to `collection` back, if one does.
-    pub(crate) fn stall(&self, collection: u32) -> Option<Stall> {
-        let current = self.applier().published().current();
-        let sealed = current.content().collections.get(&collection).map_or(0, |c| c.sealed.len());
+    /// The current version, also of a closed database: for work that looks again later.
+    pub(crate) fn current(&self) -> Arc<Version<Catalog>> {
+        self.applier().published().current()
+    }
+
+    /// Whether a write of so many bytes to `collection` may go on, by one look.
+    pub(crate) fn room(&self, collection: u32, bytes: u64) -> Room {
+        let current = self.current();
+        if self.is_active_full(current.content(), collection) {
+            Room::SealFirst
+        } else if self.stall_in(current.content(), collection, bytes).is_some() {
+            Room::Stalled
+        } else {
+            Room::Yes
+        }
+    }
+
+    /// The bound that holds a write of so many bytes to `collection` back, if one does.
+    pub(crate) fn stall(&self, collection: u32, bytes: u64) -> Option<Stall> {
+        self.stall_in(self.current().content(), collection, bytes)
+    }
+
+    fn stall_in(&self, catalog: &Catalog, collection: u32, bytes: u64) -> Option<Stall> {
+        let sealed = catalog.collections.get(&collection).map_or(0, |c| c.sealed.len());
         let cause = || {
             self.last_flush_failure().map_or_else(String::new, |e| format!("; the last flush failed: {e}"))
         };
-        if sealed >= self.limits.sealed_memtables && self.is_active_full(current.content(), collection) {
+        if sealed >= self.limits.sealed_memtables && self.is_active_full(catalog, collection) {
             let detail = format!("{sealed} sealed memtables wait for their flush{}", cause());
             return Some(Stall { which: "sealed_memtables", detail });
         }
         let live = self.live_wal_bytes();
-        if live >= self.limits.wal_max_bytes {
+        if live + bytes >= self.limits.wal_max_bytes {
             let detail =
                 format!("{live} bytes of live log of {} allowed{}", self.limits.wal_max_bytes, cause());
             return Some(Stall { which: "wal_max_bytes", detail });
@@ -227,11 +252,6 @@ impl Engine {
             .is_some_and(|c| c.active.bytes() >= self.limits.memtable_bytes || c.active.is_full())
     }
 
-    /// Whether the collection's active memtable is due to be sealed.
-    pub(crate) fn is_memtable_full(&self, collection: u32) -> bool {
-        self.is_active_full(self.applier().published().current().content(), collection)
-    }
-
     /// Looks at the free space again.
     pub(crate) fn measure_disk(&self) {
         if let Ok(stats) = self.place.fs.statfs(&self.place.dir) {
@@ -244,25 +264,40 @@ impl Engine {
         self.flush_failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The chain `appended >= synced >= visible >= flushed`, asserted.
+    /// How far writes have come, the chains asserted.
     pub(crate) fn watermarks(&self) -> Watermarks {
-        let current = self.applier().published().current();
-        // Read from the lowest up, so that a concurrent write cannot make the chain look broken.
-        let unflushed = current.content().oldest_unflushed();
+        let log = self.writer.as_ref().map(|writer| writer.sequencer.log());
+        // Read from the lowest up, so that a concurrent write cannot make a chain look broken.
+        let released = log.map(|log| log.inner().watermarks().floor.pred());
+        let seen = self.applier().published().visible();
+        let unflushed = self.current().content().oldest_unflushed();
+        let flushed = unflushed.map_or(seen, Lsn::pred).min(seen);
         let visible = self.applier().published().visible();
-        let flushed = unflushed.map_or(visible, Lsn::pred).min(visible);
-        let Some(writer) = &self.writer else {
-            return Watermarks { appended: visible, synced: visible, visible, flushed };
+        let Some(log) = log else {
+            return Watermarks { appended: visible, synced: visible, visible, flushed, released: flushed };
         };
-        let log = writer.sequencer.log().inner();
-        let synced = log.watermarks().synced.max(visible);
-        let appended = log.watermarks().appended.max(synced);
-        assert!(
-            appended >= synced && synced >= visible && visible >= flushed,
-            "the chain of watermarks is broken"
-        );
-        Watermarks { appended, synced, visible, flushed }
+        let synced = log.synced();
+        let marks = Watermarks {
+            appended: log.inner().watermarks().appended.max(synced),
+            synced,
+            visible,
+            // Rows of a dropped collection are in no memtable, synced or not.
+            flushed: flushed.min(synced),
+            released: released.unwrap_or(flushed),
+        };
+        marks.assert_chains(log.shows_unsynced());
+        marks
     }
+}
+
+/// Whether a write may go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Room {
+    Yes,
+    /// The active memtable is full.
+    SealFirst,
+    /// A bound is reached.
+    Stalled,
 }
 
 /// How far writes have come.
@@ -276,6 +311,26 @@ pub struct Watermarks {
     pub visible: Lsn,
     /// Everything up to here is in segments and deletion vectors.
     pub flushed: Lsn,
+    /// The log need not hold anything up to here any more.
+    pub released: Lsn,
+}
+
+impl Watermarks {
+    /// `appended >= synced >= visible >= flushed >= released`; where what is not synced is shown,
+    /// `appended >= visible` and `synced >= flushed` instead.
+    fn assert_chains(&self, shows_unsynced: bool) {
+        let Self { appended, synced, visible, flushed, released } = *self;
+        assert!(
+            appended >= synced && synced >= flushed && flushed >= released,
+            "a chain is broken: {self:?}"
+        );
+        assert!(visible >= flushed, "what is flushed was shown: {self:?}");
+        if shows_unsynced {
+            assert!(appended >= visible, "what is shown was appended: {self:?}");
+        } else {
+            assert!(synced >= visible, "what is shown is synced: {self:?}");
+        }
+    }
 }
 
 fn closed() -> Error {

@@ -17,6 +17,7 @@ use crate::overlay::Overlay;
 use crate::row::Row;
 use crate::segment::{Segment, Writing, write_segment};
 use crate::segment_meta::{DeletionVectorRef, SegmentMeta};
+use crate::write::WriteLog;
 
 /// New names tried when the sync of a segment file fails: the old file is never trusted again.
 const SEGMENT_TRIES: u32 = 3;
@@ -69,24 +70,58 @@ pub(crate) fn flush_all(engine: &Engine) -> Result<()> {
     Ok(())
 }
 
-/// Flushes the oldest sealed memtable of a collection; `false` if there is none.
+/// Flushes the oldest sealed memtable of a collection; `false` if there is none. Where rows are shown before they are
+/// synced, waits for the sync of what is flushed first, with no lock held.
 ///
 /// # Errors
 /// Whatever kept it from disk. Nothing acknowledged is lost: the rows stay in the memtable and the log.
 pub(crate) fn flush_oldest(engine: &Engine, collection: u32) -> Result<bool> {
     let writer = engine.writer()?;
-    let flushing = writer.flushing.lock().unwrap_or_else(PoisonError::into_inner);
-    let result = flush_locked(engine, writer, collection);
-    drop(flushing);
+    let result = loop {
+        if let Err(error) = sync_sealed(writer, collection) {
+            break Err(error);
+        }
+        let _flushing = writer.flushing.lock().unwrap_or_else(PoisonError::into_inner);
+        match flush_locked(engine, writer, collection) {
+            // Another flush took the one that was waited for.
+            Ok(Flush::Unsynced) => {}
+            Ok(Flush::Done) => break Ok(true),
+            Ok(Flush::Nothing) => break Ok(false),
+            Err(error) => break Err(error),
+        }
+    };
     *engine.flush_failure.lock().unwrap_or_else(PoisonError::into_inner) = result.as_ref().err().cloned();
     engine.stalls.notify();
     result
 }
 
-fn flush_locked(engine: &Engine, writer: &Writer, collection: u32) -> Result<bool> {
+/// Blocks until the oldest sealed memtable of a collection is synced whole.
+fn sync_sealed(writer: &Writer, collection: u32) -> Result<()> {
     let current = writer.sequencer.applier().published().current();
-    let Some(state) = current.content().collections.get(&collection) else { return Ok(false) };
-    let Some((memtable, sealed_at)) = state.sealed.first().cloned() else { return Ok(false) };
+    let oldest = current.content().collections.get(&collection).and_then(|state| state.sealed.first());
+    match oldest {
+        Some((_, sealed_at)) if *sealed_at > writer.sequencer.log().synced() => {
+            writer.sequencer.log().wait(*sealed_at)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What became of a flush.
+enum Flush {
+    Done,
+    Nothing,
+    /// The oldest sealed memtable holds rows that are not synced.
+    Unsynced,
+}
+
+fn flush_locked(engine: &Engine, writer: &Writer, collection: u32) -> Result<Flush> {
+    let current = writer.sequencer.applier().published().current();
+    let Some(state) = current.content().collections.get(&collection) else { return Ok(Flush::Nothing) };
+    let Some((memtable, sealed_at)) = state.sealed.first().cloned() else { return Ok(Flush::Nothing) };
+    if sealed_at > writer.sequencer.log().synced() {
+        return Ok(Flush::Unsynced);
+    }
     state.check_damage()?;
     let _span = tracing::info_span!("flush", collection = %state.name, lsn = %sealed_at).entered();
 
@@ -99,13 +134,26 @@ fn flush_locked(engine: &Engine, writer: &Writer, collection: u32) -> Result<boo
     }
     let committed = writer.committer.commit(Reason::Flush, |manifest| {
         edit_manifest(manifest, collection, sealed_at, &flushed)?;
-        manifest.settle_floor(unflushed.visible, |id| unflushed.oldest.get(&id).copied());
+        manifest.settle_floor(unflushed.settled, |id| unflushed.oldest.get(&id).copied());
+        assert_manifest_synced(writer, manifest);
         Ok(())
     })?;
     install(writer, collection, &memtable, sealed_at, flushed);
     // The manifest that covers everything below is durable now.
     truncate_log(writer, committed.manifest.floor)?;
-    Ok(true)
+    Ok(Flush::Done)
+}
+
+/// Nothing above `synced` ever enters a segment, a deletion vector, a manifest or, by way of a manifest, a backend.
+fn assert_synced(writer: &Writer, last: Lsn) {
+    let synced = writer.sequencer.log().synced();
+    assert!(last <= synced, "{last} would leave the log before it is synced; {synced} is");
+}
+
+/// [`assert_synced`] of everything a manifest says of records.
+fn assert_manifest_synced(writer: &Writer, manifest: &Manifest) {
+    assert_synced(writer, manifest.floor.pred());
+    manifest.collections.iter().for_each(|collection| assert_synced(writer, collection.flushed_lsn));
 }
 
 /// Makes the end of a collection durable, and with it that its rows no longer hold the log: `publish` runs between
@@ -116,7 +164,8 @@ pub(crate) fn drop_collection(writer: &Writer, id: u32, publish: impl FnOnce()) 
         if !manifest.drop_collection(id) {
             return Err(Error::new(ErrorKind::NotFound, "AKI-0201", "the collection was dropped"));
         }
-        manifest.settle_floor(unflushed.visible, |id| unflushed.oldest.get(&id).copied());
+        manifest.settle_floor(unflushed.settled, |id| unflushed.oldest.get(&id).copied());
+        assert_manifest_synced(writer, manifest);
         Ok(())
     })?;
     publish();
@@ -150,6 +199,7 @@ fn write_files(
     sealed_at: Lsn,
 ) -> Result<Flushed> {
     let _span = tracing::debug_span!("segment").entered();
+    assert_synced(writer, sealed_at);
     let mut live: Vec<(u32, Lsn, Arc<Row>)> = memtable
         .slots()
         .filter(|(_, slot)| slot.lives_at(sealed_at))
@@ -216,9 +266,10 @@ fn grown_deletion_vector(live: &LiveSegment, sealed_at: Lsn) -> Option<DeletionV
 }
 
 /// What only the log holds once a memtable is flushed: the oldest LSN of each collection that has one. What is
-/// appended meanwhile is newer than `visible`, so the answer stays right however long the commit takes.
+/// appended meanwhile is newer than `settled`, so the answer stays right however long the commit takes.
 struct Unflushed {
-    visible: Lsn,
+    /// Everything up to here is shown and synced: a manifest may say so.
+    settled: Lsn,
     oldest: BTreeMap<u32, Lsn>,
 }
 
@@ -231,11 +282,13 @@ impl Unflushed {
     fn of(writer: &Writer, counts: impl Fn(&CollectionState, &Arc<Memtable>) -> bool) -> Self {
         writer.sequencer.applier().change(|published, _apply| {
             let current = published.current();
+            let settled = published.visible().min(writer.sequencer.log().synced());
             let oldest = current.content().collections.values().filter_map(|state| {
                 let counted = state.memtables().filter(|memtable| counts(state, memtable));
-                Some((state.id, counted.filter_map(|memtable| memtable.first_op()).min()?))
+                let oldest = counted.filter_map(|memtable| memtable.first_op()).min()?;
+                Some((state.id, oldest.min(settled.next())))
             });
-            Self { visible: published.visible(), oldest: oldest.collect() }
+            Self { settled, oldest: oldest.collect() }
         })
     }
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use crate::engine::Engine;
 use crate::recovery::RecoveryReport;
 use crate::upload::Uploads;
-use crate::workers::Workers;
 
 /// Shared by `Db` and `Collection` handles.
 #[derive(Debug)]
@@ -13,7 +12,6 @@ pub(crate) struct Handle {
     pub(crate) engine: Arc<Engine>,
     pub(crate) recovery: RecoveryReport,
     pub(crate) uploads: Arc<Uploads>,
-    pub(crate) workers: Workers,
 }
 
 impl Drop for Handle {

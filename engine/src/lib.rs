@@ -53,6 +53,8 @@ mod limits;
 #[cfg(not(akidb_loom))]
 mod log;
 #[cfg(not(akidb_loom))]
+mod log_view;
+#[cfg(not(akidb_loom))]
 pub mod manifest;
 #[cfg(not(akidb_loom))]
 mod memtable;
@@ -107,7 +109,7 @@ pub use builder::Builder;
 #[cfg(not(akidb_loom))]
 pub use collection::{Collection, Hit, MAX_BATCH_BYTES, NewRow, Receipt, Scan, Search, StoredRow};
 #[cfg(not(akidb_loom))]
-pub use config::{BackendKind, BackendSettings, EngineSettings, Secret, Settings, Tiering};
+pub use config::{BackendKind, BackendSettings, Durability, EngineSettings, Secret, Settings, Tiering};
 #[cfg(not(akidb_loom))]
 pub use db::Db;
 #[cfg(not(akidb_loom))]
@@ -121,7 +123,9 @@ pub use id::{Id, MAX_ID_BYTES};
 #[cfg(not(akidb_loom))]
 pub use inspect::inspect;
 #[cfg(not(akidb_loom))]
-pub use recovery::{CutReport, RecoveryReport};
+pub use log_view::{LogFile, LogFrame, LogRecord, LogTail, dump_log_file, log_files, tail_log};
+#[cfg(not(akidb_loom))]
+pub use recovery::{CutReport, RecoveryReport, UnsyncedReport};
 #[cfg(not(akidb_loom))]
 pub use repair::{RepairReport, repair_manifest, repair_wal_cut};
 #[cfg(not(akidb_loom))]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::Settings;
+use crate::config::{Durability, Settings};
 use crate::manifest::Kept;
 
 /// Bounds in bytes, counts and times; each is explained at its setting.
@@ -12,6 +12,8 @@ pub(crate) struct Limits {
     pub(crate) memtable_bytes: u64,
     /// All memtables together: above, the collection with the oldest unflushed row is flushed.
     pub(crate) memtables_bytes: u64,
+    /// Whether writes count, and are shown, before they are synced.
+    pub(crate) durability: Durability,
     /// Live log above which the collection with the oldest unflushed row is flushed.
     pub(crate) wal_flush_bytes: u64,
     /// Live log above which writes stall.
@@ -30,6 +32,7 @@ impl Limits {
         Self {
             memtable_bytes: engine.memtable_bytes,
             memtables_bytes: engine.memory_bytes,
+            durability: engine.durability,
             wal_flush_bytes: engine.wal_flush_bytes,
             wal_max_bytes: engine.wal_max_bytes,
             sealed_memtables: engine.max_sealed_memtables as usize,
@@ -39,5 +42,20 @@ impl Limits {
                 for_secs: u64::from(engine.manifest_keep_hours) * 3_600,
             },
         }
+    }
+
+    /// How the log is opened.
+    pub(crate) fn log_config(&self) -> akidb_wal::Config {
+        let mut config = akidb_wal::Config::default();
+        config.max_bytes = self.wal_max_bytes;
+        // Only whole files are given back: a file as large as the bound would keep the log above it, whatever is
+        // flushed.
+        config.max_file_bytes = config.max_file_bytes.min(self.wal_flush_bytes / 3 * 2);
+        config.first_file_bytes = config.first_file_bytes.min(config.max_file_bytes);
+        config.durability = match self.durability {
+            Durability::LocalSynced => akidb_wal::Durability::LocalSynced,
+            Durability::Memory => akidb_wal::Durability::Memory,
+        };
+        config
     }
 }

@@ -2,8 +2,10 @@
 //! `RUSTFLAGS="--cfg akidb_loom" cargo test -p akidb --lib loom_`.
 
 use loom::sync::atomic::{AtomicU64, Ordering};
-use loom::sync::{Arc, Mutex};
+use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
+
+use akidb_host::{Clock, RealClock};
 
 use crate::apply::{Applier, Target};
 use crate::lsn::Lsn;
@@ -13,39 +15,79 @@ fn lsn(n: u64) -> Lsn {
     Lsn::new(1, n)
 }
 
-/// A log whose sync takes what is appended, then publishes it; any thread may run in between. (No `yield_now` here: to
-/// loom it means that the thread runs again only when no other can, which hides interleavings.)
-#[derive(Debug, Default)]
+/// A log whose sync takes what is appended, then publishes it in two steps, as nothing promises that the mark stands at
+/// the end of a frame; any thread may run in between. (No `yield_now` here: to loom it means that the thread runs again
+/// only when no other can, which hides interleavings.)
+#[derive(Debug)]
 struct ModelLog {
-    appended: Mutex<u64>,
+    file: Mutex<File>,
+    made: Condvar,
     syncing: Mutex<()>,
     synced: AtomicU64,
+    shows_unsynced: bool,
+}
+
+#[derive(Debug)]
+struct File {
+    appended: u64,
+    /// Records that still fit.
+    room: u64,
+}
+
+impl ModelLog {
+    fn new(room: u64, shows_unsynced: bool) -> Self {
+        let file = Mutex::new(File { appended: 0, room });
+        let (made, syncing, synced) = (Condvar::new(), Mutex::new(()), AtomicU64::new(0));
+        Self { file, made, syncing, synced, shows_unsynced }
+    }
+
+    /// What the thread that makes files does at the end.
+    fn make_room(&self, records: u64) {
+        self.file.lock().unwrap().room = records;
+        self.made.notify_all();
+    }
+
+    fn synced(&self) -> Lsn {
+        as_lsn(self.synced.load(Ordering::Acquire))
+    }
+}
+
+fn as_lsn(n: u64) -> Lsn {
+    if n == 0 { Lsn::ZERO } else { lsn(n) }
 }
 
 impl WriteLog for ModelLog {
     type Error = ();
 
-    fn append(&self, records: &[&[u8]]) -> Result<(Lsn, Lsn), ()> {
-        let mut appended = self.appended.lock().unwrap();
-        let first = *appended + 1;
-        *appended += records.len() as u64;
-        Ok((lsn(first), lsn(*appended)))
+    fn append_nowait(&self, records: &[&[u8]]) -> Result<Option<(Lsn, Lsn)>, ()> {
+        let mut file = self.file.lock().unwrap();
+        let Some(left) = file.room.checked_sub(records.len() as u64) else { return Ok(None) };
+        let first = file.appended + 1;
+        file.room = left;
+        file.appended += records.len() as u64;
+        Ok(Some((lsn(first), lsn(file.appended))))
+    }
+
+    fn wait_for_room(&self, records: &[&[u8]]) -> Result<(), ()> {
+        let mut file = self.file.lock().unwrap();
+        while file.room < records.len() as u64 {
+            file = self.made.wait(file).unwrap();
+        }
+        Ok(())
     }
 
     fn wait(&self, until: Lsn) -> Result<(), ()> {
         while self.synced() < until {
             let _leader = self.syncing.lock().unwrap();
-            let target = *self.appended.lock().unwrap();
+            let target = self.file.lock().unwrap().appended;
+            self.synced.fetch_max(target - 1, Ordering::AcqRel);
             self.synced.fetch_max(target, Ordering::AcqRel);
         }
         Ok(())
     }
 
-    fn synced(&self) -> Lsn {
-        match self.synced.load(Ordering::Acquire) {
-            0 => Lsn::ZERO,
-            n => lsn(n),
-        }
+    fn showable(&self) -> Lsn {
+        if self.shows_unsynced { as_lsn(self.file.lock().unwrap().appended) } else { self.synced() }
     }
 }
 
@@ -88,67 +130,104 @@ impl Target for ModelMemory {
 type Model = Sequencer<ModelLog, ModelMemory>;
 
 fn model() -> Arc<Model> {
+    model_on(ModelLog::new(u64::MAX, false))
+}
+
+fn model_on(log: ModelLog) -> Arc<Model> {
     let memory = ModelMemory { applied: Mutex::new(Vec::new()) };
     let applier = Applier::new(memory, ModelContent::above(Lsn::ZERO), Lsn::ZERO);
-    Arc::new(Sequencer::new(ModelLog::default(), applier))
+    Arc::new(Sequencer::new(log, applier))
 }
 
 fn submit(model: &Model, records: usize) -> Lsn {
     let record: &[u8] = b"r";
     let records = vec![record; records];
-    model.submit(&records, Arc::new(()), || Ok(())).unwrap().1
+    model.submit(&records, &Arc::new(()), || Ok(())).unwrap().1
 }
 
 /// Checks every interleaving with at most `preemptions` (all of them where that is `None`), and says how many there
-/// were. A nightly run sets another bound by `LOOM_MAX_PREEMPTIONS`.
+/// were and how long they took. A nightly run sets another bound by `LOOM_MAX_PREEMPTIONS`.
 fn explore(name: &str, preemptions: Option<usize>, check: impl Fn() + Sync + Send + 'static) {
     let executions = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
     let count = std::sync::Arc::clone(&executions);
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = builder.preemption_bound.or(preemptions);
+    let (clock, name) = (RealClock, name.to_owned());
+    let began = clock.now();
+    // Printed when the model passes and when it does not.
+    let report = Report(Box::new(move || {
+        let seconds = clock.now().duration_since(began).as_secs_f64();
+        println!("{name}: {} executions, {seconds:.2} s", executions.load(Ordering::Relaxed));
+    }));
     builder.check(move || {
         count.fetch_add(1, Ordering::Relaxed);
         check();
     });
-    println!("{name}: {} executions", executions.load(Ordering::Relaxed));
+    drop(report);
 }
 
-/// Whoever is cancelled after its append leaves a frame that another writer's drain shows.
+struct Report(Box<dyn Fn()>);
+
+impl Drop for Report {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
+/// Whoever is cancelled after its append leaves a frame that another one shows: what is synced is visible once the
+/// calls under way have returned, with nobody left to look again.
 #[test]
 fn loom_cancelled_writer_does_not_block_apply() {
     explore("loom_cancelled_writer_does_not_block_apply", None, || {
         let model = model();
         let other = Arc::clone(&model);
-        // Appends, then its future is dropped: it waits for nothing and drains nothing.
+        // Appends, then its future is dropped: it waits for nothing.
         let cancelled = thread::spawn(move || submit(&other, 1));
         let last = submit(&model, 1);
         model.finish(last).unwrap();
         assert!(model.applier().published().visible() >= last);
         let left = cancelled.join().unwrap();
+        if model.log().synced() >= left {
+            assert!(model.applier().published().visible() >= left, "{left} is synced and nobody shows it");
+        }
         model.finish(left).unwrap();
         assert_eq!(model.applier().target().applied.lock().unwrap().len(), 2);
     });
 }
 
-/// `visible` only ever takes the end of a whole frame.
+/// `visible` only ever takes the end of a whole frame, and of one that was applied.
 #[test]
 fn loom_visible_is_frame_aligned() {
-    explore("loom_visible_is_frame_aligned", Some(2), || {
-        let model = model();
-        let (a, b) = (Arc::clone(&model), Arc::clone(&model));
-        let two = thread::spawn(move || {
-            let last = submit(&a, 2);
-            a.finish(last).unwrap();
-        });
-        let reader = thread::spawn(move || b.applier().published().view().lsn());
-        let last = submit(&model, 2);
-        model.finish(last).unwrap();
-        let seen = reader.join().unwrap();
-        assert!(seen.counter() % 2 == 0, "a reader saw half a batch: {seen}");
-        two.join().unwrap();
-        let applied = model.applier().target().applied.lock().unwrap().clone();
-        assert_eq!(applied, [(1, 2), (3, 4)]);
+    explore("loom_visible_is_frame_aligned", Some(2), || frame_aligned(false));
+}
+
+/// The same where what is not synced is shown: nobody waits for a sync then.
+#[test]
+fn loom_unsynced_visible_is_frame_aligned() {
+    explore("loom_unsynced_visible_is_frame_aligned", Some(2), || frame_aligned(true));
+}
+
+fn frame_aligned(shows_unsynced: bool) {
+    let model = model_on(ModelLog::new(u64::MAX, shows_unsynced));
+    let (a, b) = (Arc::clone(&model), Arc::clone(&model));
+    let two = thread::spawn(move || {
+        let last = submit(&a, 2);
+        a.acknowledge(last).unwrap();
+        assert!(a.applier().published().visible() >= last);
     });
+    let reader = thread::spawn(move || {
+        let view = b.applier().published().view();
+        (view.lsn(), view.content().newest.load(Ordering::Acquire))
+    });
+    let last = submit(&model, 2);
+    model.acknowledge(last).unwrap();
+    let (seen, applied) = reader.join().unwrap();
+    assert!(seen.counter() % 2 == 0, "a reader saw half a batch: {seen}");
+    assert!(seen.as_u64() <= applied, "a reader saw {seen}, which is not applied");
+    two.join().unwrap();
+    let applied = model.applier().target().applied.lock().unwrap().clone();
+    assert_eq!(applied, [(1, 2), (3, 4)]);
+    assert_eq!(model.log().synced() == Lsn::ZERO, shows_unsynced, "who waited for a sync");
 }
 
 /// Three writers: whatever is acknowledged is visible, and everything is applied once and in order.
@@ -171,6 +250,27 @@ fn loom_drain_misses_nothing() {
         writers.into_iter().for_each(|writer| writer.join().unwrap());
         let applied = model.applier().target().applied.lock().unwrap().clone();
         assert_eq!(applied, [(1, 1), (2, 2), (3, 3)]);
+    });
+}
+
+/// A writer whose batch does not fit waits for the next file with no lock held: another one whose record does fit
+/// appends, syncs and is acknowledged meanwhile. Here the next file is made only after that, so a wait under the
+/// sequencer lock would be a deadlock.
+#[test]
+fn loom_full_file_holds_up_nobody_else() {
+    explore("loom_full_file_holds_up_nobody_else", None, || {
+        let model = model_on(ModelLog::new(1, false));
+        let large = Arc::clone(&model);
+        let large = thread::spawn(move || {
+            let last = submit(&large, 2);
+            large.finish(last).unwrap();
+        });
+        let last = submit(&model, 1);
+        model.finish(last).unwrap();
+        model.log().make_room(2);
+        large.join().unwrap();
+        let applied = model.applier().target().applied.lock().unwrap().clone();
+        assert_eq!(applied, [(1, 1), (2, 3)]);
     });
 }
 

@@ -28,6 +28,9 @@ pub use store::{Kept, Store};
 /// Longest slug in the name of a collection's directory.
 const MAX_SLUG_BYTES: usize = 40;
 
+/// The compatible feature of a manifest whose writer shows rows before they are synced.
+const SHOWS_UNSYNCED: &str = "shows-unsynced";
+
 /// What a reader must know to read a manifest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -254,6 +257,21 @@ impl Manifest {
             segments: Vec::new(),
         });
         Ok(id)
+    }
+
+    /// Whether the writer of this manifest shows rows that are not synced (`durability = "memory"`) and has not said
+    /// that they all are by now, by a clean close.
+    #[must_use]
+    pub fn shows_unsynced(&self) -> bool {
+        self.format.compatible.iter().any(|feature| feature == SHOWS_UNSYNCED)
+    }
+
+    /// Notes whether the writer shows rows that are not synced.
+    pub fn note_shows_unsynced(&mut self, shows: bool) {
+        self.format.compatible.retain(|feature| feature != SHOWS_UNSYNCED);
+        if shows {
+            self.format.compatible.push(SHOWS_UNSYNCED.to_owned());
+        }
     }
 
     /// Drops a collection; its directory is remembered until [`Manifest::forget_dropped`]. False if there is

@@ -151,6 +151,11 @@ impl Memtable {
         }
     }
 
+    /// Whether a version of `id` is here, dead or alive: then no older place has a live one.
+    pub(crate) fn knows(&self, id: &Id) -> bool {
+        self.newest_of(id).is_some()
+    }
+
     /// All slots in LSN order, dead ones included.
     pub(crate) fn slots(&self) -> impl Iterator<Item = (u32, &Slot)> {
         (0..self.len()).map(|at| (at, self.slot(at)))

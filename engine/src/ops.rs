@@ -86,11 +86,27 @@ impl Op {
         self.failure.get()
     }
 
+    /// As [`Op::prepare`] where no segment has to be looked at: there is none, or a memtable knows the id, and then
+    /// no older copy of it lives. `false` if one has to be. Reads no file.
+    pub(crate) fn prepare_in_memory(&self, collection: &CollectionState) -> bool {
+        let Some(id) = self.id() else { return true };
+        if !collection.segments.is_empty() && !collection.memtables().any(|memtable| memtable.knows(id)) {
+            return false;
+        }
+        // A memtable leaves a collection by a flush, and that raises the generation.
+        let found = Found::At { generation: collection.generation, place: None };
+        *self.found.lock().unwrap_or_else(PoisonError::into_inner) = found;
+        true
+    }
+
     /// Looks the id up in the segments, without a lock.
     ///
     /// # Errors
     /// What reading the segment answered; it is remembered as well.
     pub(crate) fn prepare(&self, collection: &CollectionState) -> crate::error::Result<()> {
+        if self.prepare_in_memory(collection) {
+            return Ok(());
+        }
         let Some(id) = self.id() else { return Ok(()) };
         let found = collection.find_in_segments(id);
         let (found, result) = match found {

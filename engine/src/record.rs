@@ -15,6 +15,8 @@
 //!     28       key, idempotency key, payload (a JSON object, UTF-8), dim x f32
 //! ```
 
+use std::sync::Arc;
+
 use crate::id::MAX_ID_BYTES;
 use crate::schema::MAX_DIM;
 
@@ -25,6 +27,8 @@ mod tests;
 pub(crate) const HEADER_BYTES: usize = 28;
 /// Largest payload in bytes of JSON text.
 pub(crate) const MAX_PAYLOAD_BYTES: usize = 1 << 20;
+/// Where the payload's length stands: the last of the header.
+const PAYLOAD_LEN_AT: usize = HEADER_BYTES - 4;
 /// The version written.
 const VERSION: u8 = 1;
 
@@ -80,17 +84,23 @@ impl<'a> Vector<'a> {
         }
     }
 
-    /// The numbers, copied out.
-    pub(crate) fn to_f32(self) -> Vec<f32> {
+    /// The numbers, copied out once.
+    pub(crate) fn to_f32(self) -> Arc<[f32]> {
         match self.0 {
-            Numbers::Floats(floats) => floats.to_vec(),
+            Numbers::Floats(floats) => floats.into(),
             Numbers::Bytes(bytes) => bytes.iter().map(|b| f32::from_le_bytes(*b)).collect(),
         }
     }
 
     fn append_to(&self, out: &mut Vec<u8>) {
         match self.0 {
-            Numbers::Floats(floats) => out.extend(floats.iter().flat_map(|x| x.to_le_bytes())),
+            Numbers::Floats(floats) => {
+                let from = out.len();
+                out.resize(from + 4 * floats.len(), 0);
+                for (to, x) in out[from..].as_chunks_mut().0.iter_mut().zip(floats) {
+                    *to = x.to_le_bytes();
+                }
+            }
             Numbers::Bytes(bytes) => out.extend_from_slice(bytes.as_flattened()),
         }
     }
@@ -185,13 +195,30 @@ impl<'a> Record<'a> {
     /// # Panics
     /// If the record would not decode: the checks of [`crate::row`] come before it.
     pub(crate) fn encode_into(&self, out: &mut Vec<u8>) {
+        let encoded = self.encode_with(out, |out| {
+            out.extend_from_slice(self.payload.as_bytes());
+            Ok::<(), std::convert::Infallible>(())
+        });
+        encoded.expect("nothing in it can fail");
+    }
+
+    /// As [`Record::encode_into`], the payload being what `payload` appends: it is written where it will lie.
+    ///
+    /// # Errors
+    /// What `payload` answered; `out` then ends in half a record.
+    ///
+    /// # Panics
+    /// As [`Record::encode_into`].
+    pub(crate) fn encode_with<E>(
+        &self,
+        out: &mut Vec<u8>,
+        payload: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<(), E> {
         let dim = u16::try_from(self.vector.dim()).expect("a checked dimension fits u16");
         let key_len = u16::try_from(self.key.len()).expect("a checked id fits u16");
         let idem_len = u16::try_from(self.idempotency_key.len()).expect("a checked idempotency key fits u16");
-        let payload_len = u32::try_from(self.payload.len()).expect("a checked payload fits u32");
-        let checked = check_ranges(self.op, self.key.len(), self.payload.len(), self.vector.dim());
-        assert_eq!(checked, Ok(()), "a record is checked before it is encoded");
         out.reserve(self.encoded_len());
+        let from = out.len();
         out.push(VERSION);
         out.push(match self.op {
             Op::Upsert => 1,
@@ -204,11 +231,18 @@ impl<'a> Record<'a> {
         out.extend_from_slice(&self.expires_at.to_le_bytes());
         out.extend_from_slice(&key_len.to_le_bytes());
         out.extend_from_slice(&idem_len.to_le_bytes());
-        out.extend_from_slice(&payload_len.to_le_bytes());
+        out.extend_from_slice(&[0; 4]);
         out.extend_from_slice(self.key);
         out.extend_from_slice(self.idempotency_key);
-        out.extend_from_slice(self.payload.as_bytes());
+        let before = out.len();
+        payload(out)?;
+        let payload_bytes = out.len() - before;
+        let checked = check_ranges(self.op, self.key.len(), payload_bytes, self.vector.dim());
+        assert_eq!(checked, Ok(()), "a record is checked before it is encoded");
+        let payload_len = u32::try_from(payload_bytes).expect("a checked payload fits u32");
+        out[from + PAYLOAD_LEN_AT..from + HEADER_BYTES].copy_from_slice(&payload_len.to_le_bytes());
         self.vector.append_to(out);
+        Ok(())
     }
 
     /// Reads a record that fills `bytes`. Any bytes are welcome. The payload is text but not yet known to be

@@ -1,81 +1,46 @@
 //! From a directory to a running database: lock, newest manifest, log, segments, replay.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use akidb_host::{FsKind, LockGuard, Rng};
 use akidb_wal::{Log, Options, Recovered};
-use serde::Serialize;
 
 use crate::apply::Applier;
 use crate::catalog::{Catalog, CollectionState, LiveSegment};
 use crate::commit::Committer;
-use crate::config::Settings;
+use crate::config::{Durability, Settings};
 use crate::deletion_vector::{self, DeletionVector};
 use crate::engine::{Engine, Place, Writer, deletion_vector_dir};
 use crate::error::{Error, ErrorKind, Result};
 use crate::flush;
 use crate::gc;
-use crate::id::Id;
 use crate::limits::Limits;
 use crate::log::{EngineLog, from_wal};
 use crate::lsn::Lsn;
 use crate::manifest::{CollectionMeta, Committed, Manifest, Reason, Stamp, Store};
-use crate::ops::{Change, Memory, Op};
-use crate::record::{self, Record};
-use crate::row::{self, Row};
-use crate::schema::{IdKind, Schema};
+use crate::ops::Memory;
+use crate::row;
+use crate::schema::Schema;
 use crate::segment::Segment;
 use crate::write::Sequencer;
 
+mod replay;
+mod report;
+
+pub use report::{CutReport, RecoveryReport, UnsyncedReport};
+
+use replay::{Schemas, give_memory_back, replay};
+use report::{note_cut, unsynced};
+
 /// How long an open waits for a handle that is being dropped in this process, in steps of 10 ms.
 const LOCK_TRIES: u32 = 100;
-/// Log files above which an open flushes what it replayed, so that the next one is short.
+/// Log files above which what an open replayed is flushed, so that the next one is short.
 const MAX_LOG_FILES: usize = 4;
-
-/// What an open found and did. `cut` names what could not be told from a torn tail.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct RecoveryReport {
-    /// Number of the manifest the open started from; 0 for a new directory.
-    pub manifest: u64,
-    /// Epoch of this open; the last writer's when reading only.
-    pub epoch: u32,
-    /// Records replayed from the log into memtables.
-    pub replayed_records: u64,
-    /// Records of the log that segments already hold, or whose collection was dropped.
-    pub skipped_records: u64,
-    /// The first and last LSN replayed, as `epoch:counter`.
-    pub replayed: Option<[String; 2]>,
-    /// Records that were read from the log beyond what is proven to be on disk. When writing they were copied and
-    /// synced before they were shown; when reading only they may be gone after a power cut.
-    pub unproven: Option<[String; 2]>,
-    /// Read beside a living writer: rows in its log are not seen, only what is flushed.
-    pub beside_writer: bool,
-    /// Where the log's tail was cut, if it was.
-    pub cut: Option<CutReport>,
-    /// Files no manifest names, removed.
-    pub orphans_removed: Vec<PathBuf>,
-}
-
-/// A torn tail that was cut.
-#[derive(Clone, Debug, Serialize)]
-pub struct CutReport {
-    /// Log file.
-    pub file: PathBuf,
-    /// First byte that was not taken.
-    pub offset: u64,
-    /// Bytes with something in them behind it.
-    pub bytes: u64,
-    /// Frames among them that look whole.
-    pub frames: u64,
-}
 
 /// Opens a directory for writing, making it if it does not exist and `create` says so.
 pub(crate) fn open(place: Place, settings: &Settings, create: bool) -> Result<(Arc<Engine>, RecoveryReport)> {
     let limits = Limits::from_settings(settings);
-    let mut wal = akidb_wal::Config::default();
-    wal.max_bytes = limits.wal_max_bytes;
     let fs = &*place.fs;
     if create {
         for dir in [place.wal_dir(), place.manifest_dir(), place.dir.join("collections")] {
@@ -89,14 +54,18 @@ pub(crate) fn open(place: Place, settings: &Settings, create: bool) -> Result<(A
     let mut report = RecoveryReport::default();
     let newest = newest_or_first(&place, &store)?;
     report.manifest = newest.manifest.number;
+    let was_unsynced = newest.manifest.shows_unsynced();
 
     let log_files = log_files(&place);
-    let (log, recovered) = open_log(&place, wal, &newest.manifest, false)?;
+    let (log, recovered) = open_log(&place, limits.log_config(), &newest.manifest, false)?;
     let epoch = log.epoch();
     let writer_id = Rng::from_machine().u32();
     let committer = Committer::new(store, Arc::clone(&place.clock), newest, epoch, writer_id);
     // The manifest that records this epoch is durable before anything is appended under it.
-    let opened = committer.commit(Reason::Open, |_| Ok(()))?;
+    let opened = committer.commit(Reason::Open, |manifest| {
+        manifest.note_shows_unsynced(limits.durability == Durability::Memory);
+        Ok(())
+    })?;
     let opened = &opened.manifest;
     report.epoch = epoch;
     let text = format!(
@@ -116,37 +85,45 @@ pub(crate) fn open(place: Place, settings: &Settings, create: bool) -> Result<(A
     }
     let (catalog, schemas) = load_catalog(&place, opened)?;
     let applier = Applier::new(Memory, catalog, opened.floor.pred());
-    let sequencer = Arc::new(Sequencer::new(EngineLog::new(log, lock), applier));
+    let log = EngineLog::new(log, limits.durability, lock);
+    // The log need not hold them any more, and knows no better than what it holds.
+    log.note_synced(opened.floor.pred());
+    let sequencer = Arc::new(Sequencer::new(log, applier));
     let writer = Writer::new(Arc::clone(&sequencer), committer, epoch, writer_id);
     let disk_bytes = place.fs.statfs(&place.dir).map_or(u64::MAX, |stats| stats.total_bytes);
     let min_free = settings.engine.min_free_disk(disk_bytes);
     let engine = Arc::new(Engine::writing(place, limits, min_free, writer));
 
     note_cut(&recovered, &mut report);
+    if was_unsynced {
+        report.unsynced = Some(unsynced(&engine.place, &recovered, opened.floor));
+    }
     let log_end = recovered.last;
     replay(sequencer.applier(), recovered, opened, &schemas, &mut report, || {
-        // The memory a running database may take is what a replay may take: it flushes as it goes.
-        while let Some(due) = due_in_replay(sequencer.applier(), &limits) {
-            flush::seal(engine.writer()?, due);
-            flush::flush_oldest(&engine, due)?;
-        }
-        Ok(())
+        give_memory_back(&engine, sequencer.applier(), &limits)
     })?;
     show_all(sequencer.applier(), log_end);
     engine.measure_disk();
-    if log_files > MAX_LOG_FILES
-        && let Err(error) = flush::flush_all(&engine)
-    {
-        // The log still holds everything; the driver tries again.
-        tracing::warn!(%error, "the long log could not be flushed at the open");
+    if log_files > MAX_LOG_FILES {
+        // The driver flushes them behind the open; the log holds everything until then.
+        let writer = engine.writer()?;
+        for entry in &opened.collections {
+            flush::seal(writer, entry.id);
+        }
     }
-    let drained = Arc::downgrade(&sequencer);
-    sequencer.log().inner().on_synced(Arc::new(move |_| {
+    drain_after_syncs(&sequencer);
+    Ok((engine, report))
+}
+
+/// Whoever finished a sync shows what it covered, with none of the log's locks held.
+fn drain_after_syncs(sequencer: &Arc<Sequencer<EngineLog, Memory>>) {
+    let drained = Arc::downgrade(sequencer);
+    sequencer.log().inner().on_synced(Arc::new(move |synced| {
         if let Some(sequencer) = drained.upgrade() {
+            sequencer.log().note_synced(synced);
             sequencer.drain();
         }
     }));
-    Ok((engine, report))
 }
 
 /// Opens a directory for reading only: takes no lock, writes nothing. Beside a living writer it shows what is
@@ -165,6 +142,9 @@ pub(crate) fn open_read_only(place: Place, limits: Limits) -> Result<(Arc<Engine
     if alone {
         let (log, recovered) = open_log(&place, akidb_wal::Config::default(), &newest, true)?;
         note_cut(&recovered, &mut report);
+        if newest.shows_unsynced() {
+            report.unsynced = Some(unsynced(&place, &recovered, newest.floor));
+        }
         if recovered.last > recovered.proven {
             report.unproven = Some([recovered.proven.to_string(), recovered.last.to_string()]);
         }
@@ -272,8 +252,6 @@ fn open_log(
     Log::open(options).map_err(|error| from_wal(&error))
 }
 
-type Schemas = BTreeMap<u32, (Vec<Arc<Schema>>, Lsn)>;
-
 fn load_catalog(place: &Place, manifest: &Manifest) -> Result<(Catalog, Schemas)> {
     let mut catalog = Catalog::default();
     let mut schemas = Schemas::new();
@@ -324,104 +302,10 @@ pub(crate) fn empty_collection(
     }
 }
 
-fn note_cut(recovered: &Recovered, report: &mut RecoveryReport) {
-    report.cut = recovered.cut.as_ref().map(|cut| CutReport {
-        file: cut.file.clone(),
-        offset: cut.offset,
-        bytes: cut.bytes,
-        frames: cut.frames,
-    });
-}
-
 /// How many log files there are.
 fn log_files(place: &Place) -> usize {
     let entries = place.fs.list(&place.wal_dir()).unwrap_or_default();
     entries.iter().filter(|entry| entry.name.ends_with(".wal")).count()
-}
-
-/// The collection whose memtable has to go before more is replayed.
-fn due_in_replay(applier: &Applier<Memory>, limits: &Limits) -> Option<u32> {
-    let current = applier.published().current();
-    let healthy = || current.content().collections.values().filter(|state| state.damage.get().is_none());
-    let full = healthy().find(|s| s.active.bytes() >= limits.memtable_bytes || s.active.is_full());
-    let crowded = current.content().memtable_bytes() >= limits.memtables_bytes;
-    let largest = || healthy().filter(|s| s.active.bytes() > 0).max_by_key(|s| s.active.bytes());
-    full.or_else(|| if crowded { largest() } else { None }).map(|state| state.id)
-}
-
-/// Applies the log's frames above what is flushed, one at a time and in order, so that memory can be given back
-/// in between.
-fn replay(
-    applier: &Applier<Memory>,
-    recovered: Recovered,
-    manifest: &Manifest,
-    schemas: &Schemas,
-    report: &mut RecoveryReport,
-    mut after: impl FnMut() -> Result<()>,
-) -> Result<()> {
-    let mut frame = Vec::new();
-    let mut first = None;
-    for item in recovered.records.iter() {
-        let item = item.map_err(|error| from_wal(&error))?;
-        if item.lsn < manifest.floor {
-            report.skipped_records += 1;
-            continue;
-        }
-        let op = replayed_op(&item, schemas)?;
-        match op.is_nothing() {
-            true => report.skipped_records += 1,
-            false => {
-                report.replayed_records += 1;
-                let from = report.replayed.take().map_or_else(|| item.lsn.to_string(), |[from, _]| from);
-                report.replayed = Some([from, item.lsn.to_string()]);
-            }
-        }
-        first.get_or_insert(item.lsn);
-        frame.push(op);
-        if item.lsn == item.frame_last {
-            let frame_first = first.take().expect("set above");
-            applier.push(frame_first, item.frame_last, Arc::new(std::mem::take(&mut frame)));
-            applier.drain(|| item.frame_last);
-            after()?;
-        }
-    }
-    assert!(frame.is_empty(), "the log handed out half a frame");
-    Ok(())
-}
-
-fn replayed_op(item: &akidb_wal::Record<'_>, schemas: &Schemas) -> Result<Op> {
-    let bad = |what: String| {
-        let message = format!("record {} is whole but cannot be read: {what}", item.lsn);
-        Error::new(ErrorKind::Corrupt, "AKI-0226", message)
-            .help_is("it was written by another version or by a bug; please report it, with the file")
-    };
-    let record = Record::decode(item.bytes).map_err(|error| match error.is_newer_format() {
-        true => Error::new(ErrorKind::NewerFormat, "AKI-0227", format!("record {}: {error}", item.lsn))
-            .help_is("a newer version wrote it: open the database with that version"),
-        false => bad(error.to_string()),
-    })?;
-    // Ids of collections are never reused, so a record of an unknown one is of a dropped one.
-    let Some((versions, flushed)) = schemas.get(&record.collection) else {
-        return Ok(Op::nothing(record.collection));
-    };
-    if item.lsn <= *flushed {
-        return Ok(Op::nothing(record.collection));
-    }
-    let newest = versions.last().expect("a collection has a schema");
-    let id =
-        Id::from_key(record.key, newest.id_kind == IdKind::Int).ok_or_else(|| bad("the id".to_owned()))?;
-    let change = match record.op {
-        record::Op::Delete => Change::Delete(id),
-        record::Op::Upsert => {
-            let schema = versions.iter().find(|schema| schema.version == record.schema);
-            let schema = schema.ok_or_else(|| bad(format!("schema version {}", record.schema)))?;
-            let payload = row::payload_from_json(record.payload).map_err(|error| bad(error.to_string()))?;
-            let (fields, rest) =
-                row::split_payload(schema, &payload).map_err(|error| bad(error.to_string()))?;
-            Change::Upsert(Arc::new(Row { id, vector: record.vector.to_f32().into(), fields, rest }))
-        }
-    };
-    Ok(Op::new(record.collection, change))
 }
 
 /// Nothing is pending and nothing else runs: everything the log holds is shown.

@@ -13,7 +13,8 @@ mod view;
 
 pub(crate) use check::check_vector;
 pub(crate) use payload::{
-    join_payload, parse_timestamp, payload_from_json, payload_to_json, split_payload, timestamp_text,
+    join_payload, parse_timestamp, payload_from_json, payload_into, split_logged, split_payload,
+    timestamp_text,
 };
 pub(crate) use view::{FieldRef, Texts};
 

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::config::Durability;
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::upload::{BackendStats, Uploads};
@@ -9,6 +10,8 @@ use crate::upload::{BackendStats, Uploads};
 /// Figures of a database.
 #[derive(Clone, Debug, Serialize)]
 pub struct Stats {
+    /// When a write counts as written: `local_synced` or `memory`.
+    pub durability: &'static str,
     /// How far writes have come; LSNs as `epoch:counter`.
     pub watermarks: WatermarkStats,
     /// Per collection.
@@ -29,7 +32,7 @@ pub struct Stats {
     pub backends: Vec<BackendStats>,
 }
 
-/// `appended >= synced >= visible >= flushed`.
+/// `appended >= synced >= visible >= flushed >= released`; with `durability = "memory"` `visible` may pass `synced`.
 #[derive(Clone, Debug, Serialize)]
 pub struct WatermarkStats {
     /// The last record given to the log.
@@ -40,6 +43,8 @@ pub struct WatermarkStats {
     pub visible: String,
     /// Everything up to here is in segments.
     pub flushed: String,
+    /// The log need not hold anything up to here any more.
+    pub released: String,
 }
 
 /// Figures of a collection.
@@ -84,13 +89,17 @@ pub(crate) fn stats(engine: &Engine, uploads: &Uploads) -> Result<Stats> {
             damage: state.damage.get().map(ToString::to_string),
         });
     }
-    let held = view.content().collections.keys().find_map(|id| engine.stall(*id));
+    let held = view.content().collections.keys().find_map(|id| engine.stall(*id, 0));
+    let unsynced = engine.writer_if_any().is_some_and(|writer| writer.sequencer.log().shows_unsynced());
+    let durability = if unsynced { Durability::Memory } else { Durability::LocalSynced };
     Ok(Stats {
+        durability: durability.name(),
         watermarks: WatermarkStats {
             appended: marks.appended.to_string(),
             synced: marks.synced.to_string(),
             visible: marks.visible.to_string(),
             flushed: marks.flushed.to_string(),
+            released: marks.released.to_string(),
         },
         collections,
         live_wal_bytes: engine.live_wal_bytes(),

@@ -14,7 +14,8 @@ const THREADS: usize = 2;
 /// Most calls that wait for a thread.
 const MAX_WAITING_CALLS: usize = 4_096;
 
-type Work = Box<dyn FnOnce() + Send>;
+/// What a worker does.
+pub(crate) type Work = Box<dyn FnOnce() + Send>;
 
 /// Started at the first async call. Dropping it lets the threads end after what they are doing.
 #[derive(Debug)]
@@ -44,16 +45,23 @@ impl Workers {
             // Nobody waits any more: what was asked for was done all the same.
             let _ = answer.send(work());
         });
-        match self.queue()?.try_send(work) {
-            Ok(()) => {}
-            Err(TrySendError::Full(_)) => {
+        self.start(work)?;
+        answered.await.map_err(|_| Error::new(ErrorKind::Internal, "AKI-0291", "an async call panicked"))
+    }
+
+    /// Lets a worker do this; nobody waits for it.
+    ///
+    /// # Errors
+    /// As [`Workers::run`].
+    pub(crate) fn start(&self, work: Work) -> Result<()> {
+        self.queue()?.try_send(work).map_err(|refused| match refused {
+            TrySendError::Full(_) => {
                 let kind = ErrorKind::Full { which: "async_calls", retry_after: Duration::from_millis(10) };
                 let message = format!("{MAX_WAITING_CALLS} async calls wait for a thread already");
-                return Err(Error::new(kind, "AKI-0290", message));
+                Error::new(kind, "AKI-0290", message)
             }
-            Err(TrySendError::Disconnected(_)) => return Err(no_thread("all ended")),
-        }
-        answered.await.map_err(|_| Error::new(ErrorKind::Internal, "AKI-0291", "an async call panicked"))
+            TrySendError::Disconnected(_) => no_thread("all ended"),
+        })
     }
 
     fn queue(&self) -> Result<&SyncSender<Work>> {

@@ -2,28 +2,33 @@
 
 use crate::apply::{Applier, Target};
 use crate::lsn::Lsn;
-use crate::sync::{Arc, Mutex};
+use crate::sync::{Arc, Mutex, MutexGuard};
 
 /// The log as the sequencer needs it.
 pub(crate) trait WriteLog {
     /// What a failed call answers.
     type Error;
 
-    /// Appends the records as one frame, all or none; never waits for a sync.
-    fn append(&self, records: &[&[u8]]) -> Result<(Lsn, Lsn), Self::Error>;
+    /// Appends the records as one frame, all or none, and waits for nothing. `None`: the next file is not ready yet,
+    /// and nothing was logged.
+    fn append_nowait(&self, records: &[&[u8]]) -> Result<Option<(Lsn, Lsn)>, Self::Error>;
+
+    /// Blocks until an append of these records may fit; called with no lock held.
+    fn wait_for_room(&self, records: &[&[u8]]) -> Result<(), Self::Error>;
 
     /// Blocks until everything up to `lsn` survives a power cut. An error means: unknown.
     fn wait(&self, lsn: Lsn) -> Result<(), Self::Error>;
 
-    /// The highest LSN that survives a power cut.
-    fn synced(&self) -> Lsn;
+    /// Up to where frames may be shown: what survives a power cut, or where the database was opened so, whatever is
+    /// appended.
+    fn showable(&self) -> Lsn;
 }
 
-/// Orders writes, and makes them visible once they are synced.
+/// Orders writes, and makes them visible once they may be.
 #[derive(Debug)]
 pub(crate) struct Sequencer<L, T: Target> {
     log: L,
-    /// The sequencer lock: taken before the log's append lock, never held across a sync.
+    /// The sequencer lock: taken before the log's append lock, never held across a sync or a wait for a log file.
     order: Mutex<()>,
     applier: Applier<T>,
 }
@@ -41,39 +46,95 @@ impl<L: WriteLog, T: Target> Sequencer<L, T> {
         &self.applier
     }
 
-    /// Appends the records and queues their frame: from here on the write will happen, whoever waits for it.
+    /// Appends the records and queues their frame: from here on the write will happen, whoever waits for it. Blocks for
+    /// the next log file where one is needed, with no lock held, so that whoever finds room goes on.
     ///
     /// `check` runs under the sequencer lock, against the newest *appended* state; if it fails nothing is logged.
     pub(crate) fn submit(
         &self,
         records: &[&[u8]],
-        frame: Arc<T::Frame>,
-        check: impl FnOnce() -> Result<(), L::Error>,
+        frame: &Arc<T::Frame>,
+        check: impl Fn() -> Result<(), L::Error>,
     ) -> Result<(Lsn, Lsn), L::Error> {
-        let (first, last) = {
-            let _order = self.order.lock();
-            check()?;
-            let (first, last) = self.log.append(records)?;
-            self.applier.push(first, last, frame);
-            (first, last)
+        let (first, last) = loop {
+            let order = self.order.lock();
+            let placed = self.place(&order, records, frame, &check)?;
+            #[cfg(not(seeded_bug = "room_wait_under_lock"))]
+            drop(order);
+            match placed {
+                Some(range) => break range,
+                None => self.log.wait_for_room(records)?,
+            }
         };
         // Append and push are not one step: a sync that covered the append may have drained before the push.
-        if self.log.synced() >= last {
+        #[cfg(not(seeded_bug = "no_drain_after_push"))]
+        if self.log.showable() >= last {
             self.drain();
         }
         Ok((first, last))
     }
 
-    /// Blocks until the write that ends at `last` is durable and visible.
-    pub(crate) fn finish(&self, last: Lsn) -> Result<(), L::Error> {
-        self.log.wait(last)?;
-        self.drain();
-        assert!(self.applier.published().visible() >= last, "acknowledged {last} before it is visible");
+    /// As [`Sequencer::submit`], and waits for nothing: `None` means that the log's next file is not ready yet, and
+    /// that nothing happened. The caller drains afterwards, as a sync may have covered the append before the push.
+    pub(crate) fn submit_nowait(
+        &self,
+        records: &[&[u8]],
+        frame: &Arc<T::Frame>,
+        check: impl Fn() -> Result<(), L::Error>,
+    ) -> Result<Option<(Lsn, Lsn)>, L::Error> {
+        self.place(&self.order.lock(), records, frame, &check)
+    }
+
+    fn place(
+        &self,
+        _order: &MutexGuard<'_, ()>,
+        records: &[&[u8]],
+        frame: &Arc<T::Frame>,
+        check: &impl Fn() -> Result<(), L::Error>,
+    ) -> Result<Option<(Lsn, Lsn)>, L::Error> {
+        check()?;
+        let placed = self.log.append_nowait(records)?;
+        if let Some((first, last)) = placed {
+            self.applier.push(first, last, Arc::clone(frame));
+        }
+        Ok(placed)
+    }
+
+    /// Blocks until the write that ends at `last` counts as written: visible, and durable first unless the database
+    /// was opened to show what is not.
+    pub(crate) fn acknowledge(&self, last: Lsn) -> Result<(), L::Error> {
+        if self.log.showable() < last {
+            self.log.wait(last)?;
+        }
+        self.show(last);
         Ok(())
     }
 
-    /// Shows what is synced. Called by every writer whose sync returned, and by the log after each sync.
+    /// Blocks until the write that ends at `last` is durable and visible.
+    pub(crate) fn finish(&self, last: Lsn) -> Result<(), L::Error> {
+        self.log.wait(last)?;
+        self.show(last);
+        Ok(())
+    }
+
+    fn show(&self, last: Lsn) {
+        self.drain();
+        self.assert_shown(last);
+    }
+
+    /// Nothing is acknowledged before every read sees it.
+    pub(crate) fn assert_shown(&self, last: Lsn) {
+        assert!(self.applier.published().visible() >= last, "acknowledged {last} before it is visible");
+    }
+
+    /// Shows what may be shown. Called by every writer whose sync returned, and by the log after each sync. Reads
+    /// files where a flush came between a frame and what was looked up for it.
     pub(crate) fn drain(&self) {
-        self.applier.drain(|| self.log.synced());
+        self.applier.drain(|| self.log.showable());
+    }
+
+    /// As [`Sequencer::drain`], without reading a file: `false` if that is what has to be done first.
+    pub(crate) fn drain_ready(&self) -> bool {
+        self.applier.drain_ready(|| self.log.showable()).is_none()
     }
 }

@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::map::{LogRegion, Region};
+use crate::map::{AtomicPage, LogRegion, Region};
 
 mod real;
 
@@ -140,6 +140,13 @@ pub trait File: Send + Sync + fmt::Debug {
     /// A view for the one appender of a log and its readers over the first `len` bytes, which must exist (no
     /// holes). See [`LogRegion`].
     fn map_log(&self, len: u64) -> io::Result<LogRegion>;
+
+    /// The first page of the file as words that processes share; the page's blocks must exist (no hole). Like every
+    /// store through a map, a word reaches the disk when the system likes, or with a sync. A file system that has no
+    /// such maps answers `Unsupported`.
+    fn map_atomics(&self) -> io::Result<AtomicPage> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }
 
 /// A held lock; dropping it releases.

@@ -28,6 +28,6 @@ pub use fs::{
     Access, Advice, DirEntry, EntryKind, File, Fs, FsKind, FsStats, LockGuard, Metadata, RealFs, publish_new,
     publish_over,
 };
-pub use map::{Appender, LogRegion, NoRoom, Region, Tail, probe_folio};
+pub use map::{Appender, AtomicPage, ForkMark, LogRegion, NoRoom, Region, Tail, probe_folio};
 pub use rng::Rng;
 pub use spawn::{Job, Next, RealSpawn, Spawn, Tick, Ticker};

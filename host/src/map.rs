@@ -13,6 +13,11 @@
 //!
 //! - There is one [`Appender`] (not `Clone`, writes through `&mut self`), and it copies only to addresses at or
 //!   above its private end, which is never below the published end: no byte a reader may hold is ever written.
+//! - [`Appender::write_through`] lets the kernel do the copy (`pwrite` of the same file), to the same addresses and
+//!   under the same `&mut self`. On Linux the pages of a shared map are the pages that `pwrite` fills, and the call
+//!   has returned before the end is stored: for readers it is a copy like any other. One that failed midway left
+//!   bytes above the private end only. Handed another file it changes that one, and readers here are shown what
+//!   the map held: wrong bytes, but none that are written while they look.
 //! - The end is stored with Release after the copy and loaded with Acquire by [`Tail::bytes`], which gives out
 //!   bytes below it only: every byte a reader sees was fully written before.
 //! - The map lives in an `Arc` held by the appender and by every tail; what `bytes` returns borrows the tail.
@@ -36,6 +41,14 @@ use memmap2::{Mmap, MmapOptions, MmapRaw};
 
 use self::sync::{Arc, AtomicU64, Ordering};
 use crate::fs::{File, Fs};
+
+mod atomic_page;
+mod fork;
+
+pub use self::atomic_page::AtomicPage;
+pub use self::fork::ForkMark;
+#[cfg(feature = "test-util")]
+pub use self::fork::in_forked_child;
 
 /// Std's atomics and `Arc`, or loom's in a model.
 mod sync {
@@ -102,6 +115,10 @@ impl fmt::Debug for Region {
 #[cfg(feature = "test-util")]
 pub(crate) type AppendHook = StdArc<dyn Fn(crate::sim::Op, usize, &mut dyn FnMut(usize)) + Send + Sync>;
 
+/// Told offset and bytes of each copy into a region without a file, so that a simulated file has them too.
+#[cfg(feature = "test-util")]
+pub(crate) type Mirror = Box<dyn Fn(u64, &[u8]) + Send + Sync>;
+
 /// A log file's bytes, before they are split between the one appender and its readers.
 pub struct LogRegion {
     shared: Shared,
@@ -125,18 +142,27 @@ impl LogRegion {
         let map = MmapOptions::new().len(bytes).map_raw(file)?;
         // A store dirties a whole page of the cache, however large; failure changes speed, nothing else.
         let _ = map.advise(memmap2::Advice::NoHugePage);
-        Ok(Self::over(map, bytes))
+        Ok(Self::over(map, bytes, Behind::File))
     }
 
     /// A region over zeroed anonymous memory, for models and simulated disks.
     #[cfg(any(test, akidb_loom, feature = "test-util"))]
     pub fn in_memory(len: usize) -> io::Result<Self> {
-        Ok(Self::over(MmapRaw::from(MmapOptions::new().len(len).map_anon()?), len))
+        Ok(Self::over(MmapRaw::from(MmapOptions::new().len(len).map_anon()?), len, Behind::Nothing))
     }
 
-    fn over(map: MmapRaw, capacity: usize) -> Self {
+    /// A region that begins as a copy of `bytes`, for a simulated file, which `mirror` keeps equal to it.
+    #[cfg(feature = "test-util")]
+    #[expect(dead_code, reason = "for the crash disk")]
+    pub(crate) fn mirrored(bytes: &[u8], mirror: Mirror) -> io::Result<Self> {
+        let mut map = MmapOptions::new().len(bytes.len()).map_anon()?;
+        map.copy_from_slice(bytes);
+        Ok(Self::over(MmapRaw::from(map), bytes.len(), Behind::Mirror(mirror)))
+    }
+
+    fn over(map: MmapRaw, capacity: usize, behind: Behind) -> Self {
         Self {
-            shared: Shared::new(map, capacity),
+            shared: Shared::new(map, capacity, behind),
             #[cfg(feature = "test-util")]
             hook: None,
         }
@@ -262,6 +288,25 @@ impl Appender {
         }
     }
 
+    /// As [`Appender::append`], by one positioned write to `file`, the file that was mapped. Blocks as a write does.
+    ///
+    /// # Errors
+    /// Those of [`File::write_at`], and [`NoRoom`] as `StorageFull`: the private end stays where it was, and the
+    /// bytes above it are unknown.
+    pub fn write_through(&mut self, file: &dyn File, bytes: &[u8]) -> io::Result<u64> {
+        let left = self.shared.capacity - self.at;
+        if bytes.len() > left {
+            let no_room = NoRoom { needed: bytes.len() as u64, left: left as u64 };
+            return Err(io::Error::new(io::ErrorKind::StorageFull, no_room));
+        }
+        let start = self.at as u64;
+        file.write_at(bytes, start)?;
+        // SAFETY: it fits, `at` is at or above the published end, and this is the one appender (see `copy`).
+        unsafe { self.shared.put_written(self.at, bytes) };
+        self.at += bytes.len();
+        Ok(start)
+    }
+
     /// Shows everything appended so far to the readers.
     pub fn publish(&mut self) {
         #[cfg(feature = "test-util")]
@@ -353,9 +398,22 @@ impl fmt::Debug for Tail {
 // SAFETY: a cell holds nothing; loom checks each touch of it against the others at run time, which is its purpose.
 unsafe impl Sync for Shared {}
 
+/// What has the bytes besides the map.
+enum Behind {
+    /// The file that is mapped.
+    File,
+    /// Nothing: a model.
+    #[cfg(any(test, akidb_loom, feature = "test-util"))]
+    Nothing,
+    /// A simulated file.
+    #[cfg(feature = "test-util")]
+    Mirror(Mirror),
+}
+
 /// The map and its published end.
 struct Shared {
     map: MmapRaw,
+    behind: Behind,
     capacity: usize,
     end: AtomicU64,
     /// One cell for 8 bytes, through which a model sees a copy race a read. Frames start 8-aligned.
@@ -364,9 +422,10 @@ struct Shared {
 }
 
 impl Shared {
-    fn new(map: MmapRaw, capacity: usize) -> Self {
+    fn new(map: MmapRaw, capacity: usize, behind: Behind) -> Self {
         Self {
             map,
+            behind,
             capacity,
             end: AtomicU64::new(0),
             #[cfg(akidb_loom)]
@@ -377,6 +436,29 @@ impl Shared {
     /// # Safety
     /// `at + bytes.len() <= capacity`, `at` is not below the published end, and the caller is the one appender.
     unsafe fn put(&self, at: usize, bytes: &[u8]) {
+        // SAFETY: the caller's.
+        unsafe { self.put_here(at, bytes) };
+        #[cfg(feature = "test-util")]
+        if let Behind::Mirror(mirror) = &self.behind {
+            mirror(at as u64, bytes);
+        }
+    }
+
+    /// Of bytes that were written to the file: they are in its map already.
+    ///
+    /// # Safety
+    /// As for [`Shared::put`].
+    unsafe fn put_written(&self, at: usize, bytes: &[u8]) {
+        if matches!(self.behind, Behind::File) {
+            return;
+        }
+        // SAFETY: the caller's.
+        unsafe { self.put_here(at, bytes) };
+    }
+
+    /// # Safety
+    /// As for [`Shared::put`].
+    unsafe fn put_here(&self, at: usize, bytes: &[u8]) {
         debug_assert!(at + bytes.len() <= self.capacity, "append past the map");
         #[cfg(akidb_loom)]
         self.cells[at / 8..(at + bytes.len()).div_ceil(8)].iter().for_each(|cell| cell.with_mut(|_| ()));
@@ -395,12 +477,15 @@ impl Shared {
     }
 }
 
+/// A reading that no large folio gives: two pages, for the one stored to and one of somebody else's.
+const SMALL_FOLIO_BYTES: u64 = 8 << 10;
+
 /// How many bytes the disk writes for one byte stored through a map of `file` at `offset`: a page where the page
 /// cache keeps the file in small folios, up to megabytes where it does not. `None` where the machine does not
 /// tell or the file cannot be mapped.
 ///
 /// The byte keeps its value. For a file nobody else maps or writes. Writes by other threads of this process
-/// only raise a reading, so the smallest of three counts. Blocks for a few syncs.
+/// only raise a reading, so the smallest of three counts, and one small one is enough. Blocks for a few syncs.
 pub fn probe_folio(fs: &dyn Fs, file: &dyn File, offset: u64) -> Option<u64> {
     let mut byte = [0_u8];
     file.read_exact_at(&mut byte, offset).ok()?;
@@ -414,6 +499,9 @@ pub fn probe_folio(fs: &dyn Fs, file: &dyn File, offset: u64) -> Option<u64> {
         file.sync_data().ok()?;
         let grown = fs.written_bytes()?.saturating_sub(before);
         least = Some(least.map_or(grown, |l: u64| l.min(grown)));
+        if grown <= SMALL_FOLIO_BYTES {
+            break;
+        }
     }
     least
 }

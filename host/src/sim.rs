@@ -11,3 +11,5 @@ pub use gate::Gate;
 pub use hook::{Act, Call, EIO, ENOSPC, Hook, HookFs, Op};
 pub use script::{act_at, fail_at, fail_from, kill_at};
 pub use spawn::InlineSpawn;
+
+pub use crate::map::in_forked_child;

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 
+use crate::control::{Control, ControlState};
 use crate::lsn::Lsn;
 use crate::sync::{AtomicBool, Condvar, Mutex, Ordering, lock, wait};
 use crate::watermark::Watermark;
@@ -19,6 +20,10 @@ pub(crate) struct Commit {
     done: Condvar,
     /// `state.poison` is set.
     dead: AtomicBool,
+    /// Nothing more will be synced: closed, or dropped.
+    ended: AtomicBool,
+    /// Where other processes see the watermark.
+    pub(crate) control: Control,
 }
 
 #[derive(Default)]
@@ -27,8 +32,11 @@ struct State {
     /// The first failure; from then on the watermark stands still for ever.
     poison: Option<Arc<str>>,
     waiters: Vec<Waiter>,
+    /// Readers of the tail: they are told like waiters, but nobody syncs for them.
+    watchers: Vec<Waiter>,
     last_id: u64,
-    callbacks: Vec<Callback>,
+    /// Replaced as a whole, so that each sync takes them without an allocation.
+    callbacks: Arc<[Callback]>,
 }
 
 impl fmt::Debug for State {
@@ -59,10 +67,10 @@ pub(crate) enum Turn {
 }
 
 impl Commit {
-    pub(crate) fn new(synced: Lsn) -> Self {
+    pub(crate) fn new(synced: Lsn, control: Control) -> Self {
         let synced = Watermark::new(synced);
         let (state, done) = (Mutex::new(State::default()), Condvar::new());
-        Self { synced, state, done, dead: AtomicBool::new(false) }
+        Self { synced, state, done, dead: AtomicBool::new(false), ended: AtomicBool::new(false), control }
     }
 
     pub(crate) fn synced(&self) -> Lsn {
@@ -78,7 +86,8 @@ impl Commit {
     }
 
     pub(crate) fn on_synced(&self, callback: Callback) {
-        lock(&self.state).callbacks.push(callback);
+        let mut state = lock(&self.state);
+        state.callbacks = state.callbacks.iter().cloned().chain([callback]).collect();
     }
 
     /// Blocks until `lsn` is synced, the log is poisoned, or this caller must lead the next sync.
@@ -113,6 +122,7 @@ impl Commit {
     /// Called by the leader after each file it synced: everything up to `lsn` is on disk.
     pub(crate) fn raise(&self, lsn: Lsn) {
         self.synced.raise(lsn);
+        self.control.raise(self.synced());
     }
 
     /// Ends a lead: tells everyone, with no lock held. True if async waiters are left.
@@ -127,9 +137,14 @@ impl Commit {
                 self.dead.store(true, Ordering::Release);
             }
             let all = state.poison.is_some();
-            wakers = drain(&mut state.waiters, |w| all || w.lsn <= synced);
+            let mut told = drain(&mut state.waiters, |w| all || w.lsn <= synced);
+            told.extend(drain(&mut state.watchers, |w| all || w.lsn <= synced));
+            wakers = told;
+            if all {
+                self.control.set_state(ControlState::Poisoned);
+            }
             left = !state.waiters.is_empty();
-            callbacks = state.callbacks.clone();
+            callbacks = Arc::clone(&state.callbacks);
         }
         self.done.notify_all();
         wakers.into_iter().for_each(|w| w.waker.wake());
@@ -143,10 +158,56 @@ impl Commit {
             let mut state = lock(&self.state);
             state.poison.get_or_insert(cause);
             self.dead.store(true, Ordering::Release);
-            std::mem::take(&mut state.waiters)
+            self.control.set_state(ControlState::Poisoned);
+            take_all(&mut state)
         };
         self.done.notify_all();
         wakers.into_iter().for_each(|w| w.waker.wake());
+    }
+
+    /// Nothing will be synced any more: tells everyone who reads the tail.
+    pub(crate) fn end(&self) {
+        let wakers = {
+            let mut state = lock(&self.state);
+            self.ended.store(true, Ordering::Release);
+            std::mem::take(&mut state.watchers)
+        };
+        self.done.notify_all();
+        wakers.into_iter().for_each(|w| w.waker.wake());
+    }
+
+    /// Asked before [`Commit::synced`]: what is synced after a `true` was synced before it.
+    pub(crate) fn ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    fn is_news(&self, lsn: Lsn, state: &State) -> bool {
+        self.synced() >= lsn || state.poison.is_some() || self.ended()
+    }
+
+    /// Blocks until `lsn` is synced or never will be.
+    pub(crate) fn wait_for_news(&self, lsn: Lsn) {
+        let mut state = lock(&self.state);
+        while !self.is_news(lsn, &state) {
+            state = wait(&self.done, state);
+        }
+    }
+
+    /// Whether `lsn` is synced or never will be; else keeps the waker under `id` (a new one if it has none).
+    pub(crate) fn watch(&self, lsn: Lsn, id: &mut Option<u64>, waker: &Waker) -> bool {
+        let mut state = lock(&self.state);
+        if self.is_news(lsn, &state) {
+            return true;
+        }
+        state.last_id += 1;
+        let fresh = state.last_id;
+        keep(&mut state.watchers, fresh, lsn, id, waker);
+        false
+    }
+
+    /// Drops a reader's waker.
+    pub(crate) fn unwatch(&self, id: u64) {
+        lock(&self.state).watchers.retain(|w| w.id != id);
     }
 
     /// Answers an async caller or keeps its waker under `id` (a new one if it has none).
@@ -161,15 +222,9 @@ impl Commit {
         if let Some(cause) = &state.poison {
             return Poll::Ready(Err(cause.clone()));
         }
-        let known = id.and_then(|id| state.waiters.iter().position(|w| w.id == id));
-        if let Some(at) = known {
-            state.waiters[at].waker.clone_from(waker);
-        } else {
-            state.last_id += 1;
-            let waiter = Waiter { id: state.last_id, lsn, waker: waker.clone() };
-            *id = Some(waiter.id);
-            state.waiters.push(waiter);
-        }
+        state.last_id += 1;
+        let fresh = state.last_id;
+        keep(&mut state.waiters, fresh, lsn, id, waker);
         Poll::Pending
     }
 
@@ -184,7 +239,27 @@ impl Commit {
 }
 
 fn drain(waiters: &mut Vec<Waiter>, mut ready: impl FnMut(&Waiter) -> bool) -> Vec<Waiter> {
+    if waiters.is_empty() {
+        return Vec::new();
+    }
     let (out, keep) = std::mem::take(waiters).into_iter().partition(|w| ready(w));
     *waiters = keep;
     out
+}
+
+fn take_all(state: &mut State) -> Vec<Waiter> {
+    let mut all = std::mem::take(&mut state.waiters);
+    all.append(&mut state.watchers);
+    all
+}
+
+/// Keeps a waker under `id` if that is known, else under `fresh`.
+fn keep(waiters: &mut Vec<Waiter>, fresh: u64, lsn: Lsn, id: &mut Option<u64>, waker: &Waker) {
+    if let Some(known) = id.and_then(|id| waiters.iter_mut().find(|w| w.id == id)) {
+        known.lsn = lsn;
+        known.waker.clone_from(waker);
+        return;
+    }
+    *id = Some(fresh);
+    waiters.push(Waiter { id: fresh, lsn, waker: waker.clone() });
 }

@@ -14,10 +14,25 @@ const MIB: u64 = 1 << 20;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Durability {
-    /// A record counts once a sync of this machine's disk has covered it. (A mode that acknowledges from the
-    /// page cache is not built; its place is here.)
+    /// Once a sync of this machine's disk has covered it: it survives a power cut.
     #[default]
     LocalSynced,
+    /// Once it lies in the page cache: it survives the death of this process, not a power cut. The disk has it at the
+    /// latest [`Config::memory_sync_interval`] later.
+    Memory,
+}
+
+/// How frames get into a log file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WritePath {
+    /// By stores where a probe of each file shows that a stored byte costs the disk a page, else by write calls.
+    #[default]
+    Auto,
+    /// By stores into the map of the file.
+    Mapped,
+    /// Staged in memory and written by one call a group; readers still map the file.
+    Positioned,
 }
 
 /// Settings of a log. Every default is explained at its field.
@@ -39,6 +54,13 @@ pub struct Config {
     /// After a sync and this long without appends, an unsynced STAMP frame proves the last group; a record
     /// nobody waits for is synced at the latest after this long. 5 ms: invisible to a busy writer.
     pub stamp_after: Duration,
+    /// How long the leader of a sync waits for the rest of its group, at most; half of the last sync's time if that is
+    /// less. 60 us: what sixteen writers need to wake up and append. Zero: never. A lone writer never waits.
+    pub linger_max: Duration,
+    /// In [`Durability::Memory`], how long a record may stay unsynced. 50 ms: what a power cut takes, at most.
+    pub memory_sync_interval: Duration,
+    /// How frames get into the file.
+    pub write_path: WritePath,
     /// Size of the file kept so that a full disk can still be opened: 4 MiB, enough for a first file and the
     /// unproven tail of an ordinary crash. 0 keeps none.
     pub reserve_bytes: u64,
@@ -58,6 +80,9 @@ impl Default for Config {
             max_bytes: 1024 * MIB,
             max_batch_bytes: 64 * MIB,
             stamp_after: Duration::from_millis(5),
+            linger_max: Duration::from_micros(60),
+            memory_sync_interval: Duration::from_millis(50),
+            write_path: WritePath::Auto,
             reserve_bytes: 4 * MIB,
             allow_network_fs: false,
             salt_seed: None,

@@ -50,6 +50,13 @@ pub enum ErrorKind {
         /// The limit.
         limit: u64,
     },
+    /// The next log file is not ready yet and the caller does not wait. `Log::wait_for_room` does, `Log::poll_room`
+    /// tells.
+    #[error("the next log file is not ready yet")]
+    NoRoomYet,
+    /// The call came from a child of the process that opened the log (`fork`). The log is the parent's.
+    #[error("the log was opened by the process that this one is a fork of")]
+    Forked,
     /// The disk has no room for the next log file. Heals by itself once there is room.
     #[error("no space on the disk for log file {}", file.display())]
     NoSpace {
@@ -61,6 +68,14 @@ pub enum ErrorKind {
     Poisoned {
         /// The first failure.
         cause: Arc<str>,
+    },
+    /// A reader wants records that have left the log.
+    #[error("record {wanted} has left the log: the oldest that can be read is {oldest}")]
+    Lagged {
+        /// The record the reader came to.
+        wanted: Lsn,
+        /// Where a new reader may begin.
+        oldest: Lsn,
     },
     /// The log was closed, or opened for reading only.
     #[error("the log is closed for writing")]
@@ -162,7 +177,7 @@ impl Error {
             ErrorKind::Corrupt { file, offset, .. } => format!(
                 "if the disk can be trusted again and no copy is at hand, `akidb repair wal-cut {} {offset}` keeps \
                  the damaged files aside and drops everything from there on",
-                file.display()
+                shell_word(file)
             ),
             ErrorKind::Poisoned { .. } => "check the disk, then reopen the database".into(),
             ErrorKind::NoSpace { .. } => "free space on this disk; writing goes on by itself".into(),
@@ -173,9 +188,23 @@ impl Error {
                 format!("move {} out of this directory: it was not written here", file.display())
             }
             ErrorKind::NetworkFs { .. } => "use a local disk".into(),
+            ErrorKind::Lagged { oldest, .. } => {
+                format!("read what is missing elsewhere, then from {oldest} on")
+            }
+            ErrorKind::NoRoomYet => "try again, or wait for room".into(),
+            ErrorKind::Forked => {
+                "open the database in one process; exec or spawn others instead of forking".into()
+            }
             ErrorKind::Invalid(_) | ErrorKind::Closed | ErrorKind::Io { .. } => return None,
         })
     }
+}
+
+/// A path as one word of a shell's command line.
+fn shell_word(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_alphanumeric() || "/._-+=:@%,".contains(c);
+    if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
 impl fmt::Display for Error {

@@ -1,6 +1,7 @@
 //! What recovery found, split at the proven LSN.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::frame::{FrameType, Misfit, frame_bytes, read_head};
 use crate::header::HEADER_PAGE_BYTES;
@@ -37,7 +38,7 @@ pub(crate) struct Leg {
 #[derive(Clone, Debug)]
 pub(crate) struct OldFile {
     pub(crate) seq: u64,
-    pub(crate) path: PathBuf,
+    pub(crate) path: Arc<Path>,
     /// Bytes that count, and bytes on disk.
     pub(crate) used: u64,
     pub(crate) size: u64,
@@ -55,7 +56,7 @@ pub(crate) struct Findings {
     pub(crate) last: Lsn,
     /// First record at or above the floor; ZERO if there is none.
     pub(crate) first: Lsn,
-    /// Where the proven part ends: file and offset.
+    /// Where the part ends that is certainly on disk: file and offset.
     pub(crate) proven_seq: u64,
     pub(crate) proven_end: u64,
     pub(crate) cut: Option<Cut>,
@@ -89,10 +90,9 @@ impl Findings {
             };
             if found.unproven_legs.is_empty() {
                 found.proven_legs.push(leg(from, split));
-                (found.proven_seq, found.proven_end) = (view.header.seq, split);
                 found.live.push(OldFile {
                     seq: view.header.seq,
-                    path: view.path.clone(),
+                    path: view.path.as_path().into(),
                     used: split,
                     size: view.header.file_bytes,
                     last: (*last).min(proven),
@@ -104,6 +104,11 @@ impl Findings {
                 found.unproven_legs.push(leg);
             }
         }
+        let ends = read.iter().rev().filter(|(i, ..)| *i >= session_from);
+        let on_disk =
+            ends.filter_map(|(i, end, _)| Some((*i, end_on_disk(&views[*i], *end, proven)?))).next();
+        let (i, end) = on_disk.unwrap_or((session_from, HEADER_PAGE_BYTES as u64));
+        (found.proven_seq, found.proven_end) = (views[i].header.seq, end);
         let live = |view: &&View| !found.live.iter().any(|old| old.seq == view.header.seq);
         found.dead = views.iter().filter(live).map(|view| view.path.clone()).collect();
         self
@@ -121,6 +126,29 @@ fn first_above(view: &View, end: u64, proven: Lsn) -> u64 {
         at += usize::try_from(head.frame_bytes()).expect("the frame lies in memory");
     }
     at as u64
+}
+
+/// Where the frames of a file end that are certainly on disk: behind the last proven batch, or behind the START that was
+/// synced before the file got its name. What follows, a STAMP, a SEAL, or the START of a file rotated into, was perhaps
+/// never synced: a session that began behind such a frame would take its loss in a power cut for damage.
+fn end_on_disk(view: &View, end: u64, proven: Lsn) -> Option<u64> {
+    let (mut at, mut on_disk) = (HEADER_PAGE_BYTES, None);
+    while (at as u64) < end {
+        let Ok(head) = read_head(view.bytes(), at, view.header.salt) else { break };
+        if head.kind == FrameType::Batch && head.last() > proven {
+            break;
+        }
+        at += usize::try_from(head.frame_bytes()).expect("the frame lies in memory");
+        let synced = match head.kind {
+            FrameType::Batch => true,
+            FrameType::Start => view.made_at_open(),
+            _ => false,
+        };
+        if synced || cfg!(seeded_bug = "session_begins_behind_a_mark") {
+            on_disk = Some(at as u64);
+        }
+    }
+    on_disk
 }
 
 fn batch_bytes(leg: &Leg) -> u64 {

@@ -6,12 +6,14 @@
 //! 16 16 log id (random at create; a file of another log is refused)    32  8 file seq (from 1)
 //! 40  8 salt (random, never zero, new for each life of the file)       48  8 file size in bytes
 //! 56  4 align = 8   60  4 first frame offset = 4096   64  8 incompatible features   72  8 compatible features
-//! 80  4 epoch of the writer that made the file        84  1 origin: 1 made at an open, 2 a spare   85 43 zero
+//! 80  4 epoch of the writer that made the file        84  1 origin: 1 made at an open, 2 a spare,
+//!    3 a spare made from an older file   85 43 zero
 //! 2048  the same 128 bytes again, in another sector; the rest of the page is zero
 //! ```
 //!
 //! A file made at an open has its first frames, up to the START that opens the epoch, synced before it gets its
-//! name: there a damaged frame is damage, never a torn tail.
+//! name: there a damaged frame is damage, never a torn tail. A file of origin 3 holds frames of its earlier life, whole
+//! and with another salt: behind the last frame they are no news.
 
 use crate::frame::{u32_at, u64_at};
 use crate::lsn::Lsn;
@@ -27,6 +29,7 @@ const MAJOR: u16 = 1;
 pub(crate) enum Origin {
     Open = 1,
     Spare = 2,
+    Recycled = 3,
 }
 
 /// The facts of a header page.
@@ -95,6 +98,7 @@ impl Header {
         let origin = match raw[84] {
             1 => Origin::Open,
             2 => Origin::Spare,
+            3 => Origin::Recycled,
             _ => return Err(BadHeader::Newer("unknown origin".into())),
         };
         let epoch = u32_at(&raw, 80);

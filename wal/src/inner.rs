@@ -8,21 +8,27 @@
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
-use akidb_host::{Clock, File, Fs, Rng};
+use akidb_host::{Clock, File, ForkMark, Fs, Rng};
 
 use crate::commit::{Commit, Turn};
 use crate::config::{Config, Options};
+use crate::control::Control;
 use crate::error::{Error, ErrorKind, Fate, Result};
 use crate::findings::{Findings, OldFile};
 use crate::frame::{FrameType, HARD_MAX_PAYLOAD_BYTES, MAX_RECORDS, Start, StartKind, frame_bytes};
-use crate::header::{Header, Origin};
-use crate::log_file::{LogFile, Plan};
+use crate::linger::Linger;
+use crate::log_file::LogFile;
 use crate::lsn::Lsn;
 use crate::open::{self, Identity};
-use crate::sync::{AtomicBool, Condvar, Mutex, MutexGuard, lock, wait};
+use crate::spares::Spares;
+use crate::sync::{AtomicBool, AtomicU64, Condvar, Mutex, MutexGuard, Ordering, lock, wait};
 use crate::threads;
 use crate::watermark::Watermark;
+
+/// A file that fills in less calls for the next one at once.
+const QUICK_FILE: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(crate) struct Inner {
@@ -31,11 +37,14 @@ pub(crate) struct Inner {
     pub(crate) dir: PathBuf,
     pub(crate) config: Config,
     pub(crate) me: Identity,
+    fork: ForkMark,
     pub(crate) read_only: bool,
     pub(crate) append: Mutex<Writing>,
     /// A spare arrived, or could not be made.
     pub(crate) room: Condvar,
     pub(crate) commit: Commit,
+    pub(crate) linger: Linger,
+    pub(crate) counts: Counts,
     pub(crate) appended: Watermark,
     pub(crate) floor: Watermark,
     /// The commit thread is awake and will look again by itself.
@@ -47,7 +56,7 @@ pub(crate) struct Inner {
 /// Guarded by the append lock.
 #[derive(Debug)]
 pub(crate) struct Writing {
-    /// The file being written; `None` once the log is closed, or if it is read-only.
+    /// The file being written; `None` if the log is read-only.
     pub(crate) active: Option<LogFile>,
     pub(crate) sealed: bool,
     pub(crate) next: Lsn,
@@ -57,28 +66,53 @@ pub(crate) struct Writing {
     /// Files before the active one, oldest first.
     pub(crate) old: VecDeque<Old>,
     pub(crate) old_used: u64,
-    pub(crate) spare: Spare,
-    /// The next file is wanted soon.
-    pub(crate) spare_asked: bool,
-    pub(crate) next_file_bytes: u64,
+    pub(crate) spares: Spares,
+    /// When the active file came into use.
+    pub(crate) active_since: Instant,
     pub(crate) rng: Rng,
+}
+
+/// What happened so far, for [`crate::Log::counters`].
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) syncs: AtomicU64,
+    pub(crate) frames_synced: AtomicU64,
+    pub(crate) rotations: AtomicU64,
 }
 
 #[derive(Debug)]
 pub(crate) struct Old {
     pub(crate) file: OldFile,
-    /// The handle it was written through, until a sync has covered it.
-    pub(crate) unsynced: Option<Arc<dyn File>>,
+    /// What it was written through, if that was since this open.
+    pub(crate) written: Option<LogFile>,
+    /// No sync has covered it yet.
+    pub(crate) unsynced: bool,
 }
 
-#[derive(Debug)]
-pub(crate) enum Spare {
-    None,
-    Making,
-    Ready(LogFile),
+/// A file with frames that no sync has covered.
+struct Unsynced {
+    seq: u64,
+    path: Arc<Path>,
+    file: Arc<dyn File>,
+    /// Its last record.
+    last: Lsn,
+    /// Of the active file: frames since the last sync began.
+    active_frames: Option<u64>,
 }
 
 impl Writing {
+    fn oldest_unsynced(&self) -> Option<Unsynced> {
+        let old = self.old.iter().find(|old| old.unsynced)?;
+        let written = old.written.as_ref().expect("only what was written since this open is unsynced");
+        Some(Unsynced {
+            seq: old.file.seq,
+            path: written.path.clone(),
+            file: written.file.clone(),
+            last: old.file.last,
+            active_frames: None,
+        })
+    }
+
     pub(crate) fn live(&self) -> u64 {
         self.old_used + self.active.as_ref().map_or(0, LogFile::end)
     }
@@ -91,19 +125,24 @@ impl Inner {
         found: &Findings,
         active: Option<LogFile>,
         rng: Rng,
+        control: Control,
     ) -> Self {
-        let old: VecDeque<_> =
-            found.live.iter().map(|file| Old { file: file.clone(), unsynced: None }).collect();
+        let old: VecDeque<_> = found
+            .live
+            .iter()
+            .map(|file| Old { file: file.clone(), written: None, unsynced: false })
+            .collect();
         let writing = Writing {
             next: Lsn::new(me.epoch, 1),
             last: found.last,
             stamped: found.last,
             old_used: old.iter().map(|old| old.file.used).sum(),
             old,
-            spare: Spare::None,
-            spare_asked: false,
+            spares: Spares::new(
+                options.config.first_file_bytes.saturating_mul(4).min(options.config.max_file_bytes),
+            ),
+            active_since: options.clock.now(),
             sealed: false,
-            next_file_bytes: options.config.first_file_bytes.saturating_mul(4),
             active,
             rng,
         };
@@ -113,10 +152,13 @@ impl Inner {
             dir: options.dir.clone(),
             config: options.config.clone(),
             me,
+            fork: ForkMark::new(),
             read_only: options.read_only,
             append: Mutex::new(writing),
             room: Condvar::new(),
-            commit: Commit::new(found.last),
+            commit: Commit::new(found.last, control),
+            linger: Linger::new(options.config.linger_max),
+            counts: Counts::default(),
             appended: Watermark::new(found.last),
             floor: Watermark::new(options.floor),
             armed: AtomicBool::new(false),
@@ -145,39 +187,55 @@ impl Inner {
         Ok((count, len))
     }
 
-    /// The append lock, with room for a frame of so many bytes in the active file.
+    /// The append lock, with room for a frame of so many bytes in the active file. Waits for the next file, or makes
+    /// it, with no lock held.
     pub(crate) fn room_for(&self, bytes: u64) -> Result<MutexGuard<'_, Writing>> {
         let mut writing = lock(&self.append);
-        loop {
-            if writing.sealed || writing.active.is_none() {
-                return Err(Error::refused(ErrorKind::Closed));
-            }
-            if let Some(cause) = self.commit.poison() {
-                return Err(Error::refused(ErrorKind::Poisoned { cause }));
-            }
-            let (live, limit) = (writing.live(), self.config.max_bytes);
-            if live + bytes > limit {
-                return Err(Error::refused(ErrorKind::Full { live, limit }));
-            }
-            if writing.active.as_ref().is_some_and(|file| file.has_room(bytes)) {
-                return Ok(writing);
-            }
-            writing = match std::mem::replace(&mut writing.spare, Spare::Making) {
-                Spare::Ready(file) if file.header.file_bytes >= open::file_bytes(0, bytes) => {
-                    self.rotate(&mut writing, file);
-                    writing
-                }
-                Spare::Making => wait(&self.room, writing),
-                small => self.make_spare(writing, bytes, small).map_err(|e| e.with_fate(Fate::NotWritten))?,
+        while !self.take_room(&mut writing, bytes)? {
+            writing = if writing.spares.making {
+                wait(&self.room, writing)
+            } else {
+                self.make_spare(writing, bytes).map_err(|e| e.with_fate(Fate::NotWritten))?
             };
         }
+        Ok(writing)
+    }
+
+    /// Whether the active file has room for a frame of so many bytes; goes on in the next file if that is ready.
+    ///
+    /// # Errors
+    /// Why no frame of that size can be appended now. Nothing was logged.
+    pub(crate) fn take_room(&self, writing: &mut Writing, bytes: u64) -> Result<bool> {
+        if writing.sealed || writing.active.is_none() {
+            return Err(Error::refused(ErrorKind::Closed));
+        }
+        if let Some(cause) = self.commit.poison() {
+            return Err(Error::refused(ErrorKind::Poisoned { cause }));
+        }
+        let (live, limit) = (writing.live(), self.config.max_bytes);
+        if live + bytes > limit {
+            return Err(Error::refused(ErrorKind::Full { live, limit }));
+        }
+        if writing.active.as_ref().is_some_and(|file| file.has_room(bytes)) {
+            return Ok(true);
+        }
+        let fits = |next: &LogFile| next.header.file_bytes >= open::file_bytes(0, bytes);
+        if !writing.spares.ready.front().is_some_and(fits) {
+            return Ok(false);
+        }
+        let next = writing.spares.ready.pop_front().expect("one is ready");
+        self.rotate(writing, next).map_err(|cause| {
+            self.commit.poison_now(cause.clone());
+            Error::refused(ErrorKind::Poisoned { cause })
+        })?;
+        Ok(true)
     }
 
     /// Goes on in `next`. Nothing is waited for: the sync path will sync the old file first.
-    pub(crate) fn rotate(&self, writing: &mut Writing, mut next: LogFile) {
+    fn rotate(&self, writing: &mut Writing, mut next: LogFile) -> std::result::Result<(), Arc<str>> {
         let durable = self.commit.synced();
         let mut old = writing.active.take().expect("only an open log rotates");
-        old.write_mark(FrameType::Seal, writing.next, durable, &[]);
+        let sealed = old.write_mark(FrameType::Seal, writing.next, durable, &[]).and_then(|()| old.flush());
         let start = Start {
             kind: StartKind::Continue,
             previous_seq: old.header.seq,
@@ -186,73 +244,30 @@ impl Inner {
             epoch: self.me.epoch,
             boot_id: self.me.boot_id,
         };
-        next.write_mark(FrameType::Start, writing.next, durable, &start.encode());
+        let started = next.write_mark(FrameType::Start, writing.next, durable, &start.encode());
+        let failed = match (&sealed, &started) {
+            (Err(e), _) => Some(write_cause(&old.path, e)),
+            (_, Err(e)) => Some(write_cause(&next.path, e)),
+            _ => None,
+        };
         writing.old_used += old.end();
         let (seq, size, used) = (old.header.seq, old.header.file_bytes, old.end());
-        let file = OldFile { seq, path: old.path, used, size, last: writing.last };
-        writing.old.push_back(Old { file, unsynced: Some(old.file) });
+        let file = OldFile { seq, path: old.path.clone(), used, size, last: writing.last };
+        writing.old.push_back(Old { file, written: Some(old), unsynced: true });
+        self.commit.control.rotated(next.header.seq, writing.last);
         writing.active = Some(next);
-        writing.spare = Spare::None;
-        writing.spare_asked = false;
         writing.stamped = durable;
-        let grown = writing.next_file_bytes.saturating_mul(4);
-        writing.next_file_bytes = grown.min(self.config.max_file_bytes);
+        let now = self.clock.now();
+        let quick = now.duration_since(writing.active_since) < QUICK_FILE;
+        writing.active_since = now;
+        writing.spares.rotated(quick);
+        self.counts.rotations.fetch_add(1, Ordering::Relaxed);
+        failed.map_or(Ok(()), Err)
     }
 
-    /// Makes the next file with no lock held; `writing.spare` is `Making` meanwhile. `unused` is a spare that was
-    /// too small.
-    pub(crate) fn make_spare<'a>(
-        &'a self,
-        mut writing: MutexGuard<'a, Writing>,
-        bytes: u64,
-        unused: Spare,
-    ) -> Result<MutexGuard<'a, Writing>> {
-        let active = writing.active.as_ref().expect("only an open log wants a spare");
-        let seq = active.header.seq + 1;
-        let wanted = writing.next_file_bytes.min(self.config.max_file_bytes);
-        let header = Header {
-            log_id: self.me.log_id,
-            seq,
-            salt: open::fresh_salt(&mut writing.rng),
-            file_bytes: open::file_bytes(wanted, bytes),
-            epoch: self.me.epoch,
-            origin: Origin::Spare,
-        };
-        drop(writing);
-        let plan = Plan { header, dir: self.dir.clone() };
-        let made = match unused {
-            Spare::Ready(file) => self.fs.unlink(&file.path).map_err(|e| Error::io("remove", &file.path, e)),
-            _ => Ok(()),
-        }
-        .and_then(|()| LogFile::make(&*self.fs, &plan))
-        .and_then(|file| file.publish(&*self.fs, &self.dir).map(|()| file));
-        let mut writing = lock(&self.append);
-        let result = match made {
-            Ok(file) => {
-                writing.spare = Spare::Ready(file);
-                Ok(())
-            }
-            Err(e) => {
-                writing.spare = Spare::None;
-                Err(e)
-            }
-        };
-        self.room.notify_all();
-        result.map(|()| writing)
-    }
-
-    /// Makes a spare ahead of need, if one was asked for.
-    pub(crate) fn prepare(&self) {
-        open::keep_reserve(&*self.fs, &self.dir, self.config.reserve_bytes);
-        let mut writing = lock(&self.append);
-        let wanted = writing.spare_asked && !writing.sealed && writing.active.is_some();
-        if !wanted || !matches!(writing.spare, Spare::None) {
-            return;
-        }
-        writing.spare = Spare::Making;
-        if let Err(e) = self.make_spare(writing, 0, Spare::None) {
-            tracing::warn!(dir = %self.dir.display(), error = %e, "no spare log file");
-        }
+    /// Refuses a child of fork(): the lock, the files and the maps are the parent's, and its threads are not here.
+    pub(crate) fn check_process(&self) -> Result<()> {
+        if self.fork.is_forked() { Err(Error::refused(ErrorKind::Forked)) } else { Ok(()) }
     }
 
     pub(crate) fn check_appended(&self, lsn: Lsn) -> Result<()> {
@@ -264,11 +279,20 @@ impl Inner {
     }
 
     pub(crate) fn wait(&self, lsn: Lsn) -> Result<()> {
+        if cfg!(seeded_bug = "ack_before_sync") {
+            return Ok(());
+        }
         loop {
             match self.commit.turn(lsn) {
                 Turn::Done => return Ok(()),
                 Turn::Poisoned(cause) => return Err(poisoned(cause)),
-                Turn::Lead => self.lead(),
+                Turn::Lead => {
+                    // A clock has no place in a model.
+                    if !cfg!(akidb_loom) {
+                        self.linger.gather(&*self.clock);
+                    }
+                    self.lead();
+                }
             }
         }
     }
@@ -281,34 +305,51 @@ impl Inner {
         }
     }
 
-    /// Syncs every file with unsynced frames, oldest first, up to what is appended now.
+    /// Syncs every file with unsynced frames, oldest first, up to what is appended when the active one's turn comes.
     pub(crate) fn sync_files(&self) -> std::result::Result<(), Arc<str>> {
-        let (files, active) = {
-            let writing = lock(&self.append);
-            let files: Vec<_> = writing
-                .old
-                .iter()
-                .filter_map(|old| {
-                    let file = old.unsynced.clone()?;
-                    Some((old.file.seq, old.file.path.clone(), file, old.file.last))
-                })
-                .collect();
-            let active = writing.active.as_ref().map(|f| (f.path.clone(), f.file.clone(), writing.last));
-            (files, active)
-        };
-        for (seq, path, file, last) in files {
-            file.sync_data().map_err(|e| cause(&path, &e))?;
-            self.commit.raise(last);
+        loop {
+            let unsynced = {
+                let mut writing = lock(&self.append);
+                match writing.oldest_unsynced() {
+                    Some(unsynced) => unsynced,
+                    None => match self.active_unsynced(&mut writing)? {
+                        Some(unsynced) => unsynced,
+                        None => return Ok(()),
+                    },
+                }
+            };
+            let from = self.clock.now();
+            self.sync_file(&unsynced)?;
+            self.commit.raise(unsynced.last);
+            if let Some(frames) = unsynced.active_frames {
+                self.counts.frames_synced.fetch_add(frames, Ordering::Relaxed);
+                self.linger.synced(frames, self.clock.now().duration_since(from));
+                return Ok(());
+            }
             let mut writing = lock(&self.append);
-            if let Some(old) = writing.old.iter_mut().find(|old| old.file.seq == seq) {
-                old.unsynced = None;
+            if let Some(old) = writing.old.iter_mut().find(|old| old.file.seq == unsynced.seq) {
+                old.unsynced = false;
             }
         }
-        if let Some((path, file, last)) = active {
-            file.sync_data().map_err(|e| cause(&path, &e))?;
-            self.commit.raise(last);
+    }
+
+    /// The active file as it is now, its staged frames written. Asked for under the same lock as the older files: a
+    /// rotation in between would leave one out.
+    fn active_unsynced(&self, writing: &mut Writing) -> std::result::Result<Option<Unsynced>, Arc<str>> {
+        let last = writing.last;
+        let Some(active) = writing.active.as_mut() else { return Ok(None) };
+        active.flush().map_err(|e| write_cause(&active.path, &e))?;
+        let active_frames = Some(self.linger.take());
+        let (seq, path, file) = (active.header.seq, active.path.clone(), active.file.clone());
+        Ok(Some(Unsynced { seq, path, file, last, active_frames }))
+    }
+
+    fn sync_file(&self, unsynced: &Unsynced) -> std::result::Result<(), Arc<str>> {
+        if cfg!(seeded_bug = "rotated_file_not_synced") && unsynced.active_frames.is_none() {
+            return Ok(());
         }
-        Ok(())
+        self.counts.syncs.fetch_add(1, Ordering::Relaxed);
+        unsynced.file.sync_data().map_err(|e| cause(&unsynced.path, &e))
     }
 
     /// Writes a STAMP if the last frame proves less than what is synced. True if nothing is left to stamp.
@@ -321,7 +362,13 @@ impl Inner {
         }
         writing.stamped = synced;
         if let Some(active) = writing.active.as_mut().filter(|file| file.has_room(frame_bytes(0))) {
-            active.write_mark(FrameType::Stamp, next, synced, &[]);
+            let written =
+                active.write_mark(FrameType::Stamp, next, synced, &[]).and_then(|()| active.flush());
+            if let Err(e) = written {
+                let cause = write_cause(&active.path, &e);
+                drop(writing);
+                self.commit.poison_now(cause);
+            }
         }
     }
 
@@ -335,6 +382,10 @@ impl Inner {
 
 pub(crate) fn cause(path: &Path, e: &std::io::Error) -> Arc<str> {
     format!("cannot sync {}: {e}", path.display()).into()
+}
+
+pub(crate) fn write_cause(path: &Path, e: &std::io::Error) -> Arc<str> {
+    format!("cannot write {}: {e}", path.display()).into()
 }
 
 pub(crate) fn poisoned(cause: Arc<str>) -> Error {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use akidb_host::Fs;
 
 use crate::error::Result;
-use crate::frame::{Head, Misfit, read_frame};
+use crate::frame::{Frame, Head, Misfit, read_frame};
 use crate::header::{HEADER_PAGE_BYTES, Origin, parse_file_name};
 use crate::log_file::View;
 use crate::lsn::Lsn;
@@ -68,15 +68,32 @@ pub struct Inspection {
 /// # Errors
 /// `Io`; `Corrupt` or `NewerFormat` if the header cannot be read.
 pub fn inspect(fs: &dyn Fs, path: &Path) -> Result<Inspection> {
+    inspect_records(fs, path, &mut |_, _, _| {})
+}
+
+/// As [`inspect`], showing `each` record of an intact frame on the way: its frame, its LSN, its bytes.
+///
+/// # Errors
+/// As [`inspect`].
+pub fn inspect_records(
+    fs: &dyn Fs,
+    path: &Path,
+    each: &mut dyn FnMut(&FrameFacts, Lsn, &[u8]),
+) -> Result<Inspection> {
     let view = View::open_any(fs, path, path.file_name().and_then(|n| parse_file_name(n.to_str()?)))?;
     let bytes = view.bytes();
     let salt = view.header.salt;
     let mut frames = Vec::new();
     let mut at = HEADER_PAGE_BYTES;
+    let mut whole = |at, frame: &Frame<'_>| {
+        let facts = facts(at, &frame.head, true);
+        frame.records().for_each(|(lsn, record)| each(&facts, lsn, record));
+        facts
+    };
     let misfit = loop {
         match read_frame(bytes, at, salt) {
             Ok(frame) => {
-                frames.push(facts(at, &frame.head, true));
+                frames.push(whole(at, &frame));
                 at += usize::try_from(frame.head.frame_bytes()).expect("the frame lies in memory");
             }
             Err(misfit) => break misfit,
@@ -86,7 +103,7 @@ pub fn inspect(fs: &dyn Fs, path: &Path) -> Result<Inspection> {
     let end_reason = if sealed && misfit == Misfit::Zero { "sealed" } else { misfit.reason() };
     for behind in (at..bytes.len()).step_by(8) {
         match read_frame(bytes, behind, salt) {
-            Ok(frame) => frames.push(facts(behind, &frame.head, true)),
+            Ok(frame) => frames.push(whole(behind, &frame)),
             Err(Misfit::Payload(head)) => frames.push(facts(behind, &head, false)),
             Err(_) => {}
         }

@@ -8,34 +8,40 @@
 
 mod commit;
 mod config;
+mod control;
 mod error;
 mod findings;
 mod frame;
 mod header;
 mod inner;
 mod inspect;
+mod linger;
 mod log;
 mod log_file;
 mod lsn;
 mod open;
+mod reader;
 mod recover;
 mod repair;
 mod replay;
 mod search;
+mod spares;
 mod sync;
 mod synced;
 mod threads;
 mod truncate;
 mod watermark;
 
-pub use config::{Config, Durability, Options};
+pub use config::{Config, Durability, Options, WritePath};
+pub use control::{ControlFacts, ControlState, read_control};
 pub use error::{Error, ErrorKind, Fate, Result};
 pub use findings::Cut;
 #[cfg(feature = "test-util")]
 pub use frame::fuzz_frame;
-pub use inspect::{FrameFacts, HeaderFacts, Inspection, inspect};
-pub use log::{Appended, Log, State, Watermarks};
+pub use inspect::{FrameFacts, HeaderFacts, Inspection, inspect, inspect_records};
+pub use log::{Appended, Counters, Log, State, Watermarks};
 pub use lsn::{Lsn, ParseLsnError};
+pub use reader::{Reader, Step};
 pub use repair::{CutReport, cut_at};
 pub use replay::{Record, Records, RecordsIter, Recovered};
 pub use synced::Synced;

@@ -1,17 +1,20 @@
 //! The log as its users hold it: open, append, wait, truncate, close.
 
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use crate::commit::Callback;
-use crate::config::Options;
-use crate::error::{Error, ErrorKind, Fate, Result};
+use crate::config::{Durability, Options, WritePath};
+use crate::control::{self, Control, Standing};
+use crate::error::{Error, ErrorKind, Result};
 use crate::frame::{FrameType, Head, frame_bytes};
-use crate::inner::Inner;
+use crate::inner::{Inner, Writing, poisoned, write_cause};
 use crate::lsn::Lsn;
 use crate::open::{self, Identity};
+use crate::reader::Reader;
 use crate::recover::recover;
 use crate::replay::{Records, Recovered};
-use crate::sync::lock;
+use crate::sync::{MutexGuard, Ordering, lock};
 use crate::synced::Synced;
 use crate::threads;
 
@@ -40,10 +43,30 @@ pub struct Appended {
 pub enum State {
     /// Everything.
     Open,
+    /// Everything until the file in use is full: there is no space for the next one. Heals by itself.
+    NoSpace,
     /// Nothing more is acknowledged: a sync failed.
     Poisoned,
     /// Closed, or opened for reading only.
     Closed,
+}
+
+/// What a log did since it was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counters {
+    /// Syncs of log files for records; those of file making are not among them.
+    pub syncs: u64,
+    /// Frames of records that those syncs made durable.
+    pub frames_synced: u64,
+    /// How often the leader of a sync waited for the rest of its group.
+    pub lingers: u64,
+    /// Files that came into use after the first.
+    pub rotations: u64,
+    /// Files made from older ones.
+    pub recycled: u64,
+    /// How frames get into the file in use; never `Auto` while the log is open.
+    pub write_path: WritePath,
 }
 
 /// Where a log stands.
@@ -74,13 +97,16 @@ impl Log {
     /// lost. `Invalid`: the directory was opened 8 million times.
     pub fn open(options: Options) -> Result<(Self, Recovered)> {
         open::check_dir(&options)?;
+        // Before the files: a living writer may go on while they are read.
+        let page = control::read_control(&*options.fs, &options.dir);
         let (views, leftovers) = open::survey(&*options.fs, &options.dir)?;
-        let mut found = recover(&views, options.floor)?;
+        let mut found = recover(&views, options.floor, control::evidence(page.as_ref(), &views))?;
         let epoch = if options.read_only { found.max_epoch } else { open::next_epoch(&options, &found)? };
         let mut rng = open::rng(&options.config, epoch);
         let log_id = views.first().map_or_else(|| open::fresh_log_id(&mut rng), |v| v.header.log_id);
         let me = Identity { log_id, epoch, boot_id: open::boot_id(&*options.fs) };
         let mut legs = std::mem::take(&mut found.proven_legs);
+        let mut control = Control::default();
         let active = if options.read_only {
             legs.append(&mut found.unproven_legs);
             None
@@ -94,6 +120,8 @@ impl Log {
                 // Nobody reads it again; if it stays, the next open tries once more.
                 let _ = options.fs.unlink(path);
             }
+            let at = Standing { durable: found.last, floor: options.floor, active_seq: seq };
+            control = Control::make(&*options.fs, &options.dir, &me, &at);
             Some(file)
         };
         let recovered = Recovered {
@@ -106,7 +134,7 @@ impl Log {
         if let Some(cut) = &found.cut {
             tracing::warn!(file = %cut.file.display(), cut.offset, cut.bytes, cut.frames, "the log was cut");
         }
-        let log = Self { inner: Arc::new(Inner::new(&options, me, &found, active, rng)) };
+        let log = Self { inner: Arc::new(Inner::new(&options, me, &found, active, rng, control)) };
         if !options.read_only {
             threads::start(&log.inner, &*options.spawn)?;
         }
@@ -123,31 +151,95 @@ impl Log {
     /// Blocks only when the next file is not ready yet, with no lock held.
     ///
     /// # Errors
-    /// `Invalid` (no records), `TooLarge`, `Full`, `NoSpace`, `Poisoned`, `Closed`, `Io`: nothing was logged, and
-    /// no open will ever show this batch.
+    /// `Invalid` (no records), `TooLarge`, `Full`, `NoSpace`, `Poisoned`, `Closed`, `Forked`, `Io`: nothing was
+    /// logged, and no open will ever show this batch. Only when the write call of staged frames fails is the fate
+    /// `Unknown`.
     pub fn append(&self, records: &[&[u8]]) -> Result<Appended> {
+        self.append_with(records, Inner::room_for)
+    }
+
+    /// As [`Log::append`], without ever waiting for the next file.
+    ///
+    /// # Errors
+    /// As [`Log::append`], and `NoRoomYet` while the next file is being made: nothing was logged.
+    pub fn append_nowait(&self, records: &[&[u8]]) -> Result<Appended> {
+        self.append_with(records, Inner::room_now)
+    }
+
+    fn append_with<'a>(
+        &'a self,
+        records: &[&[u8]],
+        room: impl FnOnce(&'a Inner, u64) -> Result<MutexGuard<'a, Writing>>,
+    ) -> Result<Appended> {
         let inner = &*self.inner;
-        let (count, len) = inner.check_batch(records).map_err(|e| e.with_fate(Fate::NotWritten))?;
+        inner.check_process()?;
+        let (count, len) = inner.check_batch(records)?;
         let pcrc = payload_crc(records);
-        let mut writing = inner.room_for(frame_bytes(u64::from(len)))?;
+        let mut writing = room(inner, frame_bytes(u64::from(len)))?;
         let first = writing.next;
         let durable = inner.commit.synced();
         let head = Head { kind: FrameType::Batch, lsn: first, count, len, pcrc, durable };
         let last = head.last();
+        let active = writing.active.as_mut().expect("the room was found in it");
+        let written =
+            active.write(&head, lengths(records), records).and_then(|()| match inner.config.durability {
+                // In the page cache on return, whatever becomes of this process.
+                Durability::Memory => active.flush(),
+                Durability::LocalSynced => Ok(()),
+            });
+        if let Err(e) = written {
+            let cause = write_cause(&active.path, &e);
+            drop(writing);
+            inner.commit.poison_now(cause.clone());
+            return Err(poisoned(cause));
+        }
+        let half_full = active.is_half_full();
         writing.next = last.plus(1);
         writing.last = last;
         writing.stamped = durable;
-        let active = writing.active.as_mut().expect("room_for found it open");
-        active.write(&head, lengths(records), records);
         inner.appended.raise(last);
-        let half_full = active.is_half_full();
-        let ask = half_full && !std::mem::replace(&mut writing.spare_asked, half_full);
+        inner.linger.add();
+        let prepare = writing.spares.want(half_full);
         drop(writing);
         inner.arm();
-        if ask {
+        if prepare {
             inner.wake_prepare();
         }
         Ok(Appended { first, last, bytes: head.frame_bytes() })
+    }
+
+    /// Appends a batch and makes it count: in [`Durability::LocalSynced`] blocks until it survives a power cut, in
+    /// [`Durability::Memory`] returns at once. May lead the sync on this thread.
+    ///
+    /// # Errors
+    /// As [`Log::append`] and [`Log::wait`].
+    pub fn commit(&self, records: &[&[u8]]) -> Result<Appended> {
+        let appended = self.append(records)?;
+        if self.inner.config.durability == Durability::LocalSynced {
+            self.inner.wait(appended.last)?;
+        }
+        Ok(appended)
+    }
+
+    /// Blocks, with no lock held, until [`Log::append_nowait`] of this batch may find room.
+    ///
+    /// # Errors
+    /// As [`Log::append`]: what keeps the batch from being appended. Nothing was logged.
+    pub fn wait_for_room(&self, records: &[&[u8]]) -> Result<()> {
+        self.inner.check_process()?;
+        let (_, len) = self.inner.check_batch(records)?;
+        self.inner.room_for(frame_bytes(u64::from(len))).map(drop)
+    }
+
+    /// As [`Log::wait_for_room`], without blocking: the task is woken when the next file is ready. A caller that gives
+    /// up need not say so.
+    ///
+    /// # Errors
+    /// As [`Log::wait_for_room`].
+    pub fn poll_room(&self, records: &[&[u8]], cx: &mut Context<'_>) -> Poll<Result<()>> {
+        self.inner.check_process()?;
+        let (_, len) = self.inner.check_batch(records)?;
+        self.inner.poll_room(frame_bytes(u64::from(len)), cx.waker())
     }
 
     /// Blocks until every record up to `lsn` survives a power cut. May lead the sync on this thread.
@@ -155,6 +247,7 @@ impl Log {
     /// # Errors
     /// `Poisoned`: whether the records survive is known only at the next open. `Invalid`: never appended.
     pub fn wait(&self, lsn: Lsn) -> Result<()> {
+        self.inner.check_process()?;
         self.inner.check_appended(lsn)?;
         self.inner.wait(lsn)
     }
@@ -172,23 +265,51 @@ impl Log {
         self.inner.commit.on_synced(callback);
     }
 
+    /// Follows the log from record `from` on: what is synced already, then what will be. `from` may lie ahead of the
+    /// log.
+    ///
+    /// # Errors
+    /// `Lagged`: `from` lies below the floor. `Invalid`: the log was opened for reading only; its records came with
+    /// the open. `Forked`.
+    pub fn read(&self, from: Lsn) -> Result<Reader> {
+        self.inner.check_process()?;
+        Reader::new(&self.inner, from)
+    }
+
     /// Where the log stands.
     #[must_use]
     pub fn watermarks(&self) -> Watermarks {
         let inner = &*self.inner;
         let synced = inner.commit.synced();
-        let (bytes_live, closed) = {
+        let (bytes_live, closed, no_space) = {
             let writing = lock(&inner.append);
-            (writing.live(), writing.active.is_none() || writing.sealed)
+            (writing.live(), writing.active.is_none() || writing.sealed, writing.spares.no_space())
         };
         let state = match inner.commit.poison() {
             Some(_) => State::Poisoned,
             None if closed => State::Closed,
+            None if no_space => State::NoSpace,
             None => State::Open,
         };
         let (appended, floor, bytes_limit) =
             (inner.appended.get(), inner.floor.get(), inner.config.max_bytes);
         Watermarks { appended, synced, floor, bytes_live, bytes_limit, state }
+    }
+
+    /// What the log did since it was opened.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        let inner = &*self.inner;
+        // Not in the expression below: its lock would still be held when the write path takes it.
+        let recycled = lock(&inner.append).spares.recycled;
+        Counters {
+            syncs: inner.counts.syncs.load(Ordering::Relaxed),
+            frames_synced: inner.counts.frames_synced.load(Ordering::Relaxed),
+            lingers: inner.linger.waits(),
+            rotations: inner.counts.rotations.load(Ordering::Relaxed),
+            recycled,
+            write_path: inner.write_path(),
+        }
     }
 
     /// Removes the files all of whose records lie below `floor` and are synced; gives the bytes freed. Idempotent.
@@ -197,6 +318,7 @@ impl Log {
     /// # Errors
     /// `Io`: what could not be removed stays and is tried again. `Closed`: the log is read-only.
     pub fn truncate_below(&self, floor: Lsn) -> Result<u64> {
+        self.inner.check_process()?;
         if self.inner.read_only {
             return Err(Error::refused(ErrorKind::Closed));
         }
@@ -209,6 +331,7 @@ impl Log {
     /// # Errors
     /// `Poisoned`: as for [`Log::wait`].
     pub fn close(&self) -> Result<()> {
+        self.inner.check_process()?;
         let result = self.inner.close();
         if let Some(threads) = self.inner.threads.get() {
             threads.stop();
@@ -219,9 +342,14 @@ impl Log {
 
 impl Drop for Log {
     fn drop(&mut self) {
+        // In a child of fork() there are no threads to wait for.
+        if self.inner.check_process().is_err() {
+            return;
+        }
         if let Some(threads) = self.inner.threads.get() {
             threads.stop();
         }
+        self.inner.commit.end();
     }
 }
 

@@ -1,13 +1,14 @@
-//! One log file: made whole (filled, headed, synced) under a temporary name, then named, then appended to through
-//! its map; and the view of a file that replay reads.
+//! One log file: made whole (filled, headed, synced) under a temporary name, then named, then appended to, either by
+//! stores into its map or by one write call a group; and the view of a file that replay reads.
 
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use akidb_host::{Access, Advice, Appender, File, Fs, Region, Tail};
+use akidb_host::{Access, Advice, Appender, File, Fs, Region, Tail, probe_folio};
 
+use crate::config::WritePath;
 use crate::error::{Error, ErrorKind, Fate, Result};
 use crate::frame::{ALIGN, FrameType, Head, START_PAYLOAD_BYTES, TRAILER_BYTES, encode_whole};
 use crate::header::{BadHeader, HEADER_PAGE_BYTES, Header, Origin, file_name};
@@ -17,14 +18,23 @@ use crate::lsn::Lsn;
 pub(crate) const OVERHEAD_BYTES: u64 =
     HEADER_PAGE_BYTES as u64 + 2 * (40 + START_PAYLOAD_BYTES as u64) + TRAILER_BYTES;
 
+/// The most that one stored byte may cost the disk before stores give way to write calls.
+const MAX_FOLIO_BYTES: u64 = 8 << 10;
+/// Bytes of staged frames above which they are written without waiting for the sync.
+const STAGED_BYTES: usize = 256 << 10;
+
 /// A file being written: synced through `file`, one handle for its life.
 #[derive(Debug)]
 pub(crate) struct LogFile {
     pub(crate) header: Header,
-    pub(crate) path: PathBuf,
+    pub(crate) path: Arc<Path>,
     pub(crate) file: Arc<dyn File>,
     pub(crate) tail: Tail,
     appender: Appender,
+    /// Frames on their way into the file where it is not written through its map.
+    staged: Option<Vec<u8>>,
+    /// The name it has until [`LogFile::publish`].
+    tmp: PathBuf,
 }
 
 /// What a new file is made from.
@@ -32,6 +42,15 @@ pub(crate) struct LogFile {
 pub(crate) struct Plan {
     pub(crate) header: Header,
     pub(crate) dir: PathBuf,
+    pub(crate) write_path: WritePath,
+}
+
+/// A file the log has done with, under a temporary name: its blocks serve another life.
+#[derive(Debug)]
+pub(crate) struct Retired {
+    pub(crate) path: PathBuf,
+    pub(crate) file: Arc<dyn File>,
+    pub(crate) bytes: u64,
 }
 
 impl LogFile {
@@ -39,38 +58,57 @@ impl LogFile {
     pub(crate) fn make(fs: &dyn Fs, plan: &Plan) -> Result<Self> {
         let path = plan.dir.join(file_name(plan.header.seq));
         let tmp = tmp_path(&path);
-        Self::fill(fs, plan, &tmp).map_err(|e| {
+        let fill = || -> io::Result<Self> {
+            remove_if_there(fs, &tmp)?;
+            let file = fs.create_new(&tmp)?;
+            file.zero_fill(0, plan.header.file_bytes)?;
+            Self::begin(fs, plan, file, &path, &tmp)
+        };
+        fill().map_err(|e| {
             let _ = fs.unlink(&tmp);
             Error::io("make", &path, e)
         })
     }
 
-    fn fill(fs: &dyn Fs, plan: &Plan, tmp: &Path) -> io::Result<Self> {
-        match fs.unlink(tmp) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-            _ => {}
-        }
+    /// Makes a file from one that the log has done with: a new header with a new salt, so that what else lies in it
+    /// is nobody's. Its blocks exist already. On failure the old file is gone.
+    pub(crate) fn recycle(fs: &dyn Fs, plan: &Plan, retired: &Retired) -> Result<Self> {
+        let path = plan.dir.join(file_name(plan.header.seq));
+        assert_eq!(retired.bytes, plan.header.file_bytes, "a recycled file keeps its size");
+        Self::begin(fs, plan, retired.file.clone(), &path, &retired.path).map_err(|e| {
+            let _ = fs.unlink(&retired.path);
+            Error::io("recycle", &path, e)
+        })
+    }
+
+    fn begin(fs: &dyn Fs, plan: &Plan, file: Arc<dyn File>, path: &Path, tmp: &Path) -> io::Result<Self> {
         let size = plan.header.file_bytes;
-        let file = fs.create_new(tmp)?;
-        file.zero_fill(0, size)?;
         file.write_at(&plan.header.encode(), 0)?;
         file.sync_all()?;
+        let staged = match plan.write_path {
+            WritePath::Positioned => true,
+            WritePath::Mapped => false,
+            WritePath::Auto => !stores_are_cheap(fs, &*file, size),
+        };
         let (mut appender, tail) = file.map_log(size)?.split();
         appender.seek(HEADER_PAGE_BYTES as u64);
-        Ok(Self {
-            header: plan.header,
-            path: plan.dir.join(file_name(plan.header.seq)),
-            file,
-            tail,
-            appender,
-        })
+        let staged = staged.then(|| Vec::with_capacity(STAGED_BYTES));
+        Ok(Self { header: plan.header, path: path.into(), file, tail, appender, staged, tmp: tmp.into() })
+    }
+
+    /// What is left of a file that no reader looks at any more; `Err` if one does.
+    pub(crate) fn retire(self, as_path: PathBuf) -> std::result::Result<Retired, ()> {
+        let Self { header, file, tail, appender, .. } = self;
+        drop(tail);
+        // The region comes back only if nobody else holds a part of it; dropping it unmaps the file.
+        appender.reclaim().map(drop).map_err(drop)?;
+        Ok(Retired { path: as_path, file, bytes: header.file_bytes })
     }
 
     /// Gives the file its final name, for good: a power cut after this keeps it. Never replaces another file.
     pub(crate) fn publish(&self, fs: &dyn Fs, dir: &Path) -> Result<()> {
-        let tmp = tmp_path(&self.path);
-        let linked = fs.hard_link(&tmp, &self.path);
-        let _ = fs.unlink(&tmp);
+        let linked = fs.hard_link(&self.tmp, &self.path);
+        let _ = fs.unlink(&self.tmp);
         linked.map_err(|e| Error::io("name", &self.path, e))?;
         fs.sync_dir(dir).map_err(|e| {
             // A name that may be gone after a power cut must not be built on: take it back.
@@ -79,9 +117,19 @@ impl LogFile {
         })
     }
 
+    /// Removes a file that was not published.
+    pub(crate) fn discard(self, fs: &dyn Fs) {
+        let _ = fs.unlink(&self.tmp);
+    }
+
+    /// Which way frames go into this file; never `Auto`.
+    pub(crate) fn write_path(&self) -> WritePath {
+        if self.staged.is_some() { WritePath::Positioned } else { WritePath::Mapped }
+    }
+
     /// Where the next frame goes; also the bytes used so far.
     pub(crate) fn end(&self) -> u64 {
-        self.appender.end()
+        self.appender.end() + self.staged.as_ref().map_or(0, |staged| staged.len() as u64)
     }
 
     /// Whether a frame of so many bytes fits before the room kept for the trailer.
@@ -94,40 +142,109 @@ impl LogFile {
         self.end() > (self.appender.capacity() + HEADER_PAGE_BYTES as u64) / 2
     }
 
-    /// Writes one frame and shows it to readers. The caller has checked the room.
-    pub(crate) fn write(&mut self, head: &Head, table: impl Iterator<Item = u32>, records: &[&[u8]]) {
+    /// Writes one frame; readers see it at once, or after [`LogFile::flush`] where frames are staged. The caller has
+    /// checked the room.
+    ///
+    /// # Errors
+    /// Of the write call of staged frames: what of this frame is in the file is not known.
+    pub(crate) fn write(
+        &mut self,
+        head: &Head,
+        table: impl Iterator<Item = u32>,
+        records: &[&[u8]],
+    ) -> io::Result<()> {
         let from = self.end();
-        self.put(&head.encode(self.header.salt));
+        self.put(&head.encode(self.header.salt))?;
         let mut chunk = [0; 256];
         let mut used = 0;
         for len in table {
             chunk[used..used + 4].copy_from_slice(&len.to_le_bytes());
             used += 4;
             if used == chunk.len() {
-                self.put(&chunk);
+                self.put(&chunk)?;
                 used = 0;
             }
         }
-        self.put(&chunk[..used]);
+        self.put(&chunk[..used])?;
         for record in records {
-            self.put(record);
+            self.put(record)?;
         }
         let pad = self.end().next_multiple_of(ALIGN as u64) - self.end();
-        self.put(&[0; ALIGN][..usize::try_from(pad).expect("less than 8")]);
+        self.put(&[0; ALIGN][..usize::try_from(pad).expect("less than 8")])?;
         assert_eq!(self.end() - from, head.frame_bytes(), "a frame is as long as its header says");
-        self.appender.publish();
+        self.show();
+        Ok(())
     }
 
     /// Writes a mark: START, SEAL, STAMP.
-    pub(crate) fn write_mark(&mut self, kind: FrameType, lsn: Lsn, durable: Lsn, payload: &[u8]) {
-        self.put(&encode_whole(kind, lsn, durable, payload, self.header.salt));
-        self.appender.publish();
+    ///
+    /// # Errors
+    /// As [`LogFile::write`].
+    pub(crate) fn write_mark(
+        &mut self,
+        kind: FrameType,
+        lsn: Lsn,
+        durable: Lsn,
+        payload: &[u8],
+    ) -> io::Result<()> {
+        self.put(&encode_whole(kind, lsn, durable, payload, self.header.salt))?;
+        self.show();
+        Ok(())
     }
 
-    fn put(&mut self, bytes: &[u8]) {
-        if !bytes.is_empty() {
-            self.appender.append(bytes).expect("room was checked before the frame was begun");
+    /// Puts staged frames into the file and shows them to readers; nothing where frames are stored.
+    ///
+    /// # Errors
+    /// Of the write call.
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
+        let Some(staged) = self.staged.as_mut().filter(|staged| !staged.is_empty()) else { return Ok(()) };
+        self.appender.write_through(&*self.file, staged)?;
+        staged.clear();
+        self.appender.publish();
+        Ok(())
+    }
+
+    fn show(&mut self) {
+        if self.staged.is_none() {
+            self.appender.publish();
         }
+    }
+
+    fn put(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        let Some(staged) = &mut self.staged else {
+            if !bytes.is_empty() {
+                self.appender.append(bytes).expect("room was checked before the frame was begun");
+            }
+            return Ok(());
+        };
+        while staged.len() + bytes.len() > STAGED_BYTES {
+            let (now, later) = bytes.split_at(STAGED_BYTES - staged.len());
+            staged.extend_from_slice(now);
+            // Not shown: this may be half a frame.
+            self.appender.write_through(&*self.file, staged)?;
+            staged.clear();
+            bytes = later;
+        }
+        staged.extend_from_slice(bytes);
+        Ok(())
+    }
+}
+
+/// Whether a byte stored through a map makes the disk write a page or two, not a large folio. Where the machine does
+/// not say, write calls are the safe way.
+fn stores_are_cheap(fs: &dyn Fs, file: &dyn File, size: u64) -> bool {
+    let cheap = || probe_folio(fs, file, size - 1).is_some_and(|bytes| bytes <= MAX_FOLIO_BYTES);
+    cheap() || {
+        // A file read back from disk may lie in large folios; once dropped it comes back page by page.
+        file.advise(Advice::DontNeed);
+        cheap()
+    }
+}
+
+fn remove_if_there(fs: &dyn Fs, path: &Path) -> io::Result<()> {
+    match fs.unlink(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
     }
 }
 
@@ -204,6 +321,11 @@ impl View {
     pub(crate) fn bytes(&self) -> &[u8] {
         let bytes = self.region.bytes();
         &bytes[..usize::try_from(self.header.file_bytes).map_or(bytes.len(), |size| size.min(bytes.len()))]
+    }
+
+    /// What else lies in it may be of its earlier life.
+    pub(crate) fn is_recycled(&self) -> bool {
+        self.header.origin == Origin::Recycled
     }
 
     pub(crate) fn made_at_open(&self) -> bool {

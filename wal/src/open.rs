@@ -104,13 +104,15 @@ pub(crate) fn begin(
         epoch: me.epoch,
         origin: Origin::Open,
     };
-    let plan = Plan { header, dir: options.dir.clone() };
+    let plan = Plan { header, dir: options.dir.clone(), write_path: options.config.write_path };
     let fs = &*options.fs;
     let mut file = LogFile::make(fs, &plan).or_else(|e| retry_on_reserve(fs, &plan, e))?;
-    let written = fill(&mut file, found, me)
-        .and_then(|()| file.file.sync_data().map_err(|e| Error::io("sync", &file.path, e)));
+    let written = fill(&mut file, found, me).and_then(|()| match () {
+        () if cfg!(seeded_bug = "first_file_not_synced") => Ok(()),
+        () => file.file.sync_data().map_err(|e| Error::io("sync", &file.path, e)),
+    });
     if let Err(e) = written {
-        let _ = fs.unlink(&crate::log_file::tmp_path(&file.path));
+        file.discard(fs);
         return Err(e);
     }
     file.publish(fs, &options.dir)?;
@@ -126,6 +128,7 @@ fn retry_on_reserve(fs: &dyn Fs, plan: &Plan, error: Error) -> Result<LogFile> {
 }
 
 fn fill(file: &mut LogFile, found: &Findings, me: &Identity) -> Result<()> {
+    let failed = |path: &Path, e| Error::io("write", path, e);
     let start = |kind, seq, last, end| Start {
         kind,
         previous_seq: seq,
@@ -137,29 +140,30 @@ fn fill(file: &mut LogFile, found: &Findings, me: &Identity) -> Result<()> {
     let opens = Lsn::new(me.epoch, 1);
     if found.unproven_legs.is_empty() {
         let new = start(StartKind::New, found.proven_seq, found.last, found.proven_end);
-        file.write_mark(FrameType::Start, opens, found.last, &new.encode());
-        return Ok(());
+        let written = file.write_mark(FrameType::Start, opens, found.last, &new.encode());
+        return written.and_then(|()| file.flush()).map_err(|e| failed(&file.path, e));
     }
     let mut begun = false;
     for frame in Frames::new(&found.unproven_legs) {
         let frame = frame?;
         if !begun {
             let relog = start(StartKind::Relog, found.proven_seq, found.proven, found.proven_end);
-            file.write_mark(FrameType::Start, frame.head.lsn, found.proven, &relog.encode());
+            file.write_mark(FrameType::Start, frame.head.lsn, found.proven, &relog.encode())
+                .map_err(|e| failed(&file.path, e))?;
             begun = true;
         }
         let head = Head { durable: found.proven, ..frame.head };
-        file.write(&head, std::iter::empty(), &[frame.payload]);
+        file.write(&head, std::iter::empty(), &[frame.payload]).map_err(|e| failed(&file.path, e))?;
     }
     let new = start(StartKind::New, file.header.seq, found.last, file.end());
-    file.write_mark(FrameType::Start, opens, found.last, &new.encode());
-    Ok(())
+    let written = file.write_mark(FrameType::Start, opens, found.last, &new.encode());
+    written.and_then(|()| file.flush()).map_err(|e| failed(&file.path, e))
 }
 
 /// The part of a new session's file that holds re-logged records, as replay reads it.
 pub(crate) fn relogged(file: &LogFile) -> Leg {
     Leg {
-        path: file.path.clone(),
+        path: file.path.to_path_buf(),
         source: Source::Live(file.tail.clone()),
         salt: file.header.salt,
         from: HEADER_PAGE_BYTES as u64,

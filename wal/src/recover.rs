@@ -4,8 +4,8 @@
 //! frame of the next session says where the one before ends for ever, so in all but the last session any bad frame
 //! is damage. In the last one, at the first frame that is not intact and next in LSN order, with `n` the LSN
 //! expected there, the rest of the log is searched for an intact header whose durable stamp is at least `n`, and
-//! the caller's floor is asked. Either proves that record `n` was acknowledged: damage, nothing is modified.
-//! Neither: a torn tail, cut there and reported.
+//! the control page and the caller's floor are asked. Any of them proves that record `n` was acknowledged: damage,
+//! nothing is modified. None: a torn tail, cut there and reported.
 
 use std::path::PathBuf;
 
@@ -20,13 +20,14 @@ use crate::search::search;
 /// How a session that ends by itself is described.
 const SEALED: &str = "a seal";
 
-/// Reads all of `views` (sorted by seq, of one log) and judges them. Changes nothing.
-pub(crate) fn recover(views: &[View], floor: Lsn) -> Result<Findings> {
+/// Reads all of `views` (sorted by seq, of one log) and judges them. Changes nothing. `on_disk` is the LSN that the
+/// control page gives evidence for; [`Lsn::ZERO`] for none.
+pub(crate) fn recover(views: &[View], floor: Lsn, on_disk: Lsn) -> Result<Findings> {
     if views.is_empty() {
         return Ok(Findings { proven: floor.pred(), last: floor.pred(), ..Findings::default() });
     }
     let front = find_front(views, floor);
-    let mut walk = Walk::new(views, floor);
+    let mut walk = Walk::new(views, floor, on_disk);
     walk.enter(front)?;
     let mut opens: Vec<usize> = (front + 1..views.len()).filter(|i| views[*i].made_at_open()).collect();
     opens.push(views.len());
@@ -77,6 +78,8 @@ struct Stop {
 struct Walk<'a> {
     views: &'a [View],
     floor: Lsn,
+    /// Every record up to here was on disk, says the control page.
+    on_disk: Lsn,
     /// LSN expected next; ZERO before the first START was read.
     next: Lsn,
     last: Lsn,
@@ -94,15 +97,16 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    fn new(views: &'a [View], floor: Lsn) -> Self {
+    fn new(views: &'a [View], floor: Lsn, on_disk: Lsn) -> Self {
         let max_epoch = views.iter().map(|v| v.header.epoch).max().unwrap_or(0);
         Self {
             views,
             floor,
+            on_disk,
             next: Lsn::ZERO,
             last: Lsn::ZERO,
             first: Lsn::ZERO,
-            durable: floor.pred(),
+            durable: floor.pred().max(on_disk),
             session_from: 0,
             opened: false,
             read: Vec::new(),
@@ -207,7 +211,7 @@ impl<'a> Walk<'a> {
     fn end_sealed(&self, i: usize, at: u64, stop: Option<&Stop>) -> Result<()> {
         match stop {
             Some(stop) => Err(self.unreached(i, at, stop, SEALED)),
-            None => self.check_floor(i, at),
+            None => self.check_page(i, at, SEALED).and_then(|()| self.check_floor(i, at)),
         }
     }
 
@@ -236,6 +240,20 @@ impl<'a> Walk<'a> {
             self.missing_after(i)
         );
         Error::corrupt(path, at, self.next, evidence)
+    }
+
+    /// Every record up to what the control page says was durable: a log that ends before it has lost some.
+    fn check_page(&self, i: usize, at: u64, found: &str) -> Result<()> {
+        let expected = self.next.max(self.floor);
+        if self.on_disk == Lsn::ZERO || self.on_disk < expected {
+            return Ok(());
+        }
+        let evidence = format!(
+            "the control page says that {} was already on disk; found here: {found}{}",
+            self.on_disk,
+            self.missing_after(i)
+        );
+        Err(Error::corrupt(&self.views[i].path, at, expected, evidence))
     }
 
     /// Every record below the floor was durable: a log that ends before it has lost some.
@@ -280,6 +298,7 @@ impl<'a> Walk<'a> {
                 self.missing_after(i)
             ));
         }
+        self.check_page(i, at, misfit.reason())?;
         self.check_floor(i, at)?;
         self.durable = self.durable.max(rest.witness.map_or(Lsn::ZERO, |w| w.durable));
         if rest.bytes > 0 {

@@ -2,14 +2,15 @@
 //!
 //! The file is copied to `FILE.damaged-<n>`, later files are renamed likewise, then the file is zeroed from the
 //! offset on and a CUT frame is put there. CUT tells the next open that the log ends here by order, whatever the
-//! stamps or the manifest say. Where the header itself is damaged, or the file is missing (offset 0), a new file
-//! with nothing but a CUT takes its place.
+//! stamps or the manifest say. Where nothing of the file is kept (its header or its first frame is damaged, or the
+//! file is missing), a new file with nothing but a CUT takes its place: one made at an open must begin with a START.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use akidb_host::{Access, Fs, Rng};
 
+use crate::config::WritePath;
 use crate::error::{Error, ErrorKind, Fate, Result};
 use crate::frame::{CUT_PAYLOAD_BYTES, FrameType, TRAILER_BYTES, encode_whole, read_frame};
 use crate::header::{HEADER_PAGE_BYTES, Header, Origin, file_name, parse_file_name};
@@ -42,7 +43,7 @@ pub fn cut_at(fs: &dyn Fs, path: &Path, offset: u64, dry_run: bool) -> Result<Cu
     let dir = path.parent().unwrap_or(Path::new("."));
     let files = Files::list(fs, dir)?;
     let exists = files.seqs.contains(&seq);
-    let whole = offset < HEADER_PAGE_BYTES as u64;
+    let whole = offset <= HEADER_PAGE_BYTES as u64;
     let mut report = CutReport {
         saved_as: exists.then(|| files.aside(path)),
         set_aside: Vec::new(),
@@ -118,7 +119,7 @@ fn cut_here(fs: &dyn Fs, path: &Path, offset: u64, size: u64, cut: &[u8]) -> io:
 
 /// A file with nothing but a CUT, in place of one that cannot be read or is not there.
 fn replace(fs: &dyn Fs, dir: &Path, header: Header, epoch: u32) -> Result<()> {
-    let file = LogFile::make(fs, &Plan { header, dir: dir.into() })?;
+    let file = LogFile::make(fs, &Plan { header, dir: dir.into(), write_path: WritePath::Positioned })?;
     let written = file.file.write_at(&cut_frame(Lsn::ZERO, epoch, header.salt), HEADER_PAGE_BYTES as u64);
     written.and_then(|()| file.file.sync_all()).map_err(|e| Error::io("write", &file.path, e))?;
     file.publish(fs, dir)

@@ -1,6 +1,6 @@
 //! Evidence behind the intact part of a log: headers whose stamps say what was durable.
 
-use crate::frame::{read_head, u64_at};
+use crate::frame::{FRAME_HEADER_BYTES, read_head, u64_at};
 use crate::header::HEADER_PAGE_BYTES;
 use crate::log_file::View;
 use crate::lsn::Lsn;
@@ -28,18 +28,45 @@ pub(crate) fn search(views: &[View], at: u64) -> Rest {
         let bytes = view.bytes();
         let from = if i == 0 { usize::try_from(at).unwrap_or(usize::MAX) } else { HEADER_PAGE_BYTES };
         let Some(tail) = bytes.get(from..) else { continue };
-        let used = tail.iter().rposition(|b| *b != 0).map_or(0, |last| last + 1);
-        rest.bytes += used as u64;
-        for offset in (from..from + used).step_by(8) {
-            if bytes.len() - offset < 40 || u64_at(bytes, offset + 24) != view.header.salt {
+        let mut used = 0;
+        if !view.is_recycled() {
+            used = tail.iter().rposition(|b| *b != 0).map_or(0, |last| last + 1);
+        }
+        for salt_at in salts(tail, view.header.salt) {
+            let Some(offset) = (from + salt_at).checked_sub(SALT_AT).filter(|offset| *offset >= from) else {
                 continue;
-            }
+            };
+            // In a recycled file the bytes of its earlier life are no news; a header of this one is, intact or not.
+            used = used.max(offset + FRAME_HEADER_BYTES - from);
             let Ok(head) = read_head(bytes, offset, view.header.salt) else { continue };
             rest.frames += 1;
             if rest.witness.is_none_or(|w| w.durable < head.durable) {
                 rest.witness = Some(Witness { view: i, offset: offset as u64, durable: head.durable });
             }
         }
+        rest.bytes += used as u64;
     }
     rest
+}
+
+/// Where in a frame header its salt stands.
+const SALT_AT: usize = 24;
+
+/// Offsets of 8-byte words that are the salt, or differ from it in one bit as a damaged one does.
+fn salts(bytes: &[u8], salt: u64) -> impl Iterator<Item = usize> {
+    const BLOCK_BYTES: usize = 128;
+    let is_salt = move |word: u64| {
+        let wrong = word ^ salt;
+        wrong & wrong.wrapping_sub(1) == 0
+    };
+    let word_at = move |at: usize| bytes.get(at..at + 8).map_or(!salt, |_| u64_at(bytes, at));
+    let hits = move |block: &[u8]| {
+        let (words, _) = block.as_chunks::<8>();
+        words.iter().fold(false, |hit, word| hit | is_salt(u64::from_le_bytes(*word)))
+    };
+    let blocks = bytes.chunks(BLOCK_BYTES).enumerate().filter(move |(_, block)| hits(block));
+    blocks.flat_map(move |(n, block)| {
+        let from = n * BLOCK_BYTES;
+        (from..from + block.len()).step_by(8).filter(move |at| is_salt(word_at(*at)))
+    })
 }

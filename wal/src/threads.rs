@@ -2,10 +2,11 @@
 //! ahead of need.
 
 use std::sync::{Arc, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use akidb_host::{Next, Spawn, Tick, Ticker};
 
+use crate::config::Durability;
 use crate::error::{Error, Result};
 use crate::inner::Inner;
 use crate::lsn::Lsn;
@@ -37,6 +38,14 @@ pub(crate) fn start(log: &Arc<Inner>, spawn: &dyn Spawn) -> Result<()> {
 }
 
 impl Inner {
+    /// How long a record stays unsynced that nobody waits for.
+    fn unsynced_after(&self) -> Duration {
+        match self.config.durability {
+            Durability::LocalSynced => self.config.stamp_after,
+            Durability::Memory => self.config.memory_sync_interval,
+        }
+    }
+
     /// Makes the commit thread look, unless it is awake anyway.
     pub(crate) fn arm(&self) {
         if !self.armed.load(Ordering::SeqCst) && !self.armed.swap(true, Ordering::SeqCst) {
@@ -57,8 +66,8 @@ impl Inner {
     }
 }
 
-/// Syncs for async waiters at once, for records that nobody waits for within `stamp_after`, and stamps the last
-/// group when nothing was appended for as long.
+/// Syncs for async waiters at once, for records that nobody waits for within `stamp_after` (or, in memory durability,
+/// `memory_sync_interval`), and stamps the last group when nothing was appended for `stamp_after`.
 struct CommitTick {
     log: Weak<Inner>,
     /// Since when `.0` was appended and not synced.
@@ -70,7 +79,7 @@ struct CommitTick {
 impl Tick for CommitTick {
     fn tick(&mut self, now: Instant) -> Next {
         let Some(log) = self.log.upgrade() else { return Next::Done };
-        let after = log.config.stamp_after;
+        let (after, stamp_after) = (log.unsynced_after(), log.config.stamp_after);
         let overdue =
             self.unsynced.is_some_and(|(lsn, since)| log.commit.synced() < lsn && since + after <= now);
         if (overdue || log.commit.has_waiters()) && log.commit.try_lead() {
@@ -93,8 +102,8 @@ impl Tick for CommitTick {
         if unstamped {
             let since = self.idle.filter(|(lsn, _)| *lsn == synced).map_or(now, |(_, since)| since);
             self.idle = Some((synced, since));
-            if now < since + after {
-                return Next::At(since + after);
+            if now < since + stamp_after {
+                return Next::At(since + stamp_after);
             }
             log.stamp();
         }
@@ -103,7 +112,7 @@ impl Tick for CommitTick {
         let (appended, synced, unstamped) = log.pulse();
         if appended > synced || unstamped {
             log.armed.store(true, Ordering::SeqCst);
-            return Next::At(now + after);
+            return Next::At(now + after.min(stamp_after));
         }
         Next::Idle
     }

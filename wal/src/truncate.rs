@@ -2,45 +2,75 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::path::PathBuf;
 
+use crate::control::ControlState;
 use crate::error::{Error, Result};
 use crate::frame::FrameType;
-use crate::inner::{Inner, Old, Spare, cause, poisoned};
+use crate::inner::{Inner, Old, cause, poisoned, write_cause};
+use crate::log_file::Retired;
 use crate::lsn::Lsn;
-use crate::sync::lock;
+use crate::sync::{lock, wait};
 
 impl Inner {
     pub(crate) fn truncate_below(&self, floor: Lsn) -> Result<u64> {
         self.floor.raise(floor);
+        self.commit.control.set_floor(self.floor.get());
+        self.commit.control.sweep(&*self.fs);
         let synced = self.commit.synced();
         let mut gone = VecDeque::new();
         {
             let mut writing = lock(&self.append);
-            let below =
-                |old: &Old| old.file.last < floor && old.file.last <= synced && old.unsynced.is_none();
+            let below = |old: &Old| old.file.last < floor && old.file.last <= synced && !old.unsynced;
             while writing.old.front().is_some_and(below) {
                 let Some(old) = writing.old.pop_front() else { break };
                 writing.old_used -= old.file.used;
-                gone.push_back(old);
+                let named = gone.iter().filter(|(_, name): &&(Old, Option<PathBuf>)| name.is_some()).count();
+                let retired = self.retired_name(&writing, named, &old);
+                gone.push_back((old, retired));
             }
         }
         let mut freed = 0;
         let any = !gone.is_empty();
-        while let Some(old) = gone.pop_front() {
-            match self.fs.unlink(&old.file.path) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                    let error = Error::io("remove", &old.file.path, e);
-                    gone.push_front(old);
-                    self.put_back(gone);
-                    return Err(error);
-                }
-                _ => freed += old.file.size,
+        let mut retired = Vec::new();
+        while let Some((mut old, name)) = gone.pop_front() {
+            if let Err(e) = self.leave(&mut old, name, &mut retired) {
+                gone.push_front((old, None));
+                self.put_back(gone.into_iter().map(|(old, _)| old).collect());
+                return Err(e);
             }
+            freed += old.file.size;
         }
         if any {
+            // A retired file gets its new header only after this: its old name is gone by then, whatever happens.
             self.fs.sync_dir(&self.dir).map_err(|e| Error::io("sync", &self.dir, e))?;
         }
+        if !retired.is_empty() {
+            lock(&self.append).spares.retired.append(&mut retired);
+        }
         Ok(freed)
+    }
+
+    /// Takes a file's name away: for good, or to keep its blocks for another file if nobody reads it.
+    fn leave(&self, old: &mut Old, name: Option<PathBuf>, retired: &mut Vec<Retired>) -> Result<()> {
+        let path = old.file.path.clone();
+        if let Some(name) = name
+            && let Some(written) = old.written.take()
+            && let Ok(file) = written.retire(name)
+        {
+            match self.fs.rename(&path, &file.path) {
+                Ok(()) => {
+                    retired.push(file);
+                    return Ok(());
+                }
+                Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+                Err(e) => return Err(Error::io("retire", &path, e)),
+            }
+        }
+        match self.fs.unlink(&path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", &path, e)),
+            _ => Ok(()),
+        }
     }
 
     pub(crate) fn put_back(&self, mut files: VecDeque<Old>) {
@@ -67,22 +97,30 @@ impl Inner {
         };
         self.room.notify_all();
         self.wait(last)?;
-        let (file, path, spare) = {
+        let (file, path, written, unused) = {
             let mut writing = lock(&self.append);
+            while writing.spares.making {
+                writing = wait(&self.room, writing);
+            }
             let (next, durable) = (writing.next, self.commit.synced());
             let Some(active) = writing.active.as_mut() else { return Ok(()) };
-            active.write_mark(FrameType::Seal, next, durable, &[]);
+            let written =
+                active.write_mark(FrameType::Seal, next, durable, &[]).and_then(|()| active.flush());
             let (file, path) = (active.file.clone(), active.path.clone());
-            (file, path, std::mem::replace(&mut writing.spare, Spare::None))
+            let retired = std::mem::take(&mut writing.spares.retired);
+            (file, path, written, (std::mem::take(&mut writing.spares.ready), retired))
         };
-        if let Spare::Ready(spare) = spare {
-            // An unused spare holds nothing; if it stays, the next open removes it.
-            let _ = self.fs.unlink(&spare.path);
-        }
-        file.sync_data().map_err(|e| {
-            let cause = cause(&path, &e);
+        // They hold nothing; what stays, the next open removes.
+        let (ready, retired) = unused;
+        let _ = self.remove_unused(ready);
+        retired.iter().for_each(|file| drop(self.fs.unlink(&file.path)));
+        let sealed = written.map_err(|e| write_cause(&path, &e));
+        sealed.and_then(|()| file.sync_data().map_err(|e| cause(&path, &e))).map_err(|cause| {
             self.commit.poison_now(cause.clone());
             poisoned(cause)
-        })
+        })?;
+        self.commit.control.set_state(ControlState::Closed);
+        self.commit.end();
+        Ok(())
     }
 }

@@ -2,9 +2,12 @@
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails as a test does")]
 
 mod bad_input;
+mod bench;
 mod commands_named;
 mod damage;
 mod demo;
 mod imports;
+mod log;
+mod log_damage;
 mod support;
 mod verbs;

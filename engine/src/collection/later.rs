@@ -1,28 +1,42 @@
 //! The async twin of writes and searches. It needs no runtime, and its futures never block the thread that polls them.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 use tracing::Instrument;
 
+use super::encode::{self, Encoded};
+use super::write::still_open;
 use super::{Collection, Hit, NewRow, Receipt, Search, as_payload};
-use crate::error::{Fate, Result};
+use crate::catalog::CollectionState;
+use crate::engine::{Engine, Room};
+use crate::error::Result;
 use crate::id::Id;
-use crate::log::from_wal;
 use crate::lsn::Lsn;
+
+/// Bytes of vectors up to which a batch is checked and copied on the caller's thread: about 0.1 ms of work. More would
+/// keep the caller's other tasks waiting for longer than a hop to a worker does.
+const INLINE_VECTOR_BYTES: usize = 256 << 10;
 
 impl Collection {
     /// As [`Collection::upsert`], awaited. Cancel safety: dropped before the first poll, nothing happens; dropped
     /// later, the write may happen and nobody is told. Either way no other write waits for it.
     ///
+    /// The row is checked, copied and appended on the caller's thread where that waits for nothing and reads no file;
+    /// else on a thread of the database.
+    ///
     /// # Errors
-    /// As [`Collection::upsert`]; `Full` when 4,096 async calls wait already.
+    /// As [`Collection::upsert`]; `Full` when 4,096 async calls wait for a thread already.
     pub async fn upsert_async(
         &self,
         id: impl Into<Id>,
         vector: &[f32],
         payload: impl Into<Value>,
     ) -> Result<Lsn> {
-        let row = NewRow { id: id.into(), vector: vector.to_vec(), payload: as_payload(payload.into())? };
-        self.upsert_batch_async(vec![row]).await
+        let (id, payload) = (id.into(), as_payload(payload.into())?);
+        let (state, span) = self.begin(1)?;
+        let encoded = span.in_scope(|| encode::one_row(&state, &id, vector, &payload))?;
+        self.append_async(state, encoded, span).await?.acknowledged_async().await
     }
 
     /// As [`Collection::upsert_batch`], awaited; cancel safety as [`Collection::upsert_async`].
@@ -30,8 +44,16 @@ impl Collection {
     /// # Errors
     /// As [`Collection::upsert_async`].
     pub async fn upsert_batch_async(&self, rows: Vec<NewRow>) -> Result<Lsn> {
-        let collection = self.clone();
-        self.handle.workers.run(move || collection.submit(&rows)).await??.synced().await
+        let vectors: usize = rows.iter().map(|row| 4 * row.vector.len()).sum();
+        let receipt = if vectors <= INLINE_VECTOR_BYTES {
+            let (state, span) = self.begin(rows.len())?;
+            let encoded = span.in_scope(|| encode::rows(&state, &rows))?;
+            self.append_async(state, encoded, span).await?
+        } else {
+            let collection = self.clone();
+            self.handle.engine.workers.run(move || collection.submit(&rows)).await??
+        };
+        receipt.acknowledged_async().await
     }
 
     /// As [`Collection::delete`], awaited; cancel safety as [`Collection::upsert_async`].
@@ -39,10 +61,65 @@ impl Collection {
     /// # Errors
     /// As [`Collection::upsert_async`].
     pub async fn delete_async(&self, id: impl Into<Id>) -> Result<bool> {
-        let (collection, id) = (self.clone(), id.into());
-        let receipt = self.handle.workers.run(move || collection.write(&[], &[id], true)).await??;
-        receipt.synced().await?;
+        let id = id.into();
+        let (state, span) = self.begin(1)?;
+        let encoded = span.in_scope(|| encode::delete(&state, id))?;
+        let receipt = self.append_async(state, encoded, span).await?;
+        receipt.acknowledged_async().await?;
         Ok(receipt.existed())
+    }
+
+    /// Puts a checked write into the log's order, here if that waits for no disk, else on a worker.
+    async fn append_async(
+        &self,
+        state: Arc<CollectionState>,
+        encoded: Encoded,
+        span: tracing::Span,
+    ) -> Result<Receipt> {
+        let engine = &self.handle.engine;
+        while self.may_append_here(&state, &encoded)? {
+            let sequencer = &engine.writer()?.sequencer;
+            let placed = span.in_scope(|| {
+                encoded.with_records(|records| {
+                    sequencer.submit_nowait(records, &encoded.ops, || still_open(engine))
+                })
+            })?;
+            if let Some((first, last)) = placed {
+                show_or_let_show(engine);
+                return Ok(self.receipt(&encoded, first, last, span));
+            }
+            sequencer.log().when_room(&encoded.records()).instrument(span.clone()).await?;
+        }
+        let collection = self.clone();
+        let work = move || span.clone().in_scope(|| collection.append(&state, &encoded, true, span));
+        engine.workers.run(work).await?
+    }
+
+    /// Whether the append needs neither a look into a segment, which reads its file (from the page cache as a rule, but
+    /// the first look at a block comes from the disk), nor a wait at a bound, nor a seal.
+    fn may_append_here(&self, state: &CollectionState, encoded: &Encoded) -> Result<bool> {
+        state.check_damage()?;
+        let known = encoded.ops.iter().all(|op| op.prepare_in_memory(state));
+        Ok(known && self.handle.engine.room(self.id, encoded.log_bytes()) == Room::Yes)
+    }
+}
+
+/// Shows what may be shown, after an append: the sync that covered it may have come before it was queued. Where that
+/// reads files a worker does it, whoever waits for it; if it is not to be had, this thread: no frame is left behind.
+fn show_or_let_show(engine: &Arc<Engine>) {
+    let Some(writer) = engine.writer_if_any() else { return };
+    if writer.sequencer.drain_ready() {
+        return;
+    }
+    let draining = Arc::clone(engine);
+    if engine.workers.start(Box::new(move || drain(&draining))).is_err() {
+        drain(engine);
+    }
+}
+
+fn drain(engine: &Engine) {
+    if let Some(writer) = engine.writer_if_any() {
+        writer.sequencer.drain();
     }
 }
 
@@ -52,14 +129,26 @@ impl Receipt {
     /// # Errors
     /// As [`Receipt::wait`].
     pub async fn synced(&self) -> Result<Lsn> {
-        let Some(writer) = self.engine.writer_if_any() else { unreachable!("a receipt comes from a writer") };
         let span = tracing::debug_span!(parent: &self.span, "sync", lsn = %self.last);
-        let synced = writer.sequencer.log().inner().synced(self.last).instrument(span);
-        synced.await.map_err(|error| from_wal(&error).fate_is(Fate::Unknown))?;
-        writer.sequencer.drain();
-        self.check_applied()?;
-        self.wake_if_due();
-        Ok(self.last)
+        self.writer().sequencer.log().when_synced(self.last).instrument(span).await?;
+        self.show().await
+    }
+
+    /// As [`Receipt::acknowledged`], awaited.
+    async fn acknowledged_async(&self) -> Result<Lsn> {
+        if self.writer().sequencer.log().shows_unsynced() { self.show().await } else { self.synced().await }
+    }
+
+    /// Shows the write, which may be shown; reads no file on this thread.
+    async fn show(&self) -> Result<Lsn> {
+        if !self.writer().sequencer.drain_ready() {
+            let engine = Arc::clone(&self.engine);
+            if self.engine.workers.run(move || drain(&engine)).await.is_err() {
+                drain(&self.engine);
+            }
+        }
+        self.writer().sequencer.assert_shown(self.last);
+        self.applied()
     }
 }
 
@@ -71,7 +160,7 @@ impl Search<'_> {
     pub async fn run_async(self) -> Result<Vec<Hit>> {
         let collection = self.collection.clone();
         let parts = self.into_parts()?;
-        let workers = collection.handle.clone();
-        workers.workers.run(move || parts.run(&collection)).await?
+        let engine = Arc::clone(&collection.handle.engine);
+        engine.workers.run(move || parts.run(&collection)).await?
     }
 }

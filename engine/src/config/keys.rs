@@ -51,6 +51,7 @@ pub(super) const TABLES: [(&str, &[&str]); 6] = [
     (
         "engine",
         &[
+            "durability",
             "memtable_bytes",
             "memory_bytes",
             "max_sealed_memtables",

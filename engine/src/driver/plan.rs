@@ -34,20 +34,26 @@ pub(crate) struct Load {
 /// The jobs that are due, in order; empty when nothing is.
 pub(crate) fn plan(load: &Load, limits: &Limits) -> Vec<Job> {
     let healthy = || load.collections.iter().filter(|c| !c.damaged);
-    let sealed: Vec<Job> = healthy().filter(|c| c.sealed > 0).map(|c| Job::Flush(c.id)).collect();
-    if !sealed.is_empty() {
-        return sealed;
-    }
-    let full = healthy().filter(|c| c.active_bytes >= limits.memtable_bytes || c.active_full);
-    let mut jobs: Vec<Job> = full.map(|c| Job::Seal(c.id)).collect();
-    let crowded =
-        load.memtable_bytes >= limits.memtables_bytes || load.live_wal_bytes >= limits.wal_flush_bytes;
-    if jobs.is_empty() && crowded {
-        // The oldest row is what holds the log's floor, whatever the size of its collection.
-        // A damaged one holds it for good: flushing the others again and again would free nothing.
+    // A damaged collection holds the floor for good: flushing the others again and again would free nothing.
+    let oldest = || {
         let unflushed = load.collections.iter().filter(|c| c.oldest_unflushed.is_some());
-        let oldest = unflushed.min_by_key(|c| c.oldest_unflushed).filter(|c| !c.damaged);
-        jobs.extend(oldest.map(|c| Job::Seal(c.id)));
+        unflushed.min_by_key(|c| c.oldest_unflushed).filter(|c| !c.damaged)
+    };
+    let mut jobs = Vec::new();
+    if load.live_wal_bytes >= limits.wal_flush_bytes {
+        // The oldest row is what holds the log's floor, whatever the size of its collection: it goes first, or a busy
+        // collection that always has a full memtable would keep it waiting for ever.
+        jobs.extend(oldest().map(|c| if c.sealed > 0 { Job::Flush(c.id) } else { Job::Seal(c.id) }));
+    }
+    let first = jobs.first().copied();
+    let sealed = healthy().filter(|c| c.sealed > 0).map(|c| Job::Flush(c.id));
+    jobs.extend(sealed.filter(|job| Some(*job) != first));
+    if jobs.is_empty() {
+        let full = healthy().filter(|c| c.active_bytes >= limits.memtable_bytes || c.active_full);
+        jobs.extend(full.map(|c| Job::Seal(c.id)));
+    }
+    if jobs.is_empty() && load.memtable_bytes >= limits.memtables_bytes {
+        jobs.extend(oldest().map(|c| Job::Seal(c.id)));
     }
     jobs
 }
@@ -57,12 +63,14 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::config::Durability;
     use crate::manifest::Kept;
 
     fn limits() -> Limits {
         Limits {
             memtable_bytes: 100,
             memtables_bytes: 250,
+            durability: Durability::LocalSynced,
             wal_flush_bytes: 1_000,
             wal_max_bytes: 2_000,
             sealed_memtables: 2,
@@ -88,6 +96,15 @@ mod tests {
         let collections = vec![collection(1, 90, 0, 7), collection(2, 1, 0, 2), collection(3, 0, 0, 0)];
         let load = Load { collections, memtable_bytes: 91, live_wal_bytes: 1_000 };
         assert_eq!(plan(&load, &limits()), [Job::Seal(2)]);
+    }
+
+    #[test]
+    fn a_busy_collection_does_not_keep_the_oldest_row_waiting() {
+        let collections = vec![collection(1, 500, 1, 7), collection(2, 1, 0, 2), collection(3, 500, 0, 9)];
+        let mut load = Load { collections, memtable_bytes: 100, live_wal_bytes: 1_000 };
+        assert_eq!(plan(&load, &limits()), [Job::Seal(2), Job::Flush(1)]);
+        load.collections[1].sealed = 1;
+        assert_eq!(plan(&load, &limits()), [Job::Flush(2), Job::Flush(1)]);
     }
 
     #[test]

@@ -1,7 +1,5 @@
 //! From a payload to typed fields and the JSON rest, and back.
 
-use std::io;
-
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -10,24 +8,27 @@ use crate::record::MAX_PAYLOAD_BYTES;
 use crate::row::{FieldValue, Payload};
 use crate::schema::{Field, FieldType, RESERVED_NAMES, Schema};
 
+mod logged;
 #[cfg(test)]
 mod tests;
+
+pub(crate) use logged::split_logged;
 
 /// Deepest nesting of arrays and objects in a payload, itself included: what is logged must parse again at replay,
 /// and the parser stops at 128.
 const MAX_PAYLOAD_DEPTH: usize = 64;
 
 /// Values of the declared fields, and the JSON text of the rest.
-type SplitPayload = (Box<[FieldValue]>, Option<Box<str>>);
+pub(crate) type SplitPayload = (Box<[FieldValue]>, Option<Box<str>>);
 
 /// A payload's values for the schema's fields, in their order, and the text of the undeclared rest with its keys
 /// sorted, if there is any.
 ///
 /// # Errors
 /// `Invalid`: a value of another type than its field's, a reserved key, a key that differs from a field's name only
-/// in case, more than 1 MiB as JSON, nested over 64 deep.
+/// in case, nested over 64 deep. The size is checked where the payload is encoded.
 pub(crate) fn split_payload(schema: &Schema, payload: &Payload) -> Result<SplitPayload> {
-    check_size(payload)?;
+    check_depth(payload)?;
     let mut declared = 0;
     let mut fields = Vec::with_capacity(schema.fields.len());
     for field in &schema.fields {
@@ -93,12 +94,18 @@ pub(crate) fn payload_from_json(text: &str) -> Result<Payload> {
     }
 }
 
-/// The text that [`payload_from_json`] reads; nothing for an empty payload.
-pub(crate) fn payload_to_json(payload: &Payload) -> String {
+/// Appends the text that [`payload_from_json`] reads; nothing for an empty payload.
+///
+/// # Errors
+/// `Invalid`: more than 1 MiB. What was appended by then stays.
+pub(crate) fn payload_into(payload: &Payload, out: &mut Vec<u8>) -> Result<()> {
     if payload.is_empty() {
-        return String::new();
+        return Ok(());
     }
-    serde_json::to_string(payload).expect("a JSON value always has a text")
+    let before = out.len();
+    serde_json::to_writer(&mut *out, payload).expect("a JSON value always has a text");
+    let bytes = out.len() - before;
+    if bytes > MAX_PAYLOAD_BYTES { Err(too_large(bytes)) } else { Ok(()) }
 }
 
 /// Microseconds since the Unix epoch of an RFC 3339 text; a finer fraction is rounded down. `None` if it is not one
@@ -219,14 +226,11 @@ fn check_undeclared(schema: &Schema, key: &str) -> Result<()> {
     Ok(())
 }
 
-fn check_size(payload: &Payload) -> Result<()> {
-    if !payload.values().all(|value| is_within(value, MAX_PAYLOAD_DEPTH - 1)) {
-        let message = format!("the payload is nested over {MAX_PAYLOAD_DEPTH} deep");
-        return Err(Error::invalid("AKI-0131", message));
+fn check_depth(payload: &Payload) -> Result<()> {
+    if payload.values().all(|value| is_within(value, MAX_PAYLOAD_DEPTH - 1)) {
+        return Ok(());
     }
-    let mut count = Count(0);
-    serde_json::to_writer(&mut count, payload).expect("a JSON value always has a text");
-    if count.0 > MAX_PAYLOAD_BYTES { Err(too_large(count.0)) } else { Ok(()) }
+    Err(Error::invalid("AKI-0131", format!("the payload is nested over {MAX_PAYLOAD_DEPTH} deep")))
 }
 
 fn is_within(value: &Value, depth: usize) -> bool {
@@ -241,27 +245,14 @@ fn too_large(bytes: usize) -> Error {
     Error::invalid("AKI-0127", format!("the payload has {bytes} bytes as JSON, at most {MAX_PAYLOAD_BYTES}"))
 }
 
-/// Counts what is written to it.
-struct Count(usize);
-
-impl io::Write for Count {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0 += bytes.len();
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 fn object_text(entries: &[(&String, &Value)]) -> String {
-    let mut text = String::from("{");
+    let mut text = Vec::with_capacity(128);
     for (n, (key, value)) in entries.iter().enumerate() {
-        let comma = if n == 0 { "" } else { "," };
-        let key = serde_json::to_string(key).expect("a text always has a JSON form");
-        text.push_str(&format!("{comma}{key}:{value}"));
+        text.push(if n == 0 { b'{' } else { b',' });
+        serde_json::to_writer(&mut text, key).expect("a text always has a JSON form");
+        text.push(b':');
+        serde_json::to_writer(&mut text, value).expect("a JSON value always has a text");
     }
-    text.push('}');
-    text
+    text.push(b'}');
+    String::from_utf8(text).expect("JSON is UTF-8")
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use akidb::{Db, Metric, Schema, Settings};
+use akidb::{Db, Durability, Metric, Schema, Settings};
 use akidb_host::sim::{Act, HookFs, Op};
 use akidb_host::{Fs, RealClock, RealFs, RealSpawn, Rng};
 use serde_json::json;
@@ -54,6 +54,7 @@ fn kill_child() {
         _ => Kind::Manifest,
     };
     let seed: u64 = parts[4].parse().unwrap();
+    let durability = if parts[5] == "memory" { Durability::Memory } else { Durability::LocalSynced };
     let count = std::sync::atomic::AtomicU64::new(0);
     let hook = move |call: &akidb_host::sim::Call<'_>| {
         if !is_of(kind, &call.op, call.path)
@@ -67,6 +68,7 @@ fn kill_child() {
     let settings = Settings::from_toml("[engine]\nmemtable_bytes = 65536\n").unwrap();
     let db = Db::builder(dir)
         .settings(settings)
+        .durability(durability)
         .components(fs, Arc::new(RealClock), Arc::new(RealSpawn))
         .open()
         .unwrap();
@@ -103,17 +105,19 @@ struct Round {
     in_flight: bool,
 }
 
-fn round(seed: u64, kind: Kind, rng: &mut Rng) -> Round {
+fn round(seed: u64, kind: Kind, durability: &str, rng: &mut Rng) -> Round {
     let dir = tempfile::tempdir().unwrap();
     let k = match kind {
         Kind::Append => 20 + rng.below(600),
+        // A sync each 50 ms instead of each write.
+        Kind::Sync if durability == "memory" => 5 + rng.below(10),
         Kind::Sync => 10 + rng.below(300),
         Kind::Flush => 1 + rng.below(40),
         Kind::Manifest => 8 + rng.below(30),
     };
     let when = if rng.below(2) == 0 { "before" } else { "after" };
-    let plan = format!("{}|{kind:?}|{k}|{when}|{seed}", dir.path().join("db").display());
-    println!("kill round: seed {seed}, {kind:?} call {k}, killed {when} it");
+    let plan = format!("{}|{kind:?}|{k}|{when}|{seed}|{durability}", dir.path().join("db").display());
+    println!("kill round: seed {seed}, {durability}, {kind:?} call {k}, killed {when} it");
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["kill::kill_child", "--exact", "--nocapture", "--test-threads=1"])
         .env(CHILD, &plan)
@@ -176,7 +180,17 @@ fn round(seed: u64, kind: Kind, rng: &mut Rng) -> Round {
 
 #[test]
 fn a_killed_writer_loses_no_acknowledged_row() {
-    let rounds: usize = std::env::var("AKIDB_KILL_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(20);
+    rounds("local_synced", 20);
+}
+
+/// What is in the page cache outlives the process.
+#[test]
+fn a_killed_writer_loses_no_acknowledged_row_in_memory_durability_either() {
+    rounds("memory", 8);
+}
+
+fn rounds(durability: &str, usual: usize) {
+    let rounds: usize = std::env::var("AKIDB_KILL_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(usual);
     let seed = std::env::var("AKIDB_KILL_SEED")
         .ok()
         .and_then(|n| n.parse().ok())
@@ -184,11 +198,12 @@ fn a_killed_writer_loses_no_acknowledged_row() {
     println!("AKIDB_KILL_SEED={seed}");
     let mut rng = Rng::seeded(seed);
     let kinds = [Kind::Append, Kind::Sync, Kind::Flush, Kind::Manifest];
-    let done: Vec<Round> = (0..rounds).map(|n| round(rng.u64() >> 20, kinds[n % 4], &mut rng)).collect();
+    let done: Vec<Round> =
+        (0..rounds).map(|n| round(rng.u64() >> 20, kinds[n % 4], durability, &mut rng)).collect();
     let in_flight = done.iter().filter(|round| round.in_flight).count();
     let acknowledged: usize = done.iter().map(|round| round.acknowledged).sum();
     println!(
-        "{rounds} rounds, {acknowledged} writes acknowledged, 0 lost; a write was in flight in {in_flight} rounds"
+        "{durability}: {rounds} rounds, {acknowledged} writes acknowledged, 0 lost; a write was in flight in {in_flight} rounds"
     );
     assert!(in_flight * 2 >= rounds, "a write was in flight in only {in_flight} of {rounds} rounds");
 }

@@ -1,5 +1,6 @@
 //! Sentences of the design, each a test whose name says it.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};
 
@@ -14,7 +15,10 @@ use crate::support::{hooked, in_dir};
 #[test]
 fn a_stalled_sync_blocks_neither_append_nor_searches() {
     let dir = tempfile::tempdir().unwrap();
-    let gate = Gate::opened(|call: &Call<'_>| call.op == Op::SyncData && in_dir(call.path, "wal"));
+    // The first log file's: making the next one has syncs of its own, which nobody waits for.
+    let first_file =
+        |path: &Path| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with("0000000000000001."));
+    let gate = Gate::opened(move |call: &Call<'_>| call.op == Op::SyncData && first_file(call.path));
     let db = hooked(dir.path(), gate.hook(), Settings::default());
     let rows = db.create_collection("rows", Schema::new(2, Metric::L2)).unwrap();
     rows.upsert("first", &[1.0, 1.0], json!({})).unwrap();
@@ -31,8 +35,11 @@ fn a_stalled_sync_blocks_neither_append_nor_searches() {
             let (rows, start) = (rows.clone(), Arc::clone(&start));
             let work = move || {
                 start.wait();
+                // Large enough that the log goes on in new files meanwhile.
+                let fill = "x".repeat(600);
                 let submit = |n: u32| {
-                    let row = NewRow::new(format!("{t}-{n}"), [t as f32, n as f32], json!({})).unwrap();
+                    let payload = json!({ "fill": fill });
+                    let row = NewRow::new(format!("{t}-{n}"), [t as f32, n as f32], payload).unwrap();
                     rows.submit(&[row]).unwrap()
                 };
                 (0..1_000).map(submit).collect::<Vec<_>>()
@@ -41,8 +48,18 @@ fn a_stalled_sync_blocks_neither_append_nor_searches() {
         })
         .collect();
     // All 8,000 appends end, and searches answer, while the sync is held.
+    let mut searches = 0;
+    while searches == 0 || writers.iter().any(|writer| !writer.is_finished()) {
+        assert_eq!(rows.search(&[0.0, 0.0]).k(10).run().unwrap().len(), 1, "nothing unsynced is shown");
+        searches += 1;
+    }
     let receipts: Vec<_> = writers.into_iter().flat_map(|writer| writer.join().unwrap()).collect();
     assert_eq!(receipts.len(), 8_000);
+    let files = std::fs::read_dir(dir.path().join("wal")).unwrap();
+    let files =
+        files.filter(|file| file.as_ref().unwrap().path().extension().is_some_and(|e| e == "wal")).count();
+    assert!(files >= 3, "the log went on in new files: {files}");
+    println!("{searches} searches beside 8,000 appends, {files} log files");
     let hits = rows.search(&[0.0, 0.0]).k(10).run().unwrap();
     assert_eq!(
         hits.iter().map(|hit| hit.id.to_string()).collect::<Vec<_>>(),

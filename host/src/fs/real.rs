@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{Access, Advice, DirEntry, EntryKind, File, Fs, FsKind, FsStats, LockGuard, Metadata};
-use crate::map::{LogRegion, Region};
+use crate::map::{AtomicPage, LogRegion, Region};
 
 const PAGE_BYTES: usize = 4096;
 
@@ -77,6 +77,10 @@ impl File for RealFile {
 
     fn map_log(&self, len: u64) -> io::Result<LogRegion> {
         LogRegion::of_file(&self.0, len)
+    }
+
+    fn map_atomics(&self) -> io::Result<AtomicPage> {
+        AtomicPage::of_file(&self.0)
     }
 }
 

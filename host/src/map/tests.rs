@@ -167,3 +167,47 @@ fn one_stored_byte_of_a_zero_filled_file_writes_at_most_8_kib() {
     file.read_exact_at(&mut byte, 4096).unwrap();
     assert_eq!(byte, [7]);
 }
+
+#[test]
+fn bytes_written_through_the_file_are_seen_by_tails_once_published() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = file_of(dir.path(), 8192);
+    let (mut appender, tail) = file.map_log(8192).unwrap().split();
+    appender.seek(4096);
+    assert_eq!(appender.write_through(&*file, b"positioned ").unwrap(), 4096);
+    assert_eq!((appender.end(), tail.end()), (4107, 0));
+    assert_eq!(appender.append(b"mapped "), Ok(4107));
+    assert_eq!(appender.write_through(&*file, b"again").unwrap(), 4114);
+    appender.publish();
+    assert_eq!(tail.bytes(4096..4119), Some(&b"positioned mapped again"[..]));
+    let mut back = [0; 23];
+    file.read_exact_at(&mut back, 4096).unwrap();
+    assert_eq!(&back, b"positioned mapped again");
+}
+
+#[test]
+fn a_write_through_that_fails_leaves_the_private_end_where_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = file_of(dir.path(), 4096);
+    let read_only = RealFs.open(&dir.path().join("log"), Access::Read).unwrap();
+    let (mut appender, tail) = file.map_log(4096).unwrap().split();
+    appender.append(b"kept").unwrap();
+    appender.write_through(&*read_only, b"refused").unwrap_err();
+    let full = appender.write_through(&*file, &[1; 4093]).unwrap_err();
+    assert_eq!(full.kind(), io::ErrorKind::StorageFull);
+    assert_eq!(appender.write_through(&*file, b", too").unwrap(), 4);
+    appender.publish();
+    assert_eq!((tail.end(), tail.bytes(0..9)), (9, Some(&b"kept, too"[..])));
+}
+
+#[test]
+fn a_region_without_a_file_gets_a_copy_of_what_is_written_through() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = file_of(dir.path(), 4096);
+    let (mut appender, tail) = LogRegion::in_memory(64).unwrap().split();
+    assert_eq!(appender.write_through(&*file, b"both").unwrap(), 0);
+    appender.publish();
+    let mut back = [0; 4];
+    file.read_exact_at(&mut back, 0).unwrap();
+    assert_eq!((tail.bytes(0..4), &back), (Some(&b"both"[..]), b"both"));
+}

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::fs::{Access, Advice, DirEntry, File, Fs, FsStats, LockGuard, Metadata};
-use crate::map::{LogRegion, Region};
+use crate::map::{AtomicPage, LogRegion, Region};
 
 /// The error number of a failed device.
 pub const EIO: i32 = rustix::io::Errno::IO.raw_os_error();
@@ -25,6 +25,8 @@ pub enum Op {
     Map,
     /// `File::map_log`.
     MapLog,
+    /// `File::map_atomics`; stores into the page are not asked about.
+    MapAtomics,
     /// `Fs::list`.
     List,
     /// `Fs::metadata`.
@@ -65,7 +67,16 @@ impl Op {
     /// Whether the call changes a file or a directory, or syncs one: where a crash makes a difference.
     #[must_use]
     pub fn changes(self) -> bool {
-        !matches!(self, Self::Open | Self::ReadAt | Self::Map | Self::MapLog | Self::List | Self::Metadata)
+        !matches!(
+            self,
+            Self::Open
+                | Self::ReadAt
+                | Self::Map
+                | Self::MapLog
+                | Self::MapAtomics
+                | Self::List
+                | Self::Metadata
+        )
     }
 
     /// Whether the call waits for stable storage.
@@ -329,6 +340,10 @@ impl File for HookFile {
                 Ok(())
             });
         })))
+    }
+
+    fn map_atomics(&self) -> io::Result<AtomicPage> {
+        self.asker.run(Op::MapAtomics, &self.path, 0, |_| self.inner.map_atomics())
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use akidb_host::RealFs;
 use akidb_host::sim::{Act, EIO, HookFs, Op};
-use akidb_wal::{Log, Lsn};
+use akidb_wal::{ControlState, Log, Lsn, read_control};
 
 use crate::support::{Place, append_synced, rows};
 
@@ -50,6 +50,8 @@ fn write_golden(place: &Place) -> Vec<crate::support::Row> {
     append_synced(&log, &[b"one"], &mut model);
     append_synced(&log, &[b"two", b"", b"three"], &mut model);
     drop(log);
+    // Its evidence would prove the last group, and nothing would be re-logged.
+    fs::remove_file(place.path().join("control")).unwrap();
     let (log, _) = place.open();
     append_synced(&log, &[b"four"], &mut model);
     append_synced(&log, &[&[5; 3900]], &mut model);
@@ -91,4 +93,26 @@ fn the_golden_bytes_are_written_again_and_read() {
     assert_eq!((recovered.proven, &recovered.cut), (Lsn::new(2, 2), &None));
     let (log, recovered) = Log::open(place.options()).unwrap();
     assert_eq!((log.epoch(), rows(&recovered)), (3, model));
+}
+
+#[test]
+fn the_golden_control_page_is_written_again_and_read() {
+    let place = golden_place();
+    let model = write_golden(&place);
+    let path = place.path().join("control");
+    let mut page = fs::read(&path).unwrap();
+    // How often it was woken is a matter of how syncs met.
+    assert_ne!(page[76..80], [0; 4]);
+    page[76..80].fill(0);
+    let written = to_hex(&page);
+    if std::env::var_os("AKIDB_BLESS").is_some() {
+        fs::write(fixture("control"), &written).unwrap();
+    }
+    let expected = fs::read_to_string(fixture("control")).unwrap();
+    assert!(written == expected, "the bytes changed:\n{written}\nnot\n{expected}");
+    fs::write(&path, from_hex(&expected)).unwrap();
+    let facts = read_control(&RealFs, &place.path()).unwrap();
+    assert_eq!((facts.epoch, facts.durable), (2, Some(model.last().unwrap().0)));
+    assert_eq!((facts.state, facts.active_seq), (Some(ControlState::Closed), 3));
+    assert_eq!((facts.pid, facts.start_ticks, facts.readers, facts.boot_id), (0, 0, 0, [0; 16]));
 }

@@ -5,10 +5,14 @@
     reason = "a test that is surprised stops there"
 )]
 
+mod control;
+mod cost;
 mod damage;
 mod faults;
 mod golden;
+mod kill_then_cut;
 mod life;
 mod model;
+mod reader;
 mod repair;
 mod support;

@@ -62,22 +62,26 @@ fn a_cut_at_the_reported_offset_lets_the_log_open_and_keeps_every_byte() {
 
 #[test]
 fn a_lost_header_and_a_missing_file_can_be_cut_too() {
-    for missing in [false, true] {
+    // Both copies of the header, the file, the first frame's payload.
+    for what in ["header", "file", "start"] {
+        let missing = what == "file";
         let (place, mut model) = damaged();
         let file = place.files()[1].clone();
         let first = inspect(&RealFs, &file).unwrap().frames[0].lsn;
         if missing {
             fs::remove_file(&file).unwrap();
-        } else {
+        } else if what == "header" {
             edit(&file, |bytes| bytes[..4096].fill(0xFF));
+        } else {
+            edit(&file, |bytes| bytes[4096 + 50] ^= 1);
         }
         let (named, offset, _) = corrupt_at(&place.fails());
-        assert_eq!((&named, offset), (&file, 0));
+        assert_eq!((&named, offset), (&file, if what == "start" { 4096 } else { 0 }));
         let report = cut_at(&RealFs, &named, offset, false).unwrap();
         assert_eq!(report.saved_as.is_some(), !missing);
         model.retain(|row| row.0 < first);
         let (log, recovered) = place.open();
-        assert_eq!(rows(&recovered), model, "missing: {missing}");
+        assert_eq!(rows(&recovered), model, "{what}");
         assert!(recovered.cut.as_ref().is_some_and(|cut| cut.by_order));
         assert_eq!(log.epoch(), 3);
         append_synced(&log, &[b"more"], &mut model);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use akidb_host::{Fs, RealClock, RealFs, RealSpawn, Spawn};
-use akidb_wal::{Appended, Config, Error, ErrorKind, Log, Lsn, Options, Recovered, inspect};
+use akidb_wal::{Appended, Config, Error, ErrorKind, Log, Lsn, Options, Recovered, WritePath, inspect};
 
 /// LSN, last LSN of its batch, bytes.
 pub(crate) type Row = (Lsn, Lsn, Vec<u8>);
@@ -18,12 +18,13 @@ pub(crate) struct Place {
     pub(crate) spawn: Arc<dyn Spawn>,
 }
 
-/// Small files, no reserve, and no stamps unless a test asks for them, so that each byte has one cause.
+/// Small files, no reserve, no probe, and no stamps unless a test asks for them, so that each byte has one cause.
 pub(crate) fn small_config() -> Config {
     let mut config = Config::default();
     config.first_file_bytes = 8192;
     config.max_file_bytes = 32768;
     config.reserve_bytes = 0;
+    config.write_path = WritePath::Mapped;
     config.stamp_after = std::time::Duration::from_secs(3600);
     config
 }
@@ -91,8 +92,11 @@ impl Place {
     pub(crate) fn copy(&self) -> Self {
         let copy = Self { config: self.config.clone(), ..Self::new() };
         fs::create_dir_all(copy.path()).unwrap();
-        for entry in fs::read_dir(self.path()).unwrap() {
-            let from = entry.unwrap().path();
+        let mut files: Vec<_> =
+            fs::read_dir(self.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        // A crash stops all files at once: the control page must not be from later than they are.
+        files.sort_by_key(|path| path.file_name().is_some_and(|name| name != "control"));
+        for from in files {
             fs::copy(&from, copy.path().join(from.file_name().unwrap())).unwrap();
         }
         copy

@@ -20,6 +20,12 @@ fn split(value: Value) -> Result<SplitPayload> {
     split_payload(&schema(), value.as_object().unwrap())
 }
 
+fn to_json(payload: &Payload) -> String {
+    let mut text = Vec::new();
+    payload_into(payload, &mut text).unwrap();
+    String::from_utf8(text).unwrap()
+}
+
 fn refused(value: Value) -> Error {
     let error = split(value).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);
@@ -113,8 +119,12 @@ fn reserved_keys_and_keys_off_by_case_are_refused() {
 #[test]
 fn size_and_depth_have_bounds() {
     let overhead = r#"{"x":""}"#.len();
-    split(json!({"x": "a".repeat(MAX_PAYLOAD_BYTES - overhead)})).unwrap();
-    let error = refused(json!({"x": "a".repeat(MAX_PAYLOAD_BYTES - overhead + 1)}));
+    let sized = |bytes: usize| {
+        let payload = json!({"x": "a".repeat(bytes - overhead)});
+        payload_into(payload.as_object().unwrap(), &mut Vec::new())
+    };
+    sized(MAX_PAYLOAD_BYTES).unwrap();
+    let error = sized(MAX_PAYLOAD_BYTES + 1).unwrap_err();
     assert_eq!(error.code(), "AKI-0127");
     assert!(error.message().contains("1048577"), "{error}");
 
@@ -180,12 +190,32 @@ proptest! {
         given.insert("weight".into(), json!(weight));
         given.insert("tags".into(), json!(tags));
         let before = split_payload(&schema(), &given).unwrap();
-        // The way through the log: text, and the same split again at replay. Floats keep every bit.
-        let replayed = payload_from_json(&payload_to_json(&given)).unwrap();
-        let after = split_payload(&schema(), &replayed).unwrap();
-        prop_assert_eq!(&before, &after);
+        // The way through the log: text, and the same split from it at replay. Floats keep every bit.
+        let text = to_json(&given);
+        prop_assert_eq!(&before, &split_logged(&schema(), &text).unwrap());
+        let replayed = payload_from_json(&text).unwrap();
+        prop_assert_eq!(&before, &split_payload(&schema(), &replayed).unwrap());
         // The way through a segment and back into a log, as an update of a row that was read.
         let joined = join_payload(&schema(), &before.0, before.1.as_deref()).unwrap();
         prop_assert_eq!(before, split_payload(&schema(), &joined).unwrap());
     }
+}
+
+#[test]
+fn a_logged_text_that_is_none_of_the_schema_is_refused_and_an_unsorted_one_is_sorted() {
+    for bad in ["[]", "{", "{}x", r#"{"year": "x"}"#, r#"{"lang": 1}"#, r#"{"tags": [1]}"#, r#"{"at": true}"#]
+    {
+        assert_eq!(split_logged(&schema(), bad).unwrap_err().code(), "AKI-0128", "{bad}");
+    }
+    for text in ["", "{}", r#"{"lang":null}"#] {
+        let (fields, rest) = split_logged(&schema(), text).unwrap();
+        assert!(
+            fields.iter().all(|f| *f == FieldValue::Null) && fields.len() == 6 && rest.is_none(),
+            "{text}"
+        );
+    }
+    let (fields, rest) =
+        split_logged(&schema(), r#"{"zeta":1,"year":7,"al\"pha":[2,{"x":"\u00e9"}]}"#).unwrap();
+    assert_eq!(fields[1], FieldValue::Int(7));
+    assert_eq!(rest.as_deref(), Some(r#"{"al\"pha":[2,{"x":"é"}],"zeta":1}"#));
 }

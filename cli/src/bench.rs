@@ -1,0 +1,32 @@
+//! `akidb bench`: what this machine gives, each figure beside the floor of the same minute.
+
+use clap::{Args, Subcommand};
+
+use crate::database::Globals;
+use crate::failure::Result;
+
+mod place;
+mod upsert;
+mod wal;
+
+/// Measure this machine: the log and single upserts beside what the disk itself can do
+#[derive(Args, Debug)]
+pub(crate) struct Bench {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    Wal(wal::Wal),
+    Upsert(upsert::Upsert),
+}
+
+impl Bench {
+    pub(crate) fn run(self, globals: &Globals) -> Result<()> {
+        match self.what {
+            What::Wal(verb) => verb.run(globals.output()),
+            What::Upsert(verb) => verb.run(globals.output()),
+        }
+    }
+}
