@@ -151,7 +151,18 @@ impl<'a> Walk<'a> {
             let view = &self.views[i];
             self.check_neighbour(i, from)?;
             let stop_at = stop.as_ref().filter(|s| s.start.previous_seq == view.header.seq);
-            let end = self.file(i, stop_at.map(|s| s.start.previous_end))?;
+            self.opened = false;
+            let mut at = HEADER_PAGE_BYTES;
+            let end = loop {
+                let end = self.file(i, at, stop_at.map(|s| s.start.previous_end));
+                let FileEnd::Misfit(misfit_at, misfit) = end else { break end };
+                let judged = self.judge(i, misfit_at, misfit, until, stop.as_ref());
+                if judged.is_ok() || !self.has_grown(i, misfit_at) {
+                    return judged;
+                }
+                self.read.pop();
+                at = usize::try_from(misfit_at).expect("the file lies in memory");
+            };
             match end {
                 FileEnd::Stopped => {
                     let stop = stop_at.expect("only a stop stops");
@@ -160,7 +171,7 @@ impl<'a> Walk<'a> {
                 FileEnd::Sealed(at) if i + 1 == until => return self.end_sealed(i, at, stop.as_ref()),
                 FileEnd::Sealed(_) => {}
                 FileEnd::Ordered(at) => return self.end_ordered(i, at, stop.as_ref()),
-                FileEnd::Misfit(at, misfit) => return self.judge(i, at, misfit, until, stop.as_ref()),
+                FileEnd::Misfit(..) => unreachable!("judged above"),
             }
         }
         Ok(())
@@ -310,12 +321,19 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Reads the frames of one file until something ends it.
-    fn file(&mut self, i: usize, stop_at: Option<u64>) -> Result<FileEnd> {
+    /// Whether the right frame stands at `at` by now: beside a writer the file grows while it is read, and what was found
+    /// further on came after it.
+    fn has_grown(&self, i: usize, at: u64) -> bool {
+        let view = &self.views[i];
+        usize::try_from(at).is_ok_and(|at| {
+            read_frame(view.bytes(), at, view.header.salt).is_ok_and(|frame| self.is_next(&frame, at, view))
+        })
+    }
+
+    /// Reads the frames of one file from `at` until something ends it.
+    fn file(&mut self, i: usize, mut at: usize, stop_at: Option<u64>) -> FileEnd {
         let view = &self.views[i];
         let bytes = view.bytes();
-        let mut at = HEADER_PAGE_BYTES;
-        self.opened = false;
         let end = loop {
             if stop_at == Some(at as u64) {
                 break FileEnd::Stopped;
@@ -337,7 +355,7 @@ impl<'a> Walk<'a> {
             }
         };
         self.read.push((i, at as u64, self.last));
-        Ok(end)
+        end
     }
 
     /// Whether an intact frame is the one that must stand here.
