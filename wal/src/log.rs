@@ -116,8 +116,8 @@ impl Log {
             if !found.unproven_legs.is_empty() {
                 legs.push(open::relogged(&file));
             }
-            for path in found.dead.iter().chain(&leftovers) {
-                // Nobody reads it again; if it stays, the next open tries once more.
+            for path in &leftovers {
+                // Nobody reads it; if it stays, the next open tries once more. Now, for the next file may get its name.
                 let _ = options.fs.unlink(path);
             }
             let at = Standing { durable: found.last, floor: options.floor, active_seq: seq };
@@ -136,6 +136,7 @@ impl Log {
         }
         let log = Self { inner: Arc::new(Inner::new(&options, me, &found, active, rng, control)) };
         if !options.read_only {
+            *lock(&log.inner.unread) = views.into_iter().filter(|v| found.dead.contains(&v.path)).collect();
             threads::start(&log.inner, &*options.spawn)?;
         }
         Ok((log, recovered))

@@ -165,6 +165,11 @@ impl Inner {
 
     /// Makes the wanted spares ahead of need. What the prepare thread does.
     pub(crate) fn prepare(&self) {
+        let unread = std::mem::take(&mut *lock(&self.unread));
+        for view in unread {
+            // If it stays, the next open tries once more.
+            let _ = self.fs.unlink(&view.path);
+        }
         open::keep_reserve(&*self.fs, &self.dir, self.config.reserve_bytes);
         loop {
             let writing = lock(&self.append);
