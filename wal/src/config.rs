@@ -52,7 +52,7 @@ pub struct Config {
     /// Payload bytes in one batch: 64 MiB (hard limit 1 GiB).
     pub max_batch_bytes: u64,
     /// After a sync and this long without appends, an unsynced STAMP frame proves the last group; a record
-    /// nobody waits for is synced at the latest after this long. 5 ms: invisible to a busy writer.
+    /// nobody waits for is synced at the latest after twice as long. 5 ms: invisible to a busy writer.
     pub stamp_after: Duration,
     /// How long the leader of a sync waits for the rest of its group, at most; half of the last sync's time if that is
     /// less. 60 us: what sixteen writers need to wake up and append. Zero: never. A lone writer never waits.

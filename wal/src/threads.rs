@@ -42,7 +42,11 @@ impl Inner {
     fn unsynced_after(&self) -> Duration {
         match self.config.durability {
             Durability::LocalSynced => self.config.stamp_after,
-            Durability::Memory => self.config.memory_sync_interval,
+            // The thread may look as late as `stamp_after` after the append.
+            Durability::Memory => {
+                let interval = self.config.memory_sync_interval;
+                interval.saturating_sub(self.config.stamp_after).max(interval / 8)
+            }
         }
     }
 
