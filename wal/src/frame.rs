@@ -209,7 +209,7 @@ fn well_shaped(head: &Head, payload: &[u8]) -> bool {
         }
         FrameType::Start => Start::decode(payload).is_some() && head.durable < head.lsn,
         FrameType::Seal | FrameType::Stamp => payload.is_empty() && head.durable < head.lsn,
-        FrameType::Cut => payload.len() == CUT_PAYLOAD_BYTES,
+        FrameType::Cut => payload.len() == CUT_PAYLOAD_BYTES && u32_at(payload, 0) <= Lsn::MAX_EPOCH,
     }
 }
 

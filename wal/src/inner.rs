@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use akidb_host::{Clock, File, ForkMark, Fs, Rng};
+use akidb_host::{Clock, File, ForkMark, Fs, Region, Rng};
 
 use crate::commit::{Commit, Turn};
 use crate::config::{Config, Options};
@@ -19,7 +19,7 @@ use crate::error::{Error, ErrorKind, Fate, Result};
 use crate::findings::{Findings, OldFile};
 use crate::frame::{FrameType, HARD_MAX_PAYLOAD_BYTES, MAX_RECORDS, Start, StartKind, frame_bytes};
 use crate::linger::Linger;
-use crate::log_file::{LogFile, View};
+use crate::log_file::LogFile;
 use crate::lsn::Lsn;
 use crate::open::{self, Identity};
 use crate::spares::Spares;
@@ -51,9 +51,9 @@ pub(crate) struct Inner {
     pub(crate) armed: AtomicBool,
     pub(crate) threads: OnceLock<threads::Threads>,
     pub(crate) closing: Mutex<bool>,
-    /// Files of earlier opens that nobody will read again. Unmapping and removing a large one takes tens of
-    /// milliseconds: the prepare thread does it.
-    pub(crate) unread: Mutex<Vec<View>>,
+    /// Files of earlier opens that nobody will read again, and their maps. Unmapping and removing a large one takes tens
+    /// of milliseconds: the prepare thread does it.
+    pub(crate) unread: Mutex<Vec<(PathBuf, Option<Region>)>>,
 }
 
 /// Guarded by the append lock.

@@ -116,10 +116,6 @@ impl Log {
             if !found.unproven_legs.is_empty() {
                 legs.push(open::relogged(&file));
             }
-            for path in &leftovers {
-                // Nobody reads it; if it stays, the next open tries once more. Now, for the next file may get its name.
-                let _ = options.fs.unlink(path);
-            }
             let at = Standing { durable: found.last, floor: options.floor, active_seq: seq };
             control = Control::make(&*options.fs, &options.dir, &me, &at);
             Some(file)
@@ -136,7 +132,9 @@ impl Log {
         }
         let log = Self { inner: Arc::new(Inner::new(&options, me, &found, active, rng, control)) };
         if !options.read_only {
-            *lock(&log.inner.unread) = views.into_iter().filter(|v| found.dead.contains(&v.path)).collect();
+            let unread = views.into_iter().filter(|view| found.dead.contains(&view.path));
+            let unread = unread.map(|view| (view.path, Some(view.region)));
+            *lock(&log.inner.unread) = unread.chain(leftovers.into_iter().map(|path| (path, None))).collect();
             threads::start(&log.inner, &*options.spawn)?;
         }
         Ok((log, recovered))

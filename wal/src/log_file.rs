@@ -57,7 +57,7 @@ impl LogFile {
     /// Makes a file under its temporary name: every block written, header synced. Blocks for the whole fill.
     pub(crate) fn make(fs: &dyn Fs, plan: &Plan) -> Result<Self> {
         let path = plan.dir.join(file_name(plan.header.seq));
-        let tmp = tmp_path(&path);
+        let tmp = tmp_path(&plan.dir, &plan.header);
         let fill = || -> io::Result<Self> {
             remove_if_there(fs, &tmp)?;
             let file = fs.create_new(&tmp)?;
@@ -273,10 +273,9 @@ fn remove_if_there(fs: &dyn Fs, path: &Path) -> io::Result<()> {
     }
 }
 
-pub(crate) fn tmp_path(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".tmp");
-    name.into()
+/// The name a file is made under. It holds the epoch: what an earlier open left half-made has another.
+fn tmp_path(dir: &Path, header: &Header) -> PathBuf {
+    dir.join(format!("{}-{}.tmp", header.epoch, file_name(header.seq)))
 }
 
 /// Bytes of a log file that replay may look at: a map of an old file, or the published part of a live one.

@@ -166,9 +166,10 @@ impl Inner {
     /// Makes the wanted spares ahead of need. What the prepare thread does.
     pub(crate) fn prepare(&self) {
         let unread = std::mem::take(&mut *lock(&self.unread));
-        for view in unread {
+        for (path, region) in unread {
+            drop(region);
             // If it stays, the next open tries once more.
-            let _ = self.fs.unlink(&view.path);
+            let _ = self.fs.unlink(&path);
         }
         open::keep_reserve(&*self.fs, &self.dir, self.config.reserve_bytes);
         loop {

@@ -65,6 +65,17 @@ fn a_start_reads_back() {
     assert_eq!(Start::decode(&bytes), None);
 }
 
+#[test]
+fn a_cut_that_names_an_impossible_epoch_is_no_frame() {
+    let cut = |epoch: u32| {
+        let mut payload = [0; CUT_PAYLOAD_BYTES];
+        payload[..4].copy_from_slice(&epoch.to_le_bytes());
+        encode_whole(FrameType::Cut, Lsn::ZERO, Lsn::ZERO, &payload, SALT)
+    };
+    assert!(read_frame(&cut(Lsn::MAX_EPOCH), 0, SALT).is_ok());
+    assert!(matches!(read_frame(&cut(Lsn::MAX_EPOCH + 1), 0, SALT), Err(Misfit::Payload(_))));
+}
+
 proptest! {
     #[test]
     fn records_read_back_and_no_single_flip_passes(
