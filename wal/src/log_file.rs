@@ -275,7 +275,8 @@ fn remove_if_there(fs: &dyn Fs, path: &Path) -> io::Result<()> {
 
 /// The name a file is made under. It holds the epoch: what an earlier open left half-made has another.
 fn tmp_path(dir: &Path, header: &Header) -> PathBuf {
-    dir.join(format!("{}-{}.tmp", header.epoch, file_name(header.seq)))
+    let name = file_name(header.seq);
+    dir.join(name.replace(".wal", &format!(".{}.wal.tmp", header.epoch)))
 }
 
 /// Bytes of a log file that replay may look at: a map of an old file, or the published part of a live one.
