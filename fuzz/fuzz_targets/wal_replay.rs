@@ -69,8 +69,11 @@ fn check(fs: &MemoryFs, floor: Lsn) {
     expected.push((added.first, added.last, b"one more".to_vec()));
     expected.push((added.last, added.last, Vec::new()));
     // A crash, now.
-    let (_, recovered) =
-        Log::open(options(&fs.copy(), floor, false)).expect("an open leaves a log that opens");
+    let (_, recovered) = match Log::open(options(&fs.copy(), floor, false)) {
+        // There was one epoch left, and it is spent.
+        Err(e) if log.epoch() == Lsn::MAX_EPOCH && matches!(e.kind(), ErrorKind::Invalid(_)) => return,
+        opened => opened.expect("an open leaves a log that opens"),
+    };
     assert_eq!(rows(&recovered, floor), expected);
     assert_eq!(recovered.proven, added.last);
 }
