@@ -207,7 +207,9 @@ fn well_shaped(head: &Head, payload: &[u8]) -> bool {
                     == (payload.len() - table) as u64
                 && head.durable < head.lsn
         }
-        FrameType::Start => Start::decode(payload).is_some() && head.durable < head.lsn,
+        FrameType::Start => {
+            Start::decode(payload).is_some_and(|start| start.previous_last.max(head.durable) < head.lsn)
+        }
         FrameType::Seal | FrameType::Stamp => payload.is_empty() && head.durable < head.lsn,
         FrameType::Cut => payload.len() == CUT_PAYLOAD_BYTES && u32_at(payload, 0) <= Lsn::MAX_EPOCH,
     }

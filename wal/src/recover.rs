@@ -118,7 +118,7 @@ impl<'a> Walk<'a> {
     /// Checks that nothing needed is missing before the first file.
     fn enter(&mut self, front: usize) -> Result<()> {
         let view = &self.views[front];
-        let Some((_, start)) = first_start(view) else {
+        let Some((frame, start)) = first_start(view) else {
             self.last = self.floor.pred();
             return Ok(());
         };
@@ -127,7 +127,9 @@ impl<'a> Walk<'a> {
             let evidence = format!("the file is missing, and {} continues it", view.path.display());
             return Err(Error::corrupt(&missing, 0, self.floor, evidence));
         }
-        self.last = start.previous_last;
+        // What will not be taken for the beginning of this file says nothing about what came before it.
+        let fits = self.is_next(&frame, HEADER_PAGE_BYTES, view);
+        self.last = if fits { start.previous_last } else { self.floor.pred() };
         Ok(())
     }
 
@@ -368,13 +370,16 @@ impl<'a> Walk<'a> {
                 let first = at == HEADER_PAGE_BYTES;
                 let fresh = self.next == Lsn::ZERO;
                 match start.kind {
-                    StartKind::Continue => first && !view.made_at_open() && (fresh || head.lsn == self.next),
+                    StartKind::Continue => {
+                        let follows = head.lsn == self.next && start.previous_last == self.last;
+                        first && !view.made_at_open() && (fresh || follows)
+                    }
                     StartKind::Relog => first && view.made_at_open() && head.lsn > start.previous_last,
                     StartKind::New => {
                         !self.opened
                             && view.made_at_open()
                             && head.lsn == Lsn::new(start.epoch, 1)
-                            && head.lsn > self.last
+                            && (fresh || start.previous_last == self.last)
                     }
                 }
             }
