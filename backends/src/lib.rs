@@ -14,6 +14,7 @@ mod budget;
 mod class;
 mod config;
 mod limiter;
+mod queue;
 mod sync;
 mod window;
 
@@ -66,13 +67,14 @@ pub use backend::{Backend, Kind, open};
 pub use breaker::{Breaker, BreakerStatus, Failure, Permit, Reason, Refused, Settled, State, Totals};
 pub use budget::Budget;
 pub use class::{Class, Op};
+pub use dlq::*;
 #[cfg(not(akidb_loom))]
 pub use client::Client;
 pub use config::{BackendConfig, BreakerSettings, Secret};
 #[cfg(not(akidb_loom))]
 pub use error::{Error, ErrorKind, Fate, Result};
 #[cfg(not(akidb_loom))]
-pub use gc::Swept;
+pub use gc::{Swept, SweepSettings};
 #[cfg(not(akidb_loom))]
 pub use guard::{CallKind, Guard, GuardSettings, Held};
 #[cfg(not(akidb_loom))]
