@@ -13,6 +13,7 @@ mod breaker;
 mod budget;
 mod class;
 mod config;
+mod dlq;
 mod limiter;
 mod queue;
 mod sync;
@@ -71,6 +72,11 @@ pub use dlq::*;
 #[cfg(not(akidb_loom))]
 pub use client::Client;
 pub use config::{BackendConfig, BreakerSettings, Secret};
+pub use dlq::{
+    Attempt, Claim, DlqSettings, DlqStats, Letter, LetterId, LetterState, NewLetter, Overflow, Which,
+};
+#[cfg(not(akidb_loom))]
+pub use dlq::{DeadLetters, Loaded};
 #[cfg(not(akidb_loom))]
 pub use error::{Error, ErrorKind, Fate, Result};
 #[cfg(not(akidb_loom))]

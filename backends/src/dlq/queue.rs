@@ -1,0 +1,355 @@
+//! The queue as others see it: a clock, chores, and the files below.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use akidb_host::{Clock, Fs, Rng};
+
+use super::age::Age;
+use super::claim::Claim;
+use super::disk::Disk;
+use super::id::Ids;
+use super::lane;
+use super::ledger::{Ledger, State, Trouble};
+use super::letter::{Attempt, Letter, LetterId, NewLetter};
+use super::letters::{Added, Letters};
+use super::load::{self, Loaded, Paths};
+use super::settings::DlqSettings;
+use super::which::{DlqStats, Which};
+use crate::class::Class;
+use crate::error::{Error, ErrorKind, Result};
+use crate::sync::{Mutex, MutexGuard};
+
+#[cfg(test)]
+mod tests;
+
+/// A journal of this length is due for a snapshot.
+const JOURNAL_BYTES: u64 = 1 << 20;
+/// How long after a failure the files are tried again.
+const HEAL: Duration = Duration::from_secs(5);
+
+/// The dead letters of one database. Share it by `Arc`; every method takes `&self`.
+///
+/// Blocking: [`DeadLetters::add`], [`DeadLetters::drop_entry`], [`DeadLetters::persist`] and [`DeadLetters::tick`]
+/// wait for the disk; everything else works in memory and reaches the files with the next of those.
+#[derive(Debug)]
+pub struct DeadLetters {
+    ledger: Ledger<Disk>,
+    fs: Arc<dyn Fs>,
+    clock: Arc<dyn Clock>,
+    ids: Mutex<Ids>,
+    chores: Mutex<Chores>,
+    interval: Duration,
+    corrupt_lines: u64,
+}
+
+#[derive(Debug)]
+struct Chores {
+    age: Age,
+    cleanup_at: Instant,
+    persist_at: Instant,
+    heal_at: Instant,
+    /// Number of the last change that is in a snapshot.
+    persisted: Option<u64>,
+}
+
+impl DeadLetters {
+    /// Opens the queue whose snapshot is `path`, making nothing yet if there is none. Torn, damaged, unreadable or
+    /// unwritable files never fail it: what is good in them is read, damaged ones are kept aside under
+    /// `<name>.corrupt-<unix seconds>`, and the list works in memory until the files do.
+    ///
+    /// # Errors
+    /// `Invalid`: a setting that cannot be.
+    pub fn open(
+        fs: Arc<dyn Fs>,
+        clock: Arc<dyn Clock>,
+        path: &Path,
+        settings: DlqSettings,
+    ) -> Result<(Self, Loaded)> {
+        if let Some(why) = settings.refused() {
+            return Err(Error::invalid("", why));
+        }
+        let (now, unix_ms) = (clock.now(), unix_ms(&*clock));
+        let paths = Paths::of(path);
+        let mut found = load::find(&*fs, &paths);
+        load::keep_aside(&*fs, &paths, &mut found, unix_ms.div_euclid(1_000));
+        let is_bad = found.is_journal_bad || found.is_snapshot_bad;
+        let disk = Disk::new(Arc::clone(&fs), paths, &found);
+        let newest = found.letters.iter().map(|letter| &letter.id).max();
+        let ids = Ids::after(newest, Rng::from_machine());
+        let letters = Letters::loaded(&settings, found.letters, found.last, unix_ms);
+        let interval = Duration::from_secs(settings.cleanup_interval_seconds);
+        let chores = Chores {
+            age: Age::new(now, unix_ms.div_euclid(1_000)),
+            cleanup_at: now + interval,
+            persist_at: now + interval,
+            heal_at: now,
+            persisted: (found.journal_len.unwrap_or(0) == 0).then_some(found.last),
+        };
+        let this = Self {
+            ledger: Ledger::new(letters, found.last, disk),
+            fs,
+            clock,
+            ids: Mutex::new(ids),
+            chores: Mutex::new(chores),
+            interval,
+            corrupt_lines: found.loaded.corrupt_lines,
+        };
+        if is_bad {
+            tracing::warn!(
+                corrupt_lines = found.loaded.corrupt_lines, is_torn = found.loaded.is_torn,
+                kept_aside = ?found.loaded.kept_aside, unreadable = ?found.loaded.unreadable,
+                "dead letters: what can be read was read; uploads are not affected"
+            );
+            this.persist_now(&mut this.chores.lock(), now);
+        }
+        Ok((this, found.loaded))
+    }
+
+    /// Reads the files of a queue that may be in use, and changes nothing. What was damaged is in [`Loaded`].
+    ///
+    /// # Errors
+    /// `Unavailable`: a file is there and cannot be read.
+    pub fn read(fs: &dyn Fs, path: &Path) -> Result<(Vec<Letter>, Loaded)> {
+        let found = load::find(fs, &Paths::of(path));
+        match found.loaded.unreadable.first() {
+            Some(why) => Err(Error::new(ErrorKind::Unavailable, Class::Local, "", why)),
+            None => Ok((found.letters, found.loaded)),
+        }
+    }
+
+    /// Adds a letter; on `Ok` it is on disk. `None`: the upload had a letter already, which tells of the new failure
+    /// now, or the list is full and keeps the oldest. Blocks for one sync, which all who add at once share.
+    ///
+    /// # Errors
+    /// `NoSpace`, `Unavailable`: it is in memory, not on disk. A later [`DeadLetters::tick`] writes it; until then
+    /// [`DlqStats::degraded`] says why.
+    pub fn add(&self, new: NewLetter) -> Result<Option<LetterId>> {
+        let now = unix_ms(&*self.clock);
+        let backend = new.backend.clone();
+        let (added, n) = {
+            let mut state = self.state();
+            let id = self.ids.lock().next(now);
+            let added = state.letters.add(new, id, now);
+            (added, state.letters.changes.last())
+        };
+        match added {
+            Added::Rejected => {
+                tracing::warn!(backend, "the list of dead letters is full: a new one is not taken");
+                Ok(None)
+            }
+            Added::Updated => self.settle(n, &backend).map(|()| None),
+            Added::New(id) => self.settle(n, &backend).map(|()| Some(id)),
+        }
+    }
+
+    /// Claims a letter for one try of its upload, due or not; `None` if it is gone or somebody has it.
+    pub fn claim(&self, id: &LetterId) -> Option<Claim> {
+        let letter = self.state().letters.claim(id)?;
+        Some(self.claimed(letter))
+    }
+
+    /// As [`DeadLetters::claim`], by the upload.
+    pub fn claim_key(&self, backend: &str, key: &str) -> Option<Claim> {
+        let mut state = self.state();
+        let id = state.letters.id_of(backend, key)?.clone();
+        let letter = state.letters.claim(&id)?;
+        drop(state);
+        Some(self.claimed(letter))
+    }
+
+    /// Claims at most `max` letters of a backend that are due, in the order of priority and age. Poison is not among
+    /// them unless a person asked.
+    pub fn claim_due(&self, backend: &str, now_unix_ms: i64, max: usize) -> Vec<Claim> {
+        let letters = self.state().letters.claim_due(backend, now_unix_ms, max);
+        letters.into_iter().map(|letter| self.claimed(letter)).collect()
+    }
+
+    /// The upload is done: the letter goes.
+    pub fn resolve(&self, claim: Claim) {
+        let id = claim.settle();
+        self.state().letters.resolve(&id);
+    }
+
+    /// The upload failed again: the letter waits, twice as long as before, from a minute to an hour. It is poison when
+    /// the file is bad ([`Class::Local`]), or at the third refusal for good ([`Class::Permanent`]). What the
+    /// breaker held back, and missing rights, do not count.
+    pub fn failed(&self, claim: Claim, class: Class, message: &str, attempt: Attempt) {
+        let id = claim.settle();
+        self.state().letters.failed(&id, class, message, attempt, unix_ms(&*self.clock));
+    }
+
+    /// Letters and notes of uploads nobody wants any more go; how many letters. `still_wanted` is called with no lock
+    /// held.
+    pub fn supersede(&self, backend: &str, still_wanted: &dyn Fn(&str) -> bool) -> u64 {
+        let keys = self.state().letters.keys(backend);
+        let unwanted: BTreeSet<_> = keys.into_iter().filter(|key| !still_wanted(key)).collect();
+        if unwanted.is_empty() { 0 } else { self.state().letters.supersede(backend, &unwanted) }
+    }
+
+    /// When the next letter of a backend is due, milliseconds since the Unix epoch: in the past if one is.
+    #[must_use]
+    pub fn next_due(&self, backend: &str) -> Option<i64> {
+        // Further ahead than any wait is a clock that was set back.
+        let horizon = unix_ms(&*self.clock).saturating_add(lane::LONGEST_WAIT_MS);
+        let due = self.state().letters.next_due(backend)?;
+        Some(if due > horizon { 0 } else { due })
+    }
+
+    /// Whether an upload has a letter, or a note of one that was evicted, expired or rejected, that says: do not try
+    /// it before its time. True also while somebody has the letter's claim.
+    #[must_use]
+    pub fn parked(&self, backend: &str, key: &str, now_unix_ms: i64) -> bool {
+        self.state().letters.parked(backend, key, now_unix_ms)
+    }
+
+    /// A person wants it tried now, poison too; `false` if it is gone. Wake the uploaders afterwards.
+    pub fn ask_retry(&self, id: &LetterId) -> bool {
+        self.state().letters.ask_retry(id, unix_ms(&*self.clock))
+    }
+
+    /// As [`DeadLetters::ask_retry`], for all that fit, and for uploads parked without a letter; how many letters.
+    pub fn ask_retry_all(&self, which: &Which) -> u64 {
+        self.state().letters.ask_retry_all(which, unix_ms(&*self.clock))
+    }
+
+    /// Drops a letter; `false` if there is none. Blocks for one sync.
+    ///
+    /// # Errors
+    /// `Conflict`: its upload is being tried, or its file is still here (so it was not uploaded) and `forget` is not
+    /// said. Nothing was dropped. `NoSpace`, `Unavailable`: dropped in memory, not on disk.
+    pub fn drop_entry(&self, id: &LetterId, forget: bool) -> Result<bool> {
+        let Some(letter) = self.get(id) else { return Ok(false) };
+        if !forget && self.fs.metadata(&letter.local).is_ok() {
+            let what = "this entry says why a file is not uploaded; to drop it all the same, say --forget: the file \
+                        stays, and stays pending";
+            return Err(Error::new(ErrorKind::Conflict, Class::Local, &letter.backend, what).at(&letter.key));
+        }
+        let mut state = self.state();
+        let Ok(dropped) = state.letters.drop_entry(id) else {
+            let what = "the upload of this entry is being tried; drop it when that has ended";
+            return Err(Error::new(ErrorKind::Conflict, Class::Local, &letter.backend, what).at(&letter.key));
+        };
+        let n = state.letters.changes.last();
+        drop(state);
+        self.settle(n, &letter.backend)?;
+        Ok(dropped)
+    }
+
+    /// At most `max` letters that fit, oldest first.
+    #[must_use]
+    pub fn list(&self, filter: &Which, max: usize) -> Vec<Letter> {
+        self.state().letters.list(filter).take(max).map(|letter| Letter::clone(letter)).collect()
+    }
+
+    /// A letter.
+    #[must_use]
+    pub fn get(&self, id: &LetterId) -> Option<Letter> {
+        self.state().letters.get(id).map(|letter| Letter::clone(letter))
+    }
+
+    /// Counts of all letters.
+    #[must_use]
+    pub fn stats(&self) -> DlqStats {
+        self.stats_of(None)
+    }
+
+    /// Counts of one backend's letters, or of all.
+    #[must_use]
+    pub fn stats_of(&self, backend: Option<&str>) -> DlqStats {
+        let state = self.state();
+        DlqStats {
+            corrupt_lines: self.corrupt_lines,
+            degraded: state.trouble.as_ref().map(ToString::to_string),
+            ..state.letters.stats(backend, unix_ms(&*self.clock))
+        }
+    }
+
+    /// Takes expired letters out; how many. None if the wall clock was set by more than an hour since the last time.
+    pub fn cleanup(&self) -> u64 {
+        self.cleanup_by(&mut self.chores.lock())
+    }
+
+    /// Writes a snapshot and starts a new journal; nothing if nothing has changed since the last. Blocks for a few
+    /// syncs.
+    ///
+    /// # Errors
+    /// `NoSpace`, `Unavailable`: the files tell what they told before.
+    pub fn persist(&self) -> Result<()> {
+        let now = self.clock.now();
+        match self.persist_now(&mut self.chores.lock(), now) {
+            None => Ok(()),
+            Some(trouble) => Err(Error::dead_letters(&trouble, "")),
+        }
+    }
+
+    /// Does what is due: takes expired letters out, writes a snapshot hourly or when the journal is long, tries the
+    /// files again after trouble, writes what is only in memory. Call it every second or so; blocks while it does.
+    pub fn tick(&self, now: Instant) {
+        let mut chores = self.chores.lock();
+        if now >= chores.cleanup_at {
+            chores.cleanup_at = now + self.interval;
+            self.cleanup_by(&mut chores);
+        }
+        let is_troubled = self.needs_snapshot();
+        let is_long = self.ledger.sink.journal_len() >= JOURNAL_BYTES;
+        if (is_troubled && now >= chores.heal_at) || (!is_troubled && (is_long || now >= chores.persist_at)) {
+            self.persist_now(&mut chores, now);
+        } else if !is_troubled {
+            self.ledger.flush();
+        }
+    }
+
+    fn needs_snapshot(&self) -> bool {
+        let state = self.state();
+        state.trouble.is_some() || state.letters.changes.has_gaps()
+    }
+
+    fn cleanup_by(&self, chores: &mut Chores) -> u64 {
+        let unix_ms = unix_ms(&*self.clock);
+        match chores.age.look(self.clock.now(), unix_ms.div_euclid(1_000)) {
+            Ok(now_unix_secs) => self.state().letters.expire(now_unix_secs, unix_ms),
+            Err(jump_secs) => {
+                tracing::warn!(jump_secs, "the wall clock was set: no dead letter expires this time");
+                0
+            }
+        }
+    }
+
+    fn persist_now(&self, chores: &mut Chores, now: Instant) -> Option<Trouble> {
+        let last = self.state().letters.changes.last();
+        chores.persist_at = now + self.interval;
+        if chores.persisted == Some(last) && !self.needs_snapshot() {
+            return None;
+        }
+        match self.ledger.persist() {
+            Ok(()) => {
+                chores.persisted = Some(last);
+                None
+            }
+            Err(trouble) => {
+                chores.heal_at = now + HEAL;
+                tracing::warn!(%trouble, "dead letters are in memory alone; uploads are not affected");
+                Some(trouble)
+            }
+        }
+    }
+
+    fn settle(&self, n: u64, backend: &str) -> Result<()> {
+        self.ledger.settle(n).map_err(|trouble| Error::dead_letters(&trouble, backend))
+    }
+
+    fn claimed(&self, letter: Arc<Letter>) -> Claim {
+        Claim::new(Arc::clone(&self.ledger.room), letter)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.ledger.room.lock()
+    }
+}
+
+fn unix_ms(clock: &dyn Clock) -> i64 {
+    clock.unix_micros().div_euclid(1_000)
+}
