@@ -113,6 +113,22 @@ impl Error {
         self.0.retry_after
     }
 
+    /// The HTTP status the server answered with, if it is known.
+    #[must_use]
+    pub fn status(&self) -> Option<u16> {
+        #[cfg(feature = "s3")]
+        {
+            let mut next = self.source();
+            while let Some(error) = next {
+                if let Some(status) = crate::s3::status(error) {
+                    return Some(status);
+                }
+                next = error.source();
+            }
+        }
+        None
+    }
+
     /// Stable code for scripts and search engines.
     #[must_use]
     pub fn code(&self) -> &'static str {

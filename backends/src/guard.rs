@@ -165,8 +165,7 @@ impl Guard {
     pub(crate) fn refusal(&self, kind: CallKind) -> Option<Error> {
         let status = self.status(kind);
         (!status.ready_in.is_zero()).then(|| {
-            let refused =
-                Refused { state: status.state, reason: status.reason, retry_in: status.ready_in };
+            let refused = Refused { state: status.state, reason: status.reason, retry_in: status.ready_in };
             self.held(kind, refused)
         })
     }

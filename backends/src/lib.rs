@@ -68,7 +68,6 @@ pub use backend::{Backend, Kind, open};
 pub use breaker::{Breaker, BreakerStatus, Failure, Permit, Reason, Refused, Settled, State, Totals};
 pub use budget::Budget;
 pub use class::{Class, Op};
-pub use dlq::*;
 #[cfg(not(akidb_loom))]
 pub use client::Client;
 pub use config::{BackendConfig, BreakerSettings, Secret};
@@ -80,7 +79,7 @@ pub use dlq::{DeadLetters, Loaded};
 #[cfg(not(akidb_loom))]
 pub use error::{Error, ErrorKind, Fate, Result};
 #[cfg(not(akidb_loom))]
-pub use gc::{Swept, SweepSettings};
+pub use gc::{SweepSettings, Swept};
 #[cfg(not(akidb_loom))]
 pub use guard::{CallKind, Guard, GuardSettings, Held};
 #[cfg(not(akidb_loom))]

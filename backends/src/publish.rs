@@ -21,6 +21,8 @@ pub(crate) use item::{Blame, Failed, Tried};
 
 mod item;
 
+/// After so long a writer looks whether another has published. Far below what documents are kept for.
+const ABSENCE_MICROS: u64 = 3_600_000_000;
 /// A unit of the memory that files under way take.
 const MEMORY_UNIT_BYTES: u64 = 1 << 20;
 
@@ -82,6 +84,8 @@ pub struct Publisher {
     clock: Arc<dyn Clock>,
     options: PublishOptions,
     known: Arc<Mutex<Known>>,
+    /// When this writer last saw for itself that nobody has published since.
+    seen_unix_micros: i64,
 }
 
 impl Publisher {
@@ -96,7 +100,8 @@ impl Publisher {
         options: PublishOptions,
     ) -> Self {
         let putter = Putter { client: client.clone(), fs, part_len_bytes: options.part_len_bytes };
-        Self { client, chain: None, identity, putter, clock, options, known: Arc::new(Mutex::new(known)) }
+        let known = Arc::new(Mutex::new(known));
+        Self { client, chain: None, identity, putter, clock, options, known, seen_unix_micros: 0 }
     }
 
     pub(crate) fn known(&self) -> Arc<Mutex<Known>> {
@@ -126,6 +131,7 @@ impl Publisher {
             return Ok(());
         }
         chain.claim(self.identity.clone()).await?;
+        self.seen_unix_micros = self.clock.unix_micros();
         if let Some(content) = chain.newest().and_then(|document| document.content.as_ref()) {
             self.known.lock().unwrap_or_else(PoisonError::into_inner).named(&content.files);
         }
@@ -138,10 +144,10 @@ impl Publisher {
     /// # Errors
     /// The first failure that its own retries did not mend. Calling again goes on where this ended.
     pub async fn publish(&mut self, plan: &FilePlan) -> Result<Published> {
-        let span = info_span!("upload", backend = self.client.name(), local_number = plan.local_number);
+        let span = self.span(plan);
         let publish = async {
             let missing = self.prepare(plan).await?;
-            let round = self.put_items(missing, &|| false).await;
+            let round = self.put_items(missing, &|| false, &span).await;
             let (files_put, bytes_put) = (round.files_put, round.bytes_put);
             if let Some(failed) = round.failed.into_iter().next() {
                 return Err(failed.error);
@@ -150,6 +156,11 @@ impl Publisher {
             Ok(Published { local_number: plan.local_number, remote_number, files_put, bytes_put })
         };
         publish.instrument(span.clone()).await
+    }
+
+    /// The span of a plan's upload.
+    pub(crate) fn span(&self, plan: &FilePlan) -> Span {
+        info_span!("upload", backend = self.client.name(), local_number = plan.local_number)
     }
 
     /// Claims, and says what the backend lacks of the plan, in the order in which it is to be put.
@@ -170,12 +181,12 @@ impl Publisher {
         &self,
         items: Vec<&PlanItem>,
         is_over: &(dyn Fn() -> bool + Sync),
+        span: &Span,
     ) -> Round {
         let mut round = Round::default();
         let (room, cut) = (Semaphore::new(self.all_memory_units() as usize), AtomicBool::new(false));
-        let span = Span::current();
         let puts = items.into_iter().map(|item| {
-            let (room, cut, span) = (&room, &cut, &span);
+            let (room, cut) = (&room, &cut);
             async move {
                 let _memory = room.acquire_many(self.memory_units(item)).await;
                 if cut.load(Ordering::Relaxed) || is_over() {
@@ -263,6 +274,7 @@ impl Publisher {
         let commit = info_span!("commit");
         async {
             self.check_all_verified(plan)?;
+            self.look_after_absence().await?;
             let content = plan.content();
             let Some(chain) = self.chain.as_mut() else {
                 return Err(self.not_verified("the backend is not claimed"));
@@ -273,10 +285,21 @@ impl Publisher {
                 None => chain.commit(content.clone()).await?,
             };
             self.lock_known().only_named(&content.files);
+            self.seen_unix_micros = self.clock.unix_micros();
             Ok(number)
         }
         .instrument(commit)
         .await
+    }
+
+    /// A machine that stood still for long may be behind documents that have been pruned since, where a conditional put
+    /// would meet nobody: it looks at the newest again before it creates the next.
+    async fn look_after_absence(&mut self) -> Result<()> {
+        if self.clock.unix_micros().abs_diff(self.seen_unix_micros) < ABSENCE_MICROS {
+            return Ok(());
+        }
+        self.chain = None;
+        self.claim().await
     }
 
     /// A remote document never names a file that was not verified.

@@ -161,6 +161,9 @@ fn the_uploader_publishes_over_the_network() {
         identity: identity(1),
         known: Known::default(),
         options: PublishOptions::default(),
+        letters: None,
+        sweep: None,
+        on_change: None,
         remote_commit_interval: Duration::ZERO,
     };
     let uploader = Uploader::start(&RealSpawn, parts).unwrap();

@@ -205,6 +205,11 @@ impl DeadLetters {
         self.state().letters.parked(backend, key, now_unix_ms)
     }
 
+    /// Whether an upload has a letter.
+    pub(crate) fn has_letter(&self, backend: &str, key: &str) -> bool {
+        self.state().letters.id_of(backend, key).is_some()
+    }
+
     /// A person wants it tried now, poison too; `false` if it is gone. Wake the uploaders afterwards.
     pub fn ask_retry(&self, id: &LetterId) -> bool {
         self.state().letters.ask_retry(id, unix_ms(&*self.clock))

@@ -43,6 +43,15 @@ pub(crate) enum Blame {
 }
 
 impl Failed {
+    /// Whether trying again cannot help until a person has looked: the file is bad, or the request is.
+    pub(crate) fn is_poison(&self) -> bool {
+        match self.blame {
+            Blame::LocalFile => true,
+            Blame::Item => matches!(self.error.status(), Some(400 | 413)),
+            Blame::Open | Blame::Backend => false,
+        }
+    }
+
     /// Whether going on with other items now would be pointless, or unkind.
     pub(crate) fn is_of_all(&self) -> bool {
         matches!(self.error.class(), Class::Refused | Class::Auth | Class::Throttle | Class::NotFound)
@@ -89,7 +98,9 @@ fn blame(error: &Error, spent_in_calm: bool) -> Blame {
     match error.class() {
         Class::Local => Blame::LocalFile,
         Class::Permanent => Blame::Item,
-        Class::Transient | Class::Timeout | Class::Ambiguous | Class::Conflict if spent_in_calm => Blame::Open,
+        Class::Transient | Class::Timeout | Class::Ambiguous | Class::Conflict if spent_in_calm => {
+            Blame::Open
+        }
         _ => Blame::Backend,
     }
 }

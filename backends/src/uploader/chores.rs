@@ -3,6 +3,7 @@
 use super::wait::Then;
 use super::worker::Worker;
 use crate::breaker::State;
+use crate::error::Error;
 use crate::guard::CallKind;
 
 impl Worker {
@@ -14,14 +15,23 @@ impl Worker {
             return;
         }
         self.next_sweep = Some(now + sweep.interval);
-        let pinned = self.shared.queue.target().map_or_else(Default::default, |plan| {
-            plan.items.iter().map(|item| item.key.clone()).collect()
-        });
-        match self.publisher.sweep(&sweep, &pinned, false).await {
-            Ok(swept) => {
-                let removed = swept.removed.len() as u64 + swept.pruned.len() as u64;
-                tracing::info!(backend = %self.client.name(), removed, seen = swept.seen, "swept");
-                self.shared.change(|status| status.swept_objects = Some(removed));
+        let pinned =
+            self.shared.queue.target().map_or_else(Default::default, |plan| {
+                plan.items.iter().map(|item| item.key.clone()).collect()
+            });
+        let swept = async {
+            // First: what only a pruned document names is no longer named.
+            let pruned = self.publisher.prune(sweep.keep_documents, sweep.keep_documents_for, false).await?;
+            let swept = self.publisher.sweep(&sweep.prefix, &pinned, false).await?;
+            Ok::<_, Error>((pruned.len() as u64, swept.removed.len() as u64))
+        };
+        match swept.await {
+            Ok((documents, objects)) => {
+                tracing::info!(backend = %self.client.name(), documents, objects, "swept");
+                self.shared.change(|status| {
+                    status.swept_objects += objects;
+                    status.pruned_documents += documents;
+                });
             }
             // What is not removed now is found by the next one.
             Err(error) => tracing::warn!(backend = %self.client.name(), %error, "the sweep was not finished"),
@@ -30,7 +40,9 @@ impl Worker {
 
     fn is_calm(&self) -> bool {
         let guard = self.client.backend().guard();
-        guard.is_none_or(|guard| CallKind::ALL.iter().all(|kind| guard.breaker(*kind).state() == State::Closed))
+        guard.is_none_or(|guard| {
+            CallKind::ALL.iter().all(|kind| guard.breaker(*kind).state() == State::Closed)
+        })
     }
 
     /// Nothing is offered: until when to wait for the bell.

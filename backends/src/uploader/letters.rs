@@ -36,15 +36,10 @@ impl Letters {
         self.clock.unix_micros() / 1_000
     }
 
-    fn of_backend(&self) -> Which {
-        Which { backend: Some(self.backend.clone()), ..Which::default() }
-    }
-
     /// Whether a file may be tried as others are: it has no letter, and no note says to leave it alone.
     pub(super) fn is_free(&self, key: &str) -> bool {
         self.queue.as_ref().is_none_or(|queue| {
-            queue.letter_of(&self.backend, key).is_none()
-                && !queue.parked(&self.backend, key, self.now_unix_ms())
+            !queue.has_letter(&self.backend, key) && !queue.parked(&self.backend, key, self.now_unix_ms())
         })
     }
 
@@ -58,7 +53,7 @@ impl Letters {
 
     /// The letters that a healed backend may take: all that do not wait for a person.
     pub(super) fn dead(&self) -> VecDeque<LetterId> {
-        let which = Which { state: Some(LetterState::Dead), ..self.of_backend() };
+        let which = Which::backend(&self.backend).with_state(LetterState::Dead);
         let mut dead = self.queue.as_ref().map_or_else(Vec::new, |queue| queue.list(&which, ALL));
         dead.sort_by_key(|letter| (letter.priority, letter.created_at));
         dead.into_iter().map(|letter| letter.id).collect()
@@ -71,10 +66,11 @@ impl Letters {
         Some(Duration::from_millis(u64::try_from(left).unwrap_or(0)))
     }
 
-    fn add(&self, local_number: u64, failed: &Failed) -> Result<bool> {
-        let Some(queue) = &self.queue else { return Ok(false) };
+    /// `false` if there is no queue.
+    fn add(&self, local_number: u64, failed: &Failed) -> bool {
+        let Some(queue) = &self.queue else { return false };
         let item = &failed.item;
-        queue.add(NewLetter {
+        let added = queue.add(NewLetter {
             backend: self.backend.clone(),
             collection_id: item.collection.clone(),
             segment_id: item.segment.clone(),
@@ -90,8 +86,11 @@ impl Letters {
             attempts: failed.tries.iter().map(|tried| attempt(tried, &failed.error)).collect(),
             priority: item.priority,
             poison: failed.is_poison(),
-        })?;
-        Ok(true)
+        });
+        if let Err(error) = added {
+            tracing::warn!(%error, "a dead letter is in memory alone; uploads are not affected");
+        }
+        true
     }
 
     /// The next letters to try: those of a healed backend first, then those whose time has come.
@@ -110,8 +109,12 @@ impl Letters {
 }
 
 fn attempt(tried: &Tried, error: &Error) -> Attempt {
-    let (status, request_id) = (error.status(), error.request_id());
-    Attempt { unix_ms: tried.unix_millis, status, request_id, millis: tried.took_millis }
+    Attempt {
+        unix_ms: tried.unix_millis,
+        status: error.status(),
+        request_id: None,
+        millis: tried.took_millis,
+    }
 }
 
 impl Worker {
@@ -123,9 +126,8 @@ impl Worker {
         let guard = self.client.backend().guard();
         // Attempts alone prove nothing: a backend that takes nothing looks the same. It is asked for something small.
         let is_open = failed.iter().any(|failed| failed.blame == Blame::Open);
-        let is_well = is_open
-            && self.probe(CallKind::Upload).await.is_ok()
-            && guard.is_none_or(|guard| guard.calm().0);
+        let is_well =
+            is_open && self.probe(CallKind::Upload).await.is_ok() && guard.is_none_or(|guard| guard.calm().0);
         let (mut buried, mut left) = (None, None);
         for failed in failed {
             let own = match failed.blame {
@@ -133,7 +135,7 @@ impl Worker {
                 Blame::Open => is_well,
                 Blame::Backend => false,
             };
-            if own && self.shared.letters.add(local_number, &failed)? {
+            if own && self.shared.letters.add(local_number, &failed) {
                 tracing::warn!(
                     backend = %self.client.name(), key = %failed.item.key, error = %failed.error,
                     "a file will not go up; it is a dead letter now, and stays pending"

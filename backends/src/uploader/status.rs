@@ -29,6 +29,8 @@ pub struct Status {
     pub last_error: Option<Error>,
     /// Set once another writer, or another database, owns the backend: nothing more is published from here.
     pub refused: Option<Error>,
-    /// What the last sweep removed, if there was one.
-    pub swept_objects: Option<u64>,
+    /// Objects that sweeps have removed since the start: nothing named them.
+    pub swept_objects: u64,
+    /// Old remote documents that sweeps have removed since the start.
+    pub pruned_documents: u64,
 }

@@ -43,6 +43,9 @@ fn parts(client: Client, epoch: u64, interval: Duration) -> UploaderParts {
         known: Known::default(),
         options: PublishOptions::default(),
         remote_commit_interval: interval,
+        letters: None,
+        sweep: None,
+        on_change: None,
     }
 }
 

@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tracing::{Instrument, Span};
+
 use super::UploaderParts;
 use super::letters::Letters;
 use super::shared::Shared;
@@ -53,8 +55,7 @@ impl Worker {
     pub(super) fn new(parts: UploaderParts) -> Self {
         let UploaderParts { client, fs, clock, identity, known, options, .. } = parts;
         let letters = Letters::new(client.name(), parts.letters, Arc::clone(&clock));
-        let publisher =
-            Publisher::new(client.clone(), fs, Arc::clone(&clock), identity, known, options);
+        let publisher = Publisher::new(client.clone(), fs, Arc::clone(&clock), identity, known, options);
         let known = publisher.known();
         let next_sweep = parts.sweep.as_ref().map(|sweep| clock.now() + sweep.interval);
         let shared = Arc::new(Shared::new(client.name(), known, letters, clock, parts.on_change));
@@ -126,6 +127,11 @@ impl Worker {
 
     /// One turn of a plan: puts what may be put, buries what failed for good, redrives what is due, commits a whole.
     async fn work_on(&mut self, turn: &PlanTurn<'_>) -> Result<Outcome> {
+        let span = self.publisher.span(turn.plan());
+        self.work_in(turn, &span).instrument(span.clone()).await
+    }
+
+    async fn work_in(&mut self, turn: &PlanTurn<'_>, span: &Span) -> Result<Outcome> {
         let plan = turn.plan();
         let claimed = self.publisher.newest().is_some();
         if let Some(held) = self.refusal(&CallKind::ALL[..if claimed { 2 } else { 3 }]) {
@@ -135,7 +141,7 @@ impl Worker {
         let missing = self.publisher.prepare(plan).await?;
         shared.letters.supersede(&missing);
         let free = missing.iter().copied().filter(|item| shared.letters.is_free(&item.key)).collect();
-        let round = self.publisher.put_items(free, &|| turn.is_over()).await;
+        let round = self.publisher.put_items(free, &|| turn.is_over(), span).await;
         shared.change(|status| {
             status.files_put += round.files_put;
             status.bytes_put += round.bytes_put;
