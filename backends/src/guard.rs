@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use akidb_host::Clock;
 use futures::future::{Either, select};
 use object_store::Error;
+use serde::Serialize;
 
 use crate::breaker::{Breaker, BreakerStatus, Failure, Permit, Refused, Settled, State};
 use crate::class::Op;
@@ -29,7 +30,8 @@ use verdict::{Verdict, pace, verdict};
 const THROTTLED_PPM: u64 = 500_000;
 
 /// The kinds of calls that fail apart from each other: each has its breaker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum CallKind {
     /// Puts, parts, copies.
     Upload,

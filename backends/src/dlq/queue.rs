@@ -68,8 +68,8 @@ impl DeadLetters {
         path: &Path,
         settings: DlqSettings,
     ) -> Result<(Self, Loaded)> {
-        if let Some(why) = settings.refused() {
-            return Err(Error::invalid("", why));
+        if let Some((key, why)) = settings.refusal() {
+            return Err(Error::invalid("", format!("dlq_config.{key}: {why}")));
         }
         let (now, unix_ms) = (clock.now(), unix_ms(&*clock));
         let paths = Paths::of(path);

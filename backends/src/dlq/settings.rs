@@ -54,14 +54,15 @@ impl DlqSettings {
         self.persistence_path.clone().unwrap_or_else(|| dir.join("dlq").join("dlq.json"))
     }
 
-    /// The first setting that cannot be, and why.
-    pub(crate) fn refused(&self) -> Option<&'static str> {
+    /// The first setting that cannot be used, and why.
+    #[must_use]
+    pub fn refusal(&self) -> Option<(&'static str, String)> {
         if self.max_size == 0 {
-            return Some("dlq_config.max_size is 0: at least one letter must fit");
+            return Some(("max_size", "0: at least one letter must fit".into()));
         }
         if self.cleanup_interval_seconds == 0 {
-            return Some("dlq_config.cleanup_interval_seconds is 0: at least one second");
+            return Some(("cleanup_interval_seconds", "0: at least one second".into()));
         }
-        self.compress.then_some("dlq_config.compress: this build cannot compress the snapshot; leave it out")
+        self.compress.then(|| ("compress", "this build cannot compress the snapshot; leave it out".into()))
     }
 }
