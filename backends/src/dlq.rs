@@ -38,6 +38,8 @@ mod load;
 mod queue;
 #[cfg(not(akidb_loom))]
 mod snapshot;
+#[cfg(all(test, not(akidb_loom)))]
+mod test_letters;
 
 pub use claim::Claim;
 #[cfg(not(akidb_loom))]

@@ -1,7 +1,7 @@
 //! The files being written: appends to the journal, snapshots, and the letters that were evicted.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use akidb_host::{Access, File, Fs, publish_over};
@@ -9,7 +9,7 @@ use akidb_host::{Access, File, Fs, publish_over};
 use super::ledger::{Sink, Trouble};
 use super::letter::Letter;
 use super::letters::{Change, What, Why};
-use super::load::{Found, Paths};
+use super::load::{Found, Paths, link_aside};
 use super::{line, snapshot};
 use crate::sync::{AtomicU64, Mutex, Ordering};
 
@@ -24,6 +24,9 @@ pub(crate) struct Disk {
     journal: Mutex<Journal>,
     /// The journal's length as of the last write.
     journal_len: AtomicU64,
+    /// Files the open found bad, to be kept aside before they are written over.
+    not_kept: Mutex<Vec<PathBuf>>,
+    opened_unix_secs: i64,
 }
 
 #[derive(Debug)]
@@ -41,13 +44,14 @@ enum Journal {
 }
 
 impl Disk {
-    pub(crate) fn new(fs: Arc<dyn Fs>, paths: Paths, found: &Found) -> Self {
+    pub(crate) fn new(fs: Arc<dyn Fs>, paths: Paths, found: &Found, opened_unix_secs: i64) -> Self {
         let journal = match found.is_journal_bad {
             true => Journal::Unusable,
             false => Journal::Closed { len: found.journal_len },
         };
         let journal_len = AtomicU64::new(found.journal_len.unwrap_or(0));
-        Self { fs, paths, journal: Mutex::new(journal), journal_len }
+        let (journal, not_kept) = (Mutex::new(journal), Mutex::new(found.not_kept.clone()));
+        Self { fs, paths, journal, journal_len, not_kept, opened_unix_secs }
     }
 
     /// In bytes.
@@ -140,6 +144,19 @@ impl Disk {
         file.write_at(lines, len)
     }
 
+    fn keep_aside(&self) -> Result<(), Trouble> {
+        let mut not_kept = self.not_kept.lock();
+        while let Some(path) = not_kept.last() {
+            match link_aside(&*self.fs, path, self.opened_unix_secs) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                    return Err(Trouble::new("the keeping", path, e));
+                }
+                _ => not_kept.pop(),
+            };
+        }
+        Ok(())
+    }
+
     fn publish(&self, path: &Path, bytes: &[u8]) -> Result<(), Trouble> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         publish_over(&*self.fs, self.paths.dir(), &name, bytes)
@@ -171,8 +188,11 @@ impl Sink for Disk {
     fn replace(&self, letters: &[Arc<Letter>], last: u64, since: &[Change]) -> Result<(), Trouble> {
         let mut journal = self.journal.lock();
         let dir = self.paths.dir();
-        let made = self.fs.create_dir_all(dir).and_then(|()| self.sync_names());
-        made.map_err(|e| Trouble::new("the making", dir, e))?;
+        if !matches!(*journal, Journal::Open { .. }) {
+            let made = self.fs.create_dir_all(dir).and_then(|()| self.sync_names());
+            made.map_err(|e| Trouble::new("the making", dir, e))?;
+        }
+        self.keep_aside()?;
         self.write_evicted(since);
         // In this order: until the snapshot is durable the journal tells what it holds; after that its lines are
         // skipped by their numbers, whether it is there or not.

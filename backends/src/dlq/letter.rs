@@ -157,7 +157,8 @@ impl Letter {
 
     pub(crate) fn blame(&mut self, class: Class, message: &str) {
         self.class = class;
-        message[..message.floor_char_boundary(MESSAGE_BYTES)].clone_into(&mut self.error_message);
+        let is_kept = |(at, one): &(usize, char)| at + one.len_utf8() <= MESSAGE_BYTES;
+        self.error_message = message.char_indices().take_while(is_kept).map(|(_, one)| one).collect();
     }
 }
 

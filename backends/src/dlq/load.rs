@@ -10,6 +10,9 @@ use super::letter::{Letter, LetterId};
 use super::line::{self, Told};
 use super::snapshot;
 
+#[cfg(test)]
+mod tests;
+
 /// Copies of damaged files that are kept.
 const KEPT_ASIDE: usize = 8;
 
@@ -71,24 +74,35 @@ pub(crate) struct Found {
     /// The journal cannot be appended to: it is torn or damaged.
     pub(crate) is_journal_bad: bool,
     pub(crate) is_snapshot_bad: bool,
+    /// Bad files without a second name yet: they must not be written over.
+    pub(crate) not_kept: Vec<PathBuf>,
     pub(crate) loaded: Loaded,
 }
 
 /// Reads both files. The journal first: if a running process replaces both in between, the newer snapshot holds
 /// what the older journal told.
 pub(crate) fn find(fs: &dyn Fs, paths: &Paths) -> Found {
+    let mut loaded = Loaded::default();
+    let journal = contents(fs, &paths.journal, &mut loaded);
+    let snapshot = contents(fs, &paths.snapshot, &mut loaded);
+    let (is_journal_bad, is_snapshot_bad) = (journal.is_err(), snapshot.is_err());
+    let mut found = of_bytes(snapshot.ok().flatten().as_deref(), journal.ok().flatten().as_deref());
+    found.is_journal_bad |= is_journal_bad;
+    found.is_snapshot_bad |= is_snapshot_bad;
+    found.loaded.unreadable = loaded.unreadable;
+    found
+}
+
+/// What the two files tell, each `None` if it is not there. Never fails.
+pub(crate) fn of_bytes(snapshot: Option<&[u8]>, journal: Option<&[u8]>) -> Found {
     let mut found = Found::default();
-    let journal = contents(fs, &paths.journal, &mut found.loaded);
-    let snapshot = contents(fs, &paths.snapshot, &mut found.loaded);
-    found.is_journal_bad = journal.is_err();
-    found.is_snapshot_bad = snapshot.is_err();
     let mut list = BTreeMap::new();
-    if let Ok(Some(bytes)) = snapshot {
-        take_snapshot(&bytes, &mut list, &mut found);
+    if let Some(bytes) = snapshot {
+        take_snapshot(bytes, &mut list, &mut found);
     }
-    if let Ok(Some(bytes)) = journal {
+    if let Some(bytes) = journal {
         found.journal_len = Some(bytes.len() as u64);
-        take_journal(&bytes, &mut list, &mut found);
+        take_journal(bytes, &mut list, &mut found);
     }
     found.letters = list.into_values().collect();
     found.loaded.letters = found.letters.len() as u64;
@@ -165,13 +179,17 @@ pub(crate) fn keep_aside(fs: &dyn Fs, paths: &Paths, found: &mut Found, now_unix
         match link_aside(fs, path, now_unix_secs) {
             Ok(kept) => found.loaded.kept_aside.push(kept),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-            Err(e) => tracing::warn!(file = %path.display(), error = %e, "a damaged file is not kept"),
+            Err(e) => {
+                tracing::warn!(file = %path.display(), error = %e, "a damaged file is not kept aside yet");
+                found.not_kept.push(path.clone());
+            }
         }
         forget_oldest_aside(fs, path);
     }
 }
 
-fn link_aside(fs: &dyn Fs, path: &Path, now_unix_secs: i64) -> io::Result<PathBuf> {
+/// The second name; `NotFound` if there is no such file.
+pub(crate) fn link_aside(fs: &dyn Fs, path: &Path, now_unix_secs: i64) -> io::Result<PathBuf> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let mut second = now_unix_secs;
     loop {

@@ -3,16 +3,16 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use akidb_host::{Clock, Fs, Rng};
 
-use super::age::Age;
+use self::chores::Chores;
 use super::claim::Claim;
 use super::disk::Disk;
 use super::id::Ids;
 use super::lane;
-use super::ledger::{Ledger, State, Trouble};
+use super::ledger::{Ledger, State};
 use super::letter::{Attempt, Letter, LetterId, NewLetter};
 use super::letters::{Added, Letters};
 use super::load::{self, Loaded, Paths};
@@ -22,13 +22,9 @@ use crate::class::Class;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::{Mutex, MutexGuard};
 
+mod chores;
 #[cfg(test)]
 mod tests;
-
-/// A journal of this length is due for a snapshot.
-const JOURNAL_BYTES: u64 = 1 << 20;
-/// How long after a failure the files are tried again.
-const HEAL: Duration = Duration::from_secs(5);
 
 /// The dead letters of one database. Share it by `Arc`; every method takes `&self`.
 ///
@@ -43,16 +39,6 @@ pub struct DeadLetters {
     chores: Mutex<Chores>,
     interval: Duration,
     corrupt_lines: u64,
-}
-
-#[derive(Debug)]
-struct Chores {
-    age: Age,
-    cleanup_at: Instant,
-    persist_at: Instant,
-    heal_at: Instant,
-    /// Number of the last change that is in a snapshot.
-    persisted: Option<u64>,
 }
 
 impl DeadLetters {
@@ -76,18 +62,13 @@ impl DeadLetters {
         let mut found = load::find(&*fs, &paths);
         load::keep_aside(&*fs, &paths, &mut found, unix_ms.div_euclid(1_000));
         let is_bad = found.is_journal_bad || found.is_snapshot_bad;
-        let disk = Disk::new(Arc::clone(&fs), paths, &found);
+        let disk = Disk::new(Arc::clone(&fs), paths, &found, unix_ms.div_euclid(1_000));
         let newest = found.letters.iter().map(|letter| &letter.id).max();
         let ids = Ids::after(newest, Rng::from_machine());
         let letters = Letters::loaded(&settings, found.letters, found.last, unix_ms);
         let interval = Duration::from_secs(settings.cleanup_interval_seconds);
-        let chores = Chores {
-            age: Age::new(now, unix_ms.div_euclid(1_000)),
-            cleanup_at: now + interval,
-            persist_at: now + interval,
-            heal_at: now,
-            persisted: (found.journal_len.unwrap_or(0) == 0).then_some(found.last),
-        };
+        let is_in_snapshot = found.journal_len.unwrap_or(0) == 0 && !is_bad;
+        let chores = Chores::new(now, unix_ms, interval, is_in_snapshot.then_some(found.last));
         let this = Self {
             ledger: Ledger::new(letters, found.last, disk),
             fs,
@@ -269,76 +250,6 @@ impl DeadLetters {
             corrupt_lines: self.corrupt_lines,
             degraded: state.trouble.as_ref().map(ToString::to_string),
             ..state.letters.stats(backend, unix_ms(&*self.clock))
-        }
-    }
-
-    /// Takes expired letters out; how many. None if the wall clock was set by more than an hour since the last time.
-    pub fn cleanup(&self) -> u64 {
-        self.cleanup_by(&mut self.chores.lock())
-    }
-
-    /// Writes a snapshot and starts a new journal; nothing if nothing has changed since the last. Blocks for a few
-    /// syncs.
-    ///
-    /// # Errors
-    /// `NoSpace`, `Unavailable`: the files tell what they told before.
-    pub fn persist(&self) -> Result<()> {
-        let now = self.clock.now();
-        match self.persist_now(&mut self.chores.lock(), now) {
-            None => Ok(()),
-            Some(trouble) => Err(Error::dead_letters(&trouble, "")),
-        }
-    }
-
-    /// Does what is due: takes expired letters out, writes a snapshot hourly or when the journal is long, tries the
-    /// files again after trouble, writes what is only in memory. Call it every second or so; blocks while it does.
-    pub fn tick(&self, now: Instant) {
-        let mut chores = self.chores.lock();
-        if now >= chores.cleanup_at {
-            chores.cleanup_at = now + self.interval;
-            self.cleanup_by(&mut chores);
-        }
-        let is_troubled = self.needs_snapshot();
-        let is_long = self.ledger.sink.journal_len() >= JOURNAL_BYTES;
-        if (is_troubled && now >= chores.heal_at) || (!is_troubled && (is_long || now >= chores.persist_at)) {
-            self.persist_now(&mut chores, now);
-        } else if !is_troubled {
-            self.ledger.flush();
-        }
-    }
-
-    fn needs_snapshot(&self) -> bool {
-        let state = self.state();
-        state.trouble.is_some() || state.letters.changes.has_gaps()
-    }
-
-    fn cleanup_by(&self, chores: &mut Chores) -> u64 {
-        let unix_ms = unix_ms(&*self.clock);
-        match chores.age.look(self.clock.now(), unix_ms.div_euclid(1_000)) {
-            Ok(now_unix_secs) => self.state().letters.expire(now_unix_secs, unix_ms),
-            Err(jump_secs) => {
-                tracing::warn!(jump_secs, "the wall clock was set: no dead letter expires this time");
-                0
-            }
-        }
-    }
-
-    fn persist_now(&self, chores: &mut Chores, now: Instant) -> Option<Trouble> {
-        let last = self.state().letters.changes.last();
-        chores.persist_at = now + self.interval;
-        if chores.persisted == Some(last) && !self.needs_snapshot() {
-            return None;
-        }
-        match self.ledger.persist() {
-            Ok(()) => {
-                chores.persisted = Some(last);
-                None
-            }
-            Err(trouble) => {
-                chores.heal_at = now + HEAL;
-                tracing::warn!(%trouble, "dead letters are in memory alone; uploads are not affected");
-                Some(trouble)
-            }
         }
     }
 

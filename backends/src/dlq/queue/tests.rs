@@ -1,10 +1,11 @@
-use std::path::PathBuf;
-
 use akidb_host::sim::{CrashDisk, FakeClock};
 
 use super::*;
-use crate::class::Op;
 use crate::dlq::letter::LetterState;
+use crate::dlq::test_letters::{attempt, new_letter};
+
+mod crash;
+mod faults;
 
 const PATH: &str = "/db/dlq/dlq.json";
 
@@ -29,30 +30,6 @@ impl Rig {
     fn now_ms(&self) -> i64 {
         self.clock.unix_micros() / 1_000
     }
-}
-
-fn new_letter(key: &str) -> NewLetter {
-    NewLetter {
-        backend: "s3".into(),
-        collection_id: "1".into(),
-        segment_id: "00000001-00000002-9f00aa17".into(),
-        op: Op::Put,
-        key: key.into(),
-        local: PathBuf::from("/db/collections/1-docs").join(key),
-        len: 4_711,
-        crc32: 0xdead_beef,
-        local_number: 42,
-        class: Class::Transient,
-        error_message: "put failed: 500".into(),
-        retry_count: 3,
-        attempts: vec![],
-        priority: 2,
-        poison: false,
-    }
-}
-
-fn attempt() -> Attempt {
-    Attempt { unix_ms: 1, status: Some(400), request_id: None, millis: 12 }
 }
 
 #[test]
