@@ -156,11 +156,11 @@ impl Worker {
     pub(super) async fn redrive(&mut self, turn: &PlanTurn<'_>, missing: &[&PlanItem]) -> Result<bool> {
         let shared = Arc::clone(&self.shared);
         let Some(queue) = &shared.letters.queue else { return Ok(false) };
-        let mut claims = shared.letters.claim(&mut self.revived).into_iter();
+        let claims = shared.letters.claim(&mut self.revived);
         let wanted: BTreeMap<&str, &PlanItem> =
             missing.iter().map(|item| (item.key.as_str(), *item)).collect();
         let mut any = false;
-        while let Some(claim) = claims.next() {
+        for claim in claims {
             if turn.is_over() {
                 return Ok(true);
             }
