@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::class::{Class, Op};
 use crate::guard::Held;
+use crate::refusal::is_missing_bucket;
 use crate::retry::retry_after;
 
 /// What an error asks of the caller.
@@ -192,6 +193,8 @@ impl Error {
     /// What a store answered, classed.
     pub(crate) fn store(backend: &str, op: Op, key: &str, class: Class, source: object_store::Error) -> Self {
         let kind = match class {
+            // Not to be taken for an object that is not there.
+            Class::Permanent if is_missing_bucket(&source) => ErrorKind::NotFound,
             Class::NotFound => ErrorKind::NotFound,
             Class::Permanent => ErrorKind::Invalid,
             // A conditional put that was refused is looked into by whoever made it.

@@ -10,6 +10,7 @@ use tracing::{Instrument, Span, info_span};
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::known::{Known, Trust};
+use crate::multiparts::Multiparts;
 use crate::numbered::{Chain, Identity};
 use crate::plan::{FilePlan, PlanItem};
 use crate::probe::probe;
@@ -18,9 +19,9 @@ use crate::put::Putter;
 /// How a plan is published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PublishOptions {
-    /// Files put at the same time. Default 4: with [`PublishOptions::part_len_bytes`] at most 256 MiB in memory.
+    /// Files put at the same time. Default 4. However many and large, at most 256 MiB of them are in memory.
     pub parallel_puts: usize,
-    /// Files above this length go in parts of this length. Default 64 MiB.
+    /// Files above this length go in parts of a quarter of it (of 5 MiB at least). Default 64 MiB.
     pub part_len_bytes: usize,
     /// How long an object no document names is safe from the sweep. Default 24 h.
     pub gc_grace: Duration,
@@ -69,8 +70,15 @@ impl Publisher {
         known: Known,
         options: PublishOptions,
     ) -> Self {
-        let putter = Putter { client: client.clone(), fs, part_len_bytes: options.part_len_bytes };
+        let putter = Putter::new(client.clone(), fs, options.part_len_bytes);
         Self { client, chain: None, identity, putter, clock, options, known: Arc::new(Mutex::new(known)) }
+    }
+
+    /// The same publisher, which writes its uploads in parts down here before their first part.
+    #[must_use]
+    pub fn with_multiparts(mut self, multiparts: Arc<Multiparts>) -> Self {
+        self.putter.multiparts = Some(multiparts);
+        self
     }
 
     pub(crate) fn known(&self) -> Arc<Mutex<Known>> {
