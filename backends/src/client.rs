@@ -43,6 +43,16 @@ impl Client {
         &self.backend
     }
 
+    /// The same client for work that can wait: it gets a quarter of the places at most.
+    pub(crate) fn background(&self) -> Self {
+        Self { backend: self.backend.background(), ..self.clone() }
+    }
+
+    /// Whether so many attempts have failed that the call is given up.
+    pub(crate) fn is_spent(&self, tries: &Tries) -> bool {
+        tries.failed() >= self.schedule.attempts
+    }
+
     pub(crate) fn name(&self) -> &str {
         self.backend.name()
     }
@@ -110,7 +120,7 @@ impl Client {
     }
 
     /// Attempts `call` as often as the schedule says.
-    async fn repeat<T, F, Fut>(&self, op: Op, key: &str, len: u64, mut call: F) -> Result<T>
+    pub(crate) async fn repeat<T, F, Fut>(&self, op: Op, key: &str, len: u64, mut call: F) -> Result<T>
     where
         F: FnMut() -> Fut,
         Fut: Future<Output = object_store::Result<T>>,
@@ -191,7 +201,8 @@ impl Client {
 fn absent_as_none<T>(answer: Result<T>) -> Result<Option<T>> {
     match answer {
         Ok(value) => Ok(Some(value)),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        // A missing bucket is `NotFound` too, but no answer to the question.
+        Err(error) if error.class() == Class::NotFound => Ok(None),
         Err(error) => Err(error),
     }
 }

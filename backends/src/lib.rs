@@ -13,7 +13,9 @@ mod breaker;
 mod budget;
 mod class;
 mod config;
+mod dlq;
 mod limiter;
+mod queue;
 mod sync;
 mod window;
 
@@ -38,6 +40,8 @@ mod known;
 #[cfg(not(akidb_loom))]
 mod local;
 #[cfg(not(akidb_loom))]
+mod multiparts;
+#[cfg(not(akidb_loom))]
 mod numbered;
 #[cfg(not(akidb_loom))]
 mod plan;
@@ -47,6 +51,12 @@ mod probe;
 mod publish;
 #[cfg(not(akidb_loom))]
 mod put;
+#[cfg(not(akidb_loom))]
+#[cfg_attr(
+    not(feature = "s3"),
+    allow(dead_code, reason = "refusals come from the S3 client and from the test kit")
+)]
+mod refusal;
 #[cfg(not(akidb_loom))]
 mod restore;
 #[cfg(not(akidb_loom))]
@@ -69,15 +79,22 @@ pub use class::{Class, Op};
 #[cfg(not(akidb_loom))]
 pub use client::Client;
 pub use config::{BackendConfig, BreakerSettings, Secret};
+pub use dlq::{
+    Attempt, Claim, DlqSettings, DlqStats, Letter, LetterId, LetterState, NewLetter, Overflow, Which,
+};
+#[cfg(not(akidb_loom))]
+pub use dlq::{DeadLetters, Loaded};
 #[cfg(not(akidb_loom))]
 pub use error::{Error, ErrorKind, Fate, Result};
 #[cfg(not(akidb_loom))]
-pub use gc::Swept;
+pub use gc::{SweepSettings, Swept};
 #[cfg(not(akidb_loom))]
 pub use guard::{CallKind, Guard, GuardSettings, Held};
 #[cfg(not(akidb_loom))]
 pub use known::Known;
 pub use limiter::{Entry, InFlight, Limiter, LimiterSettings, Pace, Place, Share};
+#[cfg(not(akidb_loom))]
+pub use multiparts::{Aborted, Multiparts};
 #[cfg(not(akidb_loom))]
 pub use numbered::{Chain, Content, Document, Identity, RemoteFile};
 #[cfg(not(akidb_loom))]

@@ -11,6 +11,7 @@ use futures::future::BoxFuture;
 
 use crate::class::{Class, Op};
 use crate::guard::Held;
+use crate::refusal::Refusal;
 
 /// The class of what a store answered to `op`. Never by the words of the message.
 #[must_use]
@@ -37,9 +38,8 @@ pub(crate) fn retry_after(error: &object_store::Error) -> Option<Duration> {
         if let Some(refused) = error.downcast_ref::<Held>() {
             return Some(refused.retry_in());
         }
-        #[cfg(feature = "s3")]
-        if let Some(time) = crate::s3::retry_after(error) {
-            return Some(time);
+        if let Some(refusal) = error.downcast_ref::<Refusal>() {
+            return refusal.retry_after();
         }
         next = error.source();
     }
@@ -51,6 +51,9 @@ fn classify_source(source: &(dyn StdError + 'static), op: Op) -> Class {
     while let Some(error) = next {
         if let Some(refused) = error.downcast_ref::<Held>() {
             return refused.class();
+        }
+        if let Some(refusal) = error.downcast_ref::<Refusal>() {
+            return refusal.class(op);
         }
         #[cfg(feature = "s3")]
         if let Some(class) = crate::s3::classify_http(error, op) {
@@ -112,6 +115,13 @@ pub struct Tries {
 
 /// Refusals of one call that do not count as attempts; then it is given up for now, and its plan waits.
 const MAX_THROTTLED: u32 = 10;
+
+impl Tries {
+    /// Failed attempts so far; those that were throttled are not among them.
+    pub(crate) fn failed(&self) -> u32 {
+        self.failed
+    }
+}
 
 impl Schedule {
     /// Notes a failed attempt and gives the pause before the next, or `None` if this call gives up. Being throttled

@@ -15,6 +15,8 @@ mod write;
 mod loom_tests;
 
 #[cfg(not(akidb_loom))]
+mod backends;
+#[cfg(not(akidb_loom))]
 mod builder;
 #[cfg(not(akidb_loom))]
 mod catalog;
@@ -96,7 +98,10 @@ mod workers;
 mod write_stall;
 
 #[cfg(not(akidb_loom))]
-pub use akidb_backends::BreakerSettings;
+pub use akidb_backends::{
+    Attempt, BreakerSettings, CallKind, Class, DeadLetters, DlqSettings, DlqStats, Letter, LetterId,
+    LetterState, Op, Overflow, Reason, State, Totals, Which,
+};
 #[cfg(not(akidb_loom))]
 pub use akidb_wal::Lsn;
 #[cfg(not(akidb_loom))]
@@ -104,6 +109,8 @@ pub use arrow;
 #[cfg(not(akidb_loom))]
 pub use object_store;
 
+#[cfg(not(akidb_loom))]
+pub use backends::Backends;
 #[cfg(not(akidb_loom))]
 pub use builder::Builder;
 #[cfg(not(akidb_loom))]
@@ -145,7 +152,7 @@ pub use segment_meta::{DeletionVectorRef, Place, SegmentMeta};
 #[cfg(not(akidb_loom))]
 pub use stats::{CollectionStats, Stats, WatermarkStats};
 #[cfg(not(akidb_loom))]
-pub use upload::BackendStats;
+pub use upload::{BackendStats, BreakerView};
 #[cfg(not(akidb_loom))]
 pub use verify::{FileDamage, Verification, verify};
 

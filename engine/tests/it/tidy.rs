@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const ORDER: &[&[&str]] = &[
     &["builder"],
     &["db", "arrow_rows", "collection"],
-    &["stats"],
+    &["stats", "backends"],
     &["handle"],
     &["recovery"],
     &["driver"],
