@@ -1,6 +1,7 @@
 //! What the benches, the command line and the tests share: a real sample, an independent judge, `.npy` files.
 #![forbid(unsafe_code)]
 
+mod drill;
 mod exact;
 mod npy;
 mod report;
@@ -8,6 +9,7 @@ mod sample;
 mod upsert;
 pub mod wal;
 
+pub use drill::{DrillError, OutageFigures, OutagePlan, Trouble, drill_outage};
 pub use exact::{cosine_f64, exact_top_k_cosine_f64};
 pub use npy::{MAX_DIM as NPY_MAX_DIM, Npy, NpyError, read_npy};
 pub use report::{Contender, bench_dir, interleaved, machine, median, timed};

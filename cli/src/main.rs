@@ -9,6 +9,7 @@ mod config;
 mod database;
 mod demo;
 mod describe;
+mod drill;
 mod failure;
 mod flush;
 mod get;
@@ -70,6 +71,7 @@ enum Verb {
     Config(config::Config),
     Wal(wal::Wal),
     Bench(bench::Bench),
+    Drill(drill::Drill),
     #[command(hide = true)]
     DemoWriter(demo::writer::DemoWriter),
 }
@@ -88,6 +90,7 @@ impl Verb {
                 | Self::Config(_)
                 | Self::Wal(_)
                 | Self::Bench(_)
+                | Self::Drill(_)
         )
     }
 
@@ -110,6 +113,7 @@ impl Verb {
             Self::Config(verb) => verb.run(globals),
             Self::Wal(verb) => verb.run(globals),
             Self::Bench(verb) => verb.run(globals),
+            Self::Drill(verb) => verb.run(globals),
             Self::DemoWriter(verb) => verb.run(),
         }
     }

@@ -16,6 +16,8 @@ pub struct Stats {
     pub watermarks: WatermarkStats,
     /// Per collection.
     pub collections: Vec<CollectionStats>,
+    /// Number of the newest manifest; zero where the directory is open for reading only.
+    pub newest_manifest: u64,
     /// Bytes of log not yet covered by a manifest.
     pub live_wal_bytes: u64,
     /// Bytes in memtables, estimated.
@@ -102,6 +104,9 @@ pub(crate) fn stats(engine: &Engine, uploads: &Uploads) -> Result<Stats> {
             released: marks.released.to_string(),
         },
         collections,
+        newest_manifest: engine
+            .writer_if_any()
+            .map_or(0, |writer| writer.committer.newest().manifest.number),
         live_wal_bytes: engine.live_wal_bytes(),
         memtable_bytes: view.content().memtable_bytes(),
         free_disk_bytes: engine.free_disk_bytes.load(std::sync::atomic::Ordering::Relaxed),
