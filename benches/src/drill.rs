@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use akidb::{BackendSettings, Db, Settings, restore};
 use akidb_backends::fault::{Cause, FaultStore};
@@ -15,7 +15,7 @@ use serde::Serialize;
 mod load;
 mod watched;
 
-use load::{Load, Model, lost, pass};
+use load::{Load, Model, Pace, lost, pass};
 use watched::{Notes, Watched};
 
 /// The backend's name in the drill.
@@ -24,6 +24,11 @@ const BACKEND: &str = "drill";
 const LOOK_EVERY: Duration = Duration::from_millis(600);
 /// Simulated time for the backlog to be gone after the backend is well again.
 const DRAIN_WITHIN: Duration = Duration::from_secs(2 * 3_600);
+/// Uploads that a share of failures is judged on, and how many are waited for.
+const JUDGED_ON: u32 = 1_000;
+const ENOUGH_UPLOADS: u64 = 1_200;
+/// The most simulated time that is waited for them, in outages.
+const PATIENCE: u32 = 6;
 /// Writing before the trouble begins.
 const WARM_UP: Duration = Duration::from_secs(30);
 const WAIT: Duration = Duration::from_secs(60);
@@ -50,10 +55,42 @@ impl Trouble {
         }
     }
 
-    fn begin(self, store: &FaultStore) {
+    /// Whole hours for what makes few requests; a share of failures is judged on many, so there files are many and the
+    /// time is short.
+    fn outage(self, asked: Duration) -> Duration {
+        if matches!(self, Self::Failing(_)) { asked / 6 } else { asked }
+    }
+
+    /// Simulated seconds in one of the machine's.
+    fn speed(self, asked: u32) -> u32 {
+        if matches!(self, Self::Failing(_)) { asked.div_ceil(5) } else { asked }
+    }
+
+    fn pace(self) -> Pace {
+        let (collections, write_ms, flush_secs) =
+            if matches!(self, Self::Failing(_)) { (25, 80, 6) } else { (2, 400, 20) };
+        Pace {
+            collections,
+            between_writes: Duration::from_millis(write_ms),
+            between_flushes: Duration::from_secs(flush_secs),
+        }
+    }
+
+    fn settings(self) -> Settings {
+        let mut settings = Settings::default();
+        if matches!(self, Self::Failing(_)) {
+            // Of a few calls 49 in a hundred can be more than half: some are under way while others are counted. The
+            // window is long, so that a slow machine judges as many.
+            settings.circuit_breaker_config.minimum_calls = JUDGED_ON;
+            settings.circuit_breaker_config.window_duration_secs = 1_800;
+        }
+        settings
+    }
+
+    fn begin(self, store: &FaultStore, notes: &Notes) {
         match self {
             Self::Dead => store.set_dead(Some(Cause::Refused)),
-            Self::Failing(of_hundred) => store.set_pattern(Some((of_hundred, Cause::Reset))),
+            Self::Failing(of_hundred) => notes.fail(of_hundred),
             Self::Denied => store.set_dead(Some(Cause::Denied)),
         }
     }
@@ -79,7 +116,9 @@ pub struct OutagePlan {
 pub struct OutageFigures {
     /// What was wrong.
     pub scenario: String,
-    /// Writes acknowledged during outage and drain.
+    /// How long the outage was.
+    pub outage_seconds: f64,
+    /// Writes acknowledged before, during and after it.
     pub writes: u64,
     /// Writes that were answered with an error.
     pub failed_writes: u64,
@@ -98,9 +137,10 @@ pub struct OutageFigures {
     pub dead_letters_from_outage: u64,
     /// Dead letters when the backlog was gone.
     pub dead_letters_left: u64,
-    /// From the beginning of the outage until a breaker opened; none if none did.
+    /// From the first request that failed until a breaker opened; none if none did.
     pub opened_after_seconds: Option<f64>,
-    /// The highest share of failed calls that a breaker saw in its window, once it had seen enough calls to judge.
+    /// The highest share of failed calls that the breaker of uploads saw in its window, once there were enough to judge,
+    /// or when it opened.
     pub highest_error_rate: f64,
     /// How much the memory of the process grew during the outage, MiB; pages of mapped files, which the kernel takes
     /// back when it needs them, not included.
@@ -135,6 +175,10 @@ impl OutageFigures {
                 (self.scenario == "failing_49") == self.opened_after_seconds.is_none(),
                 format!("a breaker opened after {:?} s", self.opened_after_seconds),
             ),
+            (
+                only_an_outage || (0.4..=0.6).contains(&self.highest_error_rate),
+                format!("a breaker saw {} of its calls fail", self.highest_error_rate),
+            ),
         ];
         let broken = checks.into_iter().filter(|(kept, _)| !kept);
         broken.map(|(_, what)| format!("{}: {what}", self.scenario)).collect()
@@ -160,30 +204,33 @@ pub enum DrillError {
 /// # Errors
 /// What keeps the drill from being played; what the outage did to rows is in the figures.
 pub fn drill_outage(plan: &OutagePlan) -> Result<OutageFigures, DrillError> {
-    let clock: Arc<dyn Clock> = Arc::new(FastClock::new(plan.speed));
+    let clock: Arc<dyn Clock> = Arc::new(FastClock::new(plan.trouble.speed(plan.speed)));
     let begun = akidb_host::RealClock.now();
     let remote = plan.dir.join("remote");
     let bare = akidb_backends::open(&BackendConfig::new(BACKEND, remote.display().to_string()))?;
     let store = FaultStore::new(Arc::clone(bare.store()));
-    let notes = Arc::new(Notes::default());
+    let notes = Arc::new(Notes::new(Arc::clone(&clock)));
     let watched = Watched { inner: store.clone(), notes: Arc::clone(&notes) };
     let db = Arc::new(
         Db::builder(plan.dir.join("db"))
-            .settings(small_segments())
+            .settings(plan.trouble.settings())
             .components(Arc::new(RealFs), Arc::clone(&clock), Arc::new(RealSpawn))
             .store(BACKEND, Arc::new(watched))
             .open()?,
     );
     ask_breakers(&db, &notes);
-    let mut play = Play { db: &db, clock: &*clock, notes: &notes, figures: OutageFigures::default() };
+    let mut play = Play { db: &db, clock: &clock, notes: &notes, figures: OutageFigures::default() };
     play.figures.scenario = plan.trouble.name();
-    let load = Load::start(&db, &clock, plan.seed)?;
+    let load = Load::start(&db, &clock, plan.trouble.pace(), plan.seed)?;
     pass(&*clock, WARM_UP);
     db.wait_uploaded(WAIT)?;
-    plan.trouble.begin(&store);
-    play.outage(Duration::from_secs_f64(plan.outage_seconds))?;
+    // What went well before is no part of what is judged.
+    db.backends().reset_breaker(None, None)?;
+    plan.trouble.begin(&store, &notes);
+    let asked = Duration::from_secs_f64(plan.outage_seconds);
+    play.outage(plan.trouble.outage(asked), matches!(plan.trouble, Trouble::Failing(_)))?;
     store.set_dead(None);
-    store.set_pattern(None);
+    notes.fail(0);
     play.drain()?;
     let mut figures = play.figures;
     let done = load.done();
@@ -194,18 +241,11 @@ pub fn drill_outage(plan: &OutagePlan) -> Result<OutageFigures, DrillError> {
     let model = load.stop();
     db.flush()?;
     db.wait_uploaded(WAIT)?;
-    figures.dead_letters_left = db.backends()?.dead_letters().stats().size;
+    figures.dead_letters_left = db.backends().dead_letters()?.stats().size;
     Arc::into_inner(db).expect("the load has ended").close()?;
     figures.lost_rows = compare(&plan.dir, &remote, &model)?;
     figures.machine_seconds = akidb_host::RealClock.now().duration_since(begun).as_secs_f64();
     Ok(figures)
-}
-
-/// Segments of a few hundred rows, so that an hour of writing is a backlog of many files.
-fn small_segments() -> Settings {
-    let mut settings = Settings::default();
-    settings.engine.memtable_bytes = 256 << 10;
-    settings
 }
 
 fn ask_breakers(db: &Arc<Db>, notes: &Notes) {
@@ -213,47 +253,60 @@ fn ask_breakers(db: &Arc<Db>, notes: &Notes) {
     let db = Arc::downgrade(db);
     notes.ask(Box::new(move |kind| {
         let Some(db) = db.upgrade() else { return false };
-        let Ok(backends) = db.backends() else { return false };
-        backends.breakers().iter().any(|breaker| breaker.kind == kind && breaker.state == State::Open)
+        db.backends().breakers().iter().any(|breaker| breaker.kind == kind && breaker.state == State::Open)
     }));
 }
 
 struct Play<'a> {
     db: &'a Db,
-    clock: &'a dyn Clock,
+    clock: &'a Arc<dyn Clock>,
     notes: &'a Notes,
     figures: OutageFigures,
 }
 
 impl Play<'_> {
-    fn outage(&mut self, outage: Duration) -> Result<(), DrillError> {
+    fn outage(&mut self, outage: Duration, needs_uploads: bool) -> Result<(), DrillError> {
         self.notes.count(true);
         let (begun, memory) = (self.clock.now(), anonymous_memory_mib());
-        while self.clock.now() - begun < outage {
-            self.look(begun)?;
-            pass(self.clock, LOOK_EVERY);
+
+        loop {
+            let passed = self.clock.now() - begun;
+            let enough = !needs_uploads || self.has_opened() || self.notes.uploads() >= ENOUGH_UPLOADS;
+            if passed >= outage && (enough || passed >= outage * PATIENCE) {
+                break;
+            }
+            self.look();
+            pass(&**self.clock, LOOK_EVERY);
         }
         self.notes.count(false);
+        self.figures.outage_seconds = tenths((self.clock.now() - begun).as_secs_f64());
         self.figures.rss_growth_mib = tenths(anonymous_memory_mib() - memory);
         self.figures.requests = self.notes.requests();
         self.figures.requests_while_open = self.notes.while_open();
-        self.figures.dead_letters_from_outage = self.db.backends()?.dead_letters().stats().size;
-        self.figures.backlog_files = self.db.stats()?.backends.iter().map(|backend| backend.pending_files).sum();
+        self.figures.dead_letters_from_outage = self.db.backends().dead_letters()?.stats().size;
+        self.figures.backlog_files =
+            self.db.stats()?.backends.iter().map(|backend| backend.pending_files).sum();
         Ok(())
     }
 
-    fn look(&mut self, begun: Instant) -> Result<(), DrillError> {
-        for breaker in self.db.backends()?.breakers() {
+    fn has_opened(&self) -> bool {
+        self.figures.opened_after_seconds.is_some()
+    }
+
+    fn look(&mut self) {
+        let Some(first) = self.notes.first_request() else { return };
+        let since_first = self.clock.now() - first;
+        for breaker in self.db.backends().breakers() {
             if breaker.state == State::Open && self.figures.opened_after_seconds.is_none() {
-                let after = self.clock.now() - begun;
-                self.figures.opened_after_seconds = Some(tenths(after.as_secs_f64()));
+                self.figures.opened_after_seconds = Some(tenths(since_first.as_secs_f64()));
             }
-            if breaker.kind == CallKind::Upload && breaker.is_judged {
+            // Of a closed one only once it has seen enough calls to judge.
+            let judged = breaker.state != State::Closed || self.notes.uploads() >= u64::from(JUDGED_ON);
+            if breaker.kind == CallKind::Upload && judged {
                 let rate = &mut self.figures.highest_error_rate;
                 *rate = rate.max(breaker.error_rate);
             }
         }
-        Ok(())
     }
 
     /// Waits until what was flushed by now is on the backend.
@@ -266,7 +319,7 @@ impl Play<'_> {
                 self.figures.drained = true;
                 break;
             }
-            pass(self.clock, LOOK_EVERY);
+            pass(&**self.clock, LOOK_EVERY);
         }
         self.figures.drain_seconds = tenths((self.clock.now() - begun).as_secs_f64());
         Ok(())
@@ -290,7 +343,9 @@ fn compare(dir: &Path, remote: &Path, model: &Model) -> Result<u64, DrillError> 
 fn anonymous_memory_mib() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let kib = |key: &str| -> Option<f64> {
-        status.lines().find_map(|line| line.strip_prefix(key)?.trim().strip_suffix(" kB")?.trim().parse().ok())
+        status
+            .lines()
+            .find_map(|line| line.strip_prefix(key)?.trim().strip_suffix(" kB")?.trim().parse().ok())
     };
     kib("RssAnon:").unwrap_or(0.0) / 1024.0
 }

@@ -81,7 +81,6 @@ impl Builder {
     /// [`crate::restore`] takes a backend's settings; such a store is restored from by its own URL, if it has one.
     pub fn store(mut self, name: impl Into<String>, store: Arc<dyn ObjectStore>) -> Self {
         self.stores.push((name.into(), store));
-        self.settings.tiering = Tiering::Mirror;
         self
     }
 

@@ -104,9 +104,7 @@ pub(crate) fn stats(engine: &Engine, uploads: &Uploads) -> Result<Stats> {
             released: marks.released.to_string(),
         },
         collections,
-        newest_manifest: engine
-            .writer_if_any()
-            .map_or(0, |writer| writer.committer.newest().manifest.number),
+        newest_manifest: engine.writer_if_any().map_or(0, |writer| writer.committer.newest().manifest.number),
         live_wal_bytes: engine.live_wal_bytes(),
         memtable_bytes: view.content().memtable_bytes(),
         free_disk_bytes: engine.free_disk_bytes.load(std::sync::atomic::Ordering::Relaxed),

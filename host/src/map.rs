@@ -35,6 +35,7 @@
 use std::fmt;
 use std::io;
 use std::ops::Range;
+#[cfg(feature = "test-util")]
 use std::sync::Arc as StdArc;
 
 use memmap2::{MmapOptions, MmapRaw};
