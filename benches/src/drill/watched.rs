@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use akidb::object_store::path::Path;
 use akidb::object_store::{
-    self, CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    self, CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode,
     PutMultipartOptions, PutOptions, PutPayload, PutResult,
 };
 use akidb_backends::{CallKind, Op};
@@ -118,9 +118,15 @@ impl<T: ObjectStore> ObjectStore for Watched<T> {
         payload: PutPayload,
         opts: PutOptions,
     ) -> object_store::Result<PutResult> {
-        // A create counts as what it is, an upload.
-        self.notes.call(Op::Put)?;
-        self.inner.put_opts(path, payload, opts).await
+        let answer = self.notes.call(Op::Put);
+        if opts.mode == PutMode::Create {
+            answer?;
+            return self.inner.put_opts(path, payload, opts).await;
+        }
+        // Applied, and the answer lost: a failure takes as long as a success, so that no share of successes is still
+        // under way while failures are counted already.
+        let applied = self.inner.put_opts(path, payload, opts).await;
+        answer.and(applied)
     }
 
     async fn put_multipart_opts(
