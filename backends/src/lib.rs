@@ -84,6 +84,8 @@ pub use dlq::{
 };
 #[cfg(not(akidb_loom))]
 pub use dlq::{DeadLetters, Loaded};
+#[cfg(all(not(akidb_loom), feature = "test-util"))]
+pub use dlq::{fuzz_dlq_journal, fuzz_dlq_snapshot};
 #[cfg(not(akidb_loom))]
 pub use error::{Error, ErrorKind, Fate, Result};
 #[cfg(not(akidb_loom))]
