@@ -24,6 +24,9 @@ mod explored;
 #[cfg(not(akidb_loom))]
 mod backend;
 #[cfg(not(akidb_loom))]
+#[cfg(test)]
+mod chaos;
+#[cfg(not(akidb_loom))]
 mod client;
 #[cfg(not(akidb_loom))]
 mod error;
