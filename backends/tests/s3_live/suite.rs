@@ -37,8 +37,7 @@ async fn the_guarded_client_passes_object_stores_own_suite() {
     but_for("seaweedfs", integration::copy_rename_nonexistent_object(&store)).await;
     clean(&backend).await;
     integration::stream_get(&store).await;
-    // Creates and their refusals; a contended update takes some servers seconds, and nothing here makes one.
-    integration::put_opts(&store, false).await;
+    integration::put_opts(&store, true).await;
     integration::multipart_out_of_order(&store).await;
     integration::put_get_attributes(&store).await;
     for kind in CallKind::ALL {
