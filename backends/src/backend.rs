@@ -61,6 +61,13 @@ impl Backend {
         Self::assemble(&BackendConfig::new(name, format!("{store}")), Kind::Custom, store)
     }
 
+    /// The same over a store whose multipart uploads have ids: large files go in parallel parts, and what a crash
+    /// leaves half-written can be aborted.
+    #[must_use]
+    pub fn from_parts_store<T: ObjectStore + MultipartStore>(name: &str, store: Arc<T>) -> Self {
+        Self::assemble_with_parts(&BackendConfig::new(name, format!("{store}")), Kind::Custom, store)
+    }
+
     /// A backend over a store that the program brings along, with the settings of `config`.
     ///
     /// # Errors
@@ -68,13 +75,6 @@ impl Backend {
     pub fn over(config: &BackendConfig, store: Arc<dyn ObjectStore>) -> Result<Self> {
         check(config)?;
         Ok(Self::assemble(config, Kind::Custom, store))
-    }
-
-    /// The same over a store whose multipart uploads have ids: large files go in parallel parts, and what a crash
-    /// leaves half-written can be aborted.
-    #[must_use]
-    pub fn from_parts_store<T: ObjectStore + MultipartStore>(name: &str, store: Arc<T>) -> Self {
-        Self::assemble_with_parts(&BackendConfig::new(name, format!("{store}")), Kind::Custom, store)
     }
 
     /// The same backend with its store behind a decorator. Its multipart uploads have no ids then: a decorator of the

@@ -26,6 +26,9 @@ mod explored;
 #[cfg(not(akidb_loom))]
 mod backend;
 #[cfg(not(akidb_loom))]
+#[cfg(test)]
+mod chaos;
+#[cfg(not(akidb_loom))]
 mod client;
 #[cfg(not(akidb_loom))]
 mod error;
@@ -84,6 +87,8 @@ pub use dlq::{
 };
 #[cfg(not(akidb_loom))]
 pub use dlq::{DeadLetters, Loaded};
+#[cfg(all(not(akidb_loom), feature = "test-util"))]
+pub use dlq::{fuzz_dlq_journal, fuzz_dlq_snapshot};
 #[cfg(not(akidb_loom))]
 pub use error::{Error, ErrorKind, Fate, Result};
 #[cfg(not(akidb_loom))]

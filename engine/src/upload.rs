@@ -313,7 +313,7 @@ fn start_one(
     letters: &Arc<DeadLetters>,
 ) -> Result<One> {
     let mut rng = Rng::from_machine();
-    let (name, url, required) = (backend.name().to_owned(), backend.place().to_owned(), backend.required());
+    let (name, url) = (backend.name().to_owned(), backend.place().to_owned());
     let clock = Arc::clone(&engine.place.clock);
     let sleep: Arc<dyn Sleep> = Arc::new(ClockSleep(Arc::clone(&clock)));
     // From here on every call takes a permit, and a backend that is down is left alone.
@@ -348,7 +348,7 @@ fn start_one(
     let uploader = Uploader::start(&*engine.place.spawn, parts).map_err(|cause| {
         Error::io("AKI-0250", &engine.place.dir, "could not start an uploader's thread", &cause)
     })?;
-    Ok(One { name, url, required, guard, uploader })
+    Ok(One { name, url, required: backend.required(), guard, uploader })
 }
 
 fn open_multiparts(engine: &Engine, name: &str) -> Multiparts {
