@@ -119,6 +119,53 @@ impl Failure {
         Self::new(Exit::Damaged, "Corrupt", "AKI-0906", message)
     }
 
+    /// An address cannot be listened on.
+    pub(crate) fn address(message: impl Into<String>) -> Self {
+        Self::new(Exit::Unavailable, "Unavailable", "AKI-0907", message)
+    }
+
+    /// A request without the right token.
+    pub(crate) fn unauthorized(message: impl Into<String>) -> Self {
+        Self::new(Exit::Usage, "Unauthorized", "AKI-0908", message)
+            .help("send the token that `akidb serve` was started with: AKIDB_TOKEN, or --token-file FILE")
+    }
+
+    /// A request that a web page may have made.
+    pub(crate) fn forbidden(message: impl Into<String>) -> Self {
+        Self::new(Exit::Usage, "Forbidden", "AKI-0909", message)
+            .help("start `akidb serve` with a token, or with --insecure")
+    }
+
+    /// A path that is not served.
+    pub(crate) fn no_route(message: impl Into<String>) -> Self {
+        Self::new(Exit::Usage, "NotFound", "AKI-0910", message).help(ROUTES)
+    }
+
+    /// A path that is served by other methods.
+    pub(crate) fn no_method(message: impl Into<String>) -> Self {
+        Self::new(Exit::Usage, "NotAllowed", "AKI-0910", message).help(ROUTES)
+    }
+
+    /// A request whose query or body makes no sense.
+    pub(crate) fn request(message: impl Into<String>) -> Self {
+        Self::new(Exit::Usage, "Invalid", "AKI-0911", message)
+    }
+
+    /// A request whose body is too large.
+    pub(crate) fn too_large(message: impl Into<String>) -> Self {
+        Self::new(Exit::Usage, "TooLarge", "AKI-0911", message)
+    }
+
+    /// A request that took too long.
+    pub(crate) fn too_late(message: impl Into<String>) -> Self {
+        Self::new(Exit::Unavailable, "Unavailable", "AKI-0912", message)
+    }
+
+    /// The database takes no writes.
+    pub(crate) fn not_ready(message: impl Into<String>) -> Self {
+        Self::new(Exit::Unavailable, "NotReady", "AKI-0913", message)
+    }
+
     /// Names the file.
     pub(crate) fn at(mut self, file: &Path) -> Self {
         self.0.file.get_or_insert_with(|| file.to_path_buf());
@@ -162,6 +209,11 @@ impl Failure {
         self.0.code
     }
 
+    /// What can be done about it, in a word.
+    pub(crate) fn kind(&self) -> &'static str {
+        self.0.kind
+    }
+
     /// The number the shell sees.
     pub(crate) fn exit_code(&self) -> u8 {
         self.0.exit
@@ -179,6 +231,7 @@ impl Failure {
     }
 }
 
+const ROUTES: &str = "docs/operations/serve.md lists what is served";
 const UNKNOWN: &str = "whether the write survives is known after a reopen";
 
 fn exit_of(kind: ErrorKind) -> Exit {

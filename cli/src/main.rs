@@ -23,6 +23,7 @@ mod rm;
 mod row_text;
 mod rows;
 mod search;
+mod serve;
 mod stats;
 mod upsert;
 mod verify;
@@ -67,6 +68,7 @@ enum Verb {
     Verify(verify::Verify),
     Repair(repair::Repair),
     Restore(restore::Restore),
+    Serve(serve::Serve),
     Config(config::Config),
     Wal(wal::Wal),
     Bench(bench::Bench),
@@ -85,6 +87,7 @@ impl Verb {
                 | Self::Stats(_)
                 | Self::Inspect(_)
                 | Self::Verify(_)
+                | Self::Serve(_)
                 | Self::Config(_)
                 | Self::Wal(_)
                 | Self::Bench(_)
@@ -107,6 +110,7 @@ impl Verb {
             Self::Verify(verb) => verb.run(globals),
             Self::Repair(verb) => verb.run(globals),
             Self::Restore(verb) => verb.run(globals),
+            Self::Serve(verb) => verb.run(globals),
             Self::Config(verb) => verb.run(globals),
             Self::Wal(verb) => verb.run(globals),
             Self::Bench(verb) => verb.run(globals),

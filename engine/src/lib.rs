@@ -59,6 +59,8 @@ pub mod manifest;
 #[cfg(not(akidb_loom))]
 mod memtable;
 #[cfg(not(akidb_loom))]
+mod metrics;
+#[cfg(not(akidb_loom))]
 mod ops;
 #[cfg(not(akidb_loom))]
 mod overlay;
@@ -124,6 +126,8 @@ pub use id::{Id, MAX_ID_BYTES};
 pub use inspect::inspect;
 #[cfg(not(akidb_loom))]
 pub use log_view::{LogFile, LogFrame, LogRecord, LogTail, dump_log_file, log_files, tail_log};
+#[cfg(not(akidb_loom))]
+pub use metrics::{MetricFamily, MetricKind, MetricSample};
 #[cfg(not(akidb_loom))]
 pub use recovery::{CutReport, RecoveryReport, UnsyncedReport};
 #[cfg(not(akidb_loom))]

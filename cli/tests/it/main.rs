@@ -9,5 +9,8 @@ mod demo;
 mod imports;
 mod log;
 mod log_damage;
+mod metrics;
+mod serve;
+mod server;
 mod support;
 mod verbs;

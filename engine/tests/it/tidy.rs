@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 const ORDER: &[&[&str]] = &[
     &["builder"],
     &["db", "arrow_rows", "collection"],
-    &["stats"],
     &["handle"],
     &["recovery"],
     &["driver"],
+    &["metrics"],
+    &["stats"],
     &["restore", "upload"],
     &["verify", "repair", "inspect", "log_view"],
     &["gc", "flush"],

@@ -1,0 +1,98 @@
+//! The routes: which path is answered by what.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{Method, Uri};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde_json::json;
+use tokio::time::timeout;
+
+use crate::failure::Failure;
+use crate::serve::answer::{Answer, blocking, json};
+use crate::serve::asked::Asked;
+use crate::serve::{Served, auth, metrics};
+use crate::stats;
+
+/// No answer takes longer; what it began may go on.
+const MAX_TIME: Duration = Duration::from_secs(30);
+
+/// The admin routes.
+pub(crate) fn admin(served: Arc<Served>) -> Router {
+    let guarded = Router::new()
+        .route("/admin/stats", get(stats_route))
+        .route_layer(from_fn_with_state(Arc::clone(&served), auth::guard));
+    let open = Router::new().route("/livez", get(livez)).route("/readyz", get(readyz));
+    with_manners(guarded.merge(open)).with_state(served)
+}
+
+/// The metrics, on an address of their own.
+pub(crate) fn metrics(served: Arc<Served>) -> Router {
+    let guarded = Router::new()
+        .route("/metrics", get(metrics_route))
+        .route_layer(from_fn_with_state(Arc::clone(&served), auth::guard));
+    with_manners(guarded).with_state(served)
+}
+
+/// What holds for every route: JSON for what is not there, and an end to every wait.
+fn with_manners(routes: Router<Arc<Served>>) -> Router<Arc<Served>> {
+    routes.fallback(no_route).method_not_allowed_fallback(no_method).layer(from_fn(in_time))
+}
+
+async fn in_time(request: Request, next: Next) -> Response {
+    match timeout(MAX_TIME, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => {
+            Failure::too_late(format!("no answer within {} s; what was begun may go on", MAX_TIME.as_secs()))
+                .into_response()
+        }
+    }
+}
+
+async fn no_route(method: Method, uri: Uri) -> Failure {
+    Failure::no_route(format!("there is no {method} {}", uri.path()))
+}
+
+async fn no_method(method: Method, uri: Uri) -> Failure {
+    Failure::no_method(format!("{} does not take {method}", uri.path()))
+}
+
+/// The process answers: that is all.
+async fn livez() -> Json<serde_json::Value> {
+    Json(json!({ "live": true }))
+}
+
+/// Whether writes are taken. An open breaker does not matter here: writes and searches go on without their backends.
+async fn readyz(State(served): State<Arc<Served>>) -> Answer {
+    let ready = |served: &Served| {
+        let stats = served.db.stats()?;
+        if let Some(poisoned) = stats.poisoned {
+            return Err(Failure::not_ready(format!("writes have ended: {poisoned}"))
+                .help("restart the process: reopening the database is the repair"));
+        }
+        if let Some(held) = stats.held_back_by.filter(|held| held.starts_with("min_free_disk")) {
+            return Err(Failure::not_ready(format!("the disk is full: {held}")));
+        }
+        Ok(json(json!({ "ready": true })))
+    };
+    blocking(served, ready).await
+}
+
+/// What `akidb stats --json` prints.
+async fn stats_route(State(served): State<Arc<Served>>, uri: Uri) -> Answer {
+    Asked::of_query(&uri)?.nothing_else("nothing")?;
+    blocking(served, |served| Ok(json(stats::figures(&served.db)?))).await
+}
+
+async fn metrics_route(State(served): State<Arc<Served>>) -> Answer {
+    let text = |served: &Served| {
+        let text = metrics::text(&metrics::all(&served.db)?);
+        Ok(([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response())
+    };
+    blocking(served, text).await
+}
