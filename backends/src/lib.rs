@@ -27,6 +27,8 @@ mod backend;
 mod client;
 #[cfg(not(akidb_loom))]
 mod error;
+#[cfg(not(akidb_loom))]
+mod examine;
 #[cfg(all(not(akidb_loom), any(test, feature = "test-util")))]
 pub mod fault;
 #[cfg(not(akidb_loom))]
@@ -71,6 +73,8 @@ pub use client::Client;
 pub use config::{BackendConfig, BreakerSettings, Secret};
 #[cfg(not(akidb_loom))]
 pub use error::{Error, ErrorKind, Fate, Result};
+#[cfg(not(akidb_loom))]
+pub use examine::{Check, Finding, Verdict, examine};
 #[cfg(not(akidb_loom))]
 pub use gc::Swept;
 #[cfg(not(akidb_loom))]

@@ -124,6 +124,11 @@ impl Failure {
         Self::new(Exit::Unavailable, "Unavailable", "AKI-0907", message)
     }
 
+    /// The disk or a backend is not fit to be used; what is wrong has been listed.
+    pub(crate) fn unfit(message: impl Into<String>) -> Self {
+        Self::new(Exit::Unavailable, "Unavailable", "AKI-0914", message)
+    }
+
     /// A request without the right token.
     pub(crate) fn unauthorized(message: impl Into<String>) -> Self {
         Self::new(Exit::Usage, "Unauthorized", "AKI-0908", message)

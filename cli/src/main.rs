@@ -9,6 +9,7 @@ mod config;
 mod database;
 mod demo;
 mod describe;
+mod doctor;
 mod failure;
 mod flush;
 mod get;
@@ -67,6 +68,7 @@ enum Verb {
     Inspect(inspect::Inspect),
     Verify(verify::Verify),
     Repair(repair::Repair),
+    Doctor(doctor::Doctor),
     Restore(restore::Restore),
     Serve(serve::Serve),
     Config(config::Config),
@@ -88,6 +90,7 @@ impl Verb {
                 | Self::Inspect(_)
                 | Self::Verify(_)
                 | Self::Serve(_)
+                | Self::Doctor(_)
                 | Self::Config(_)
                 | Self::Wal(_)
                 | Self::Bench(_)
@@ -109,6 +112,7 @@ impl Verb {
             Self::Inspect(verb) => verb.run(globals),
             Self::Verify(verb) => verb.run(globals),
             Self::Repair(verb) => verb.run(globals),
+            Self::Doctor(verb) => verb.run(globals),
             Self::Restore(verb) => verb.run(globals),
             Self::Serve(verb) => verb.run(globals),
             Self::Config(verb) => verb.run(globals),

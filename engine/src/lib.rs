@@ -31,6 +31,8 @@ mod deletion_vector;
 #[cfg(not(akidb_loom))]
 mod distance;
 #[cfg(not(akidb_loom))]
+mod doctor;
+#[cfg(not(akidb_loom))]
 mod driver;
 #[cfg(not(akidb_loom))]
 mod engine;
@@ -114,6 +116,8 @@ pub use collection::{Collection, Hit, MAX_BATCH_BYTES, NewRow, Receipt, Scan, Se
 pub use config::{BackendKind, BackendSettings, Durability, EngineSettings, Secret, Settings, Tiering};
 #[cfg(not(akidb_loom))]
 pub use db::Db;
+#[cfg(not(akidb_loom))]
+pub use doctor::{DoctorFinding, DoctorReport, examine_backend, examine_disk};
 #[cfg(not(akidb_loom))]
 pub use engine::Watermarks;
 #[cfg(not(akidb_loom))]

@@ -6,6 +6,7 @@ mod bench;
 mod commands_named;
 mod damage;
 mod demo;
+mod doctor;
 mod imports;
 mod log;
 mod log_damage;
