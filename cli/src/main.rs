@@ -4,11 +4,14 @@
 //! 3 damaged data found, 4 a backend or the disk does not answer.
 #![forbid(unsafe_code)]
 
+mod admin;
 mod bench;
+mod breaker;
 mod config;
 mod database;
 mod demo;
 mod describe;
+mod dlq;
 mod doctor;
 mod failure;
 mod flush;
@@ -16,6 +19,7 @@ mod get;
 mod import;
 mod init;
 mod inspect;
+mod letters;
 mod ls;
 mod output;
 mod repair;
@@ -69,6 +73,8 @@ enum Verb {
     Verify(verify::Verify),
     Repair(repair::Repair),
     Doctor(doctor::Doctor),
+    Dlq(dlq::Dlq),
+    Breaker(breaker::Breaker),
     Restore(restore::Restore),
     Serve(serve::Serve),
     Config(config::Config),
@@ -81,6 +87,9 @@ enum Verb {
 impl Verb {
     /// Whether an error's word on the fate of the write means anything.
     fn writes(&self) -> bool {
+        if let Self::Dlq(verb) = self {
+            return verb.writes();
+        }
         !matches!(
             self,
             Self::Get(_)
@@ -91,6 +100,7 @@ impl Verb {
                 | Self::Verify(_)
                 | Self::Serve(_)
                 | Self::Doctor(_)
+                | Self::Breaker(_)
                 | Self::Config(_)
                 | Self::Wal(_)
                 | Self::Bench(_)
@@ -113,6 +123,8 @@ impl Verb {
             Self::Verify(verb) => verb.run(globals),
             Self::Repair(verb) => verb.run(globals),
             Self::Doctor(verb) => verb.run(globals),
+            Self::Dlq(verb) => verb.run(globals),
+            Self::Breaker(verb) => verb.run(globals),
             Self::Restore(verb) => verb.run(globals),
             Self::Serve(verb) => verb.run(globals),
             Self::Config(verb) => verb.run(globals),

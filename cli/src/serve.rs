@@ -3,8 +3,10 @@
 
 mod answer;
 mod asked;
-mod auth;
+pub(crate) mod auth;
+mod breaker;
 mod connections;
+mod dlq;
 mod journal;
 mod metrics;
 mod routes;

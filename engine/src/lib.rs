@@ -27,6 +27,8 @@ mod config;
 #[cfg(not(akidb_loom))]
 mod db;
 #[cfg(not(akidb_loom))]
+mod dead_letters;
+#[cfg(not(akidb_loom))]
 mod deletion_vector;
 #[cfg(not(akidb_loom))]
 mod distance;
@@ -116,6 +118,8 @@ pub use collection::{Collection, Hit, MAX_BATCH_BYTES, NewRow, Receipt, Scan, Se
 pub use config::{BackendKind, BackendSettings, Durability, EngineSettings, Secret, Settings, Tiering};
 #[cfg(not(akidb_loom))]
 pub use db::Db;
+#[cfg(not(akidb_loom))]
+pub use dead_letters::{ClosedLetters, edit_dead_letters, read_dead_letters};
 #[cfg(not(akidb_loom))]
 pub use doctor::{DoctorFinding, DoctorReport, examine_backend, examine_disk};
 #[cfg(not(akidb_loom))]

@@ -68,9 +68,9 @@ impl Asked {
         self.0.remove(key)
     }
 
-    /// A number from 1 to `most`; `most` if it is not given.
-    pub(crate) fn number(&mut self, key: &str, most: usize) -> Result<usize> {
-        let Some(text) = self.0.remove(key) else { return Ok(most) };
+    /// A number from 1 to `most`; `unless` it is given, that one.
+    pub(crate) fn number(&mut self, key: &str, unless: usize, most: usize) -> Result<usize> {
+        let Some(text) = self.0.remove(key) else { return Ok(unless) };
         match text.parse() {
             Ok(number) if (1..=most).contains(&number) => Ok(number),
             _ => Err(Failure::request(format!("{key}: {text:?} is no number from 1 to {most}"))),
@@ -126,7 +126,7 @@ mod tests {
     fn a_query_is_taken_pair_by_pair_and_the_rest_refused() {
         let mut asked = query("backend=a%2Fb+c&limit=3&forget").unwrap();
         assert_eq!(asked.text("backend").as_deref(), Some("a/b c"));
-        assert_eq!(asked.number("limit", 10).unwrap(), 3);
+        assert_eq!(asked.number("limit", 5, 10).unwrap(), 3);
         assert!(asked.flag("forget").unwrap());
         asked.nothing_else("").unwrap();
         assert!(
@@ -140,7 +140,7 @@ mod tests {
             assert!(query(wrong).is_err(), "{wrong}");
         }
         for wrong in ["limit=0", "limit=11", "limit=-1", "limit=x", "limit=99999999999999999999"] {
-            assert!(query(wrong).unwrap().number("limit", 10).is_err(), "{wrong}");
+            assert!(query(wrong).unwrap().number("limit", 5, 10).is_err(), "{wrong}");
         }
         assert!(query("forget=maybe").unwrap().flag("forget").is_err());
         assert!(!query("").unwrap().flag("forget").unwrap());

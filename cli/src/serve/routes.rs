@@ -8,7 +8,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::{Method, Uri};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::json;
 use tokio::time::timeout;
@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use crate::failure::Failure;
 use crate::serve::answer::{Answer, blocking, json};
 use crate::serve::asked::Asked;
-use crate::serve::{Served, auth, metrics};
+use crate::serve::{Served, auth, breaker, dlq, metrics};
 use crate::stats;
 
 /// No answer takes longer; what it began may go on.
@@ -26,6 +26,15 @@ const MAX_TIME: Duration = Duration::from_secs(30);
 pub(crate) fn admin(served: Arc<Served>) -> Router {
     let guarded = Router::new()
         .route("/admin/stats", get(stats_route))
+        .route("/admin/dlq", get(dlq::list))
+        .route("/admin/dlq/stats", get(dlq::stats))
+        .route("/admin/dlq/retry-all", post(dlq::retry_all))
+        .route("/admin/dlq/{id}", get(dlq::show).delete(dlq::drop_one))
+        .route("/admin/dlq/{id}/retry", post(dlq::retry))
+        .route("/admin/breaker", get(breaker::show))
+        .route("/admin/breaker/reset", post(breaker::reset))
+        .route("/admin/breaker/open", post(breaker::open))
+        .route("/admin/breaker/close", post(breaker::close))
         .route_layer(from_fn_with_state(Arc::clone(&served), auth::guard));
     let open = Router::new().route("/livez", get(livez)).route("/readyz", get(readyz));
     with_manners(guarded.merge(open)).with_state(served)

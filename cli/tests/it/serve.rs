@@ -84,7 +84,7 @@ fn check_token(server: &Server) {
     assert_eq!(server.ask("GET", "/admin/stats", &right, "").status, 200);
     assert_eq!(server.scrape(&format!("Authorization: {bearer}\r\n")).status, 200);
     for wrong in ["", "Bearer", "Bearer 0123456789abcdef", "Basic 0123456789abcdef0123456789abcdef"] {
-        for path in ["/admin/stats"] {
+        for path in ["/admin/stats", "/admin/dlq/stats", "/admin/breaker"] {
             let answer = server.ask("GET", path, &[("Authorization", wrong)], "");
             assert_eq!((answer.status, answer.code().as_str()), (401, "AKI-0908"), "{wrong}: {answer:?}");
             assert!(answer.head.to_ascii_lowercase().contains("www-authenticate: bearer"), "{answer:?}");
@@ -101,6 +101,8 @@ fn without_a_token_no_web_page_is_answered() {
     let server = Server::start(&place, &[]);
     let rebound = server.ask("GET", "/admin/stats", &[("Host", "evil.example")], "");
     assert_eq!((rebound.status, rebound.code().as_str()), (403, "AKI-0909"));
+    let form = server.ask("POST", "/admin/dlq/retry-all", &[("Origin", "http://evil.example")], "");
+    assert_eq!((form.status, form.code().as_str()), (403, "AKI-0909"));
 }
 
 #[test]
@@ -151,6 +153,24 @@ fn a_signal_ends_it_with_the_database_closed() {
         assert!(!err.contains("another process") && !err.contains("torn"), "pid {pid}: {err}");
         place.ok(&["upsert", "docs", "d", "--vector", "1,1"]);
     }
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let place = Place::with_rows();
+    let server = Server::start(&place, &[]);
+    // A request that does not end holds the shutdown up.
+    let mut half = TcpStream::connect(&server.admin).unwrap();
+    half.write_all(b"POST /admin/breaker/reset HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{")
+        .unwrap();
+    assert_eq!(server.get("/livez").status, 200);
+    server.signal("TERM");
+    // Not before it has begun to end: it accepts nothing more then.
+    while TcpStream::connect(&server.admin).is_ok() {}
+    server.signal("TERM");
+    let run = server.ended();
+    assert_eq!(run.code, 130, "{run:?}");
+    assert_eq!(place.json(&["ls", "docs"]).len(), 3);
 }
 
 #[test]

@@ -13,7 +13,7 @@ const ORDER: &[&[&str]] = &[
     &["driver"],
     &["metrics"],
     &["stats"],
-    &["restore", "doctor"],
+    &["restore", "doctor", "dead_letters"],
     &["upload"],
     &["verify", "repair", "inspect", "log_view"],
     &["gc", "flush"],
