@@ -45,6 +45,8 @@ struct Inner {
     breaker: Option<BreakerSettings>,
     guard: Option<Arc<Guard>>,
     store: Arc<dyn ObjectStore>,
+    /// The same store for work that can wait.
+    background: Option<Arc<dyn ObjectStore>>,
 }
 
 impl Backend {
@@ -60,7 +62,7 @@ impl Backend {
     #[must_use]
     pub fn decorated(&self, decorate: impl FnOnce(Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore>) -> Self {
         let store = decorate(Arc::clone(&self.0.store));
-        Self(Arc::new(Inner { store, ..Inner::clone(&self.0) }))
+        Self(Arc::new(Inner { store, background: None, ..Inner::clone(&self.0) }))
     }
 
     /// The same backend behind a guard of its own: breakers as its settings say, limits, and the deadline of each
@@ -69,8 +71,21 @@ impl Backend {
     pub fn guarded(&self, clock: Arc<dyn Clock>, sleep: Arc<dyn Sleep>, seed: u64) -> Self {
         let settings = GuardSettings { breaker: self.0.breaker.clone(), limiter: LimiterSettings::default() };
         let guard = Guard::new(&self.0.name, &settings, clock, sleep, seed);
-        let store = Arc::new(GuardedStore::new(Arc::clone(&self.0.store), Arc::clone(&guard)));
-        Self(Arc::new(Inner { store, guard: Some(guard), ..Inner::clone(&self.0) }))
+        let store = GuardedStore::new(Arc::clone(&self.0.store), Arc::clone(&guard));
+        let background: Arc<dyn ObjectStore> = Arc::new(store.background());
+        Self(Arc::new(Inner {
+            store: Arc::new(store),
+            background: Some(background),
+            guard: Some(guard),
+            ..Inner::clone(&self.0)
+        }))
+    }
+
+    /// The same backend for work that can wait: behind a guard it gets a quarter of the places at most.
+    #[must_use]
+    pub fn background(&self) -> Self {
+        let store = self.0.background.as_ref().unwrap_or(&self.0.store);
+        Self(Arc::new(Inner { store: Arc::clone(store), ..Inner::clone(&self.0) }))
     }
 
     /// Its guard, if it stands behind one.
@@ -136,6 +151,7 @@ impl Backend {
             single_writer_unchecked: config.single_writer_unchecked,
             breaker: config.circuit_breaker_enabled.then(|| config.circuit_breaker_config.clone()),
             guard: None,
+            background: None,
             store,
         }))
     }

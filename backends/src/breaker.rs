@@ -19,6 +19,8 @@ use std::fmt;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use serde::Serialize;
+
 use crate::config::BreakerSettings;
 use crate::sync::{AtomicU64, Ordering};
 use crate::window::Window;
@@ -37,7 +39,8 @@ const HALF_OPEN_RETRY: Duration = Duration::from_secs(1);
 const FORCED_RETRY: Duration = Duration::from_secs(60);
 
 /// What a breaker does with calls. The numbers are those of the metric `akidb_circuit_breaker_state`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum State {
     /// Calls go through and are counted.
     Closed = 0,
@@ -48,7 +51,8 @@ pub enum State {
 }
 
 /// Why a breaker is open.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Reason {
     /// Too large a share of calls failed.
     ErrorRate,

@@ -43,6 +43,22 @@ impl Client {
         &self.backend
     }
 
+    /// The same client for work that can wait: it gets a quarter of the places at most.
+    pub(crate) fn background(&self) -> Self {
+        Self { backend: self.backend.background(), ..self.clone() }
+    }
+
+    /// Whether so many attempts have failed that the call is given up.
+    pub(crate) fn is_spent(&self, tries: &Tries) -> bool {
+        tries.failed() >= self.schedule.attempts
+    }
+
+    /// Tokens left in its retry budget.
+    #[must_use]
+    pub fn budget_tokens(&self) -> u64 {
+        self.budget.tokens()
+    }
+
     pub(crate) fn name(&self) -> &str {
         self.backend.name()
     }

@@ -2,10 +2,12 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::class::{Class, Op};
+use crate::dlq::Trouble;
 use crate::guard::Held;
 use crate::retry::retry_after;
 
@@ -31,6 +33,8 @@ pub enum ErrorKind {
     Fenced,
     /// The uploader has been stopped.
     Closed,
+    /// The local disk is full: a dead letter is in memory alone for now.
+    NoSpace,
     /// A fault of ours.
     Internal,
 }
@@ -109,6 +113,22 @@ impl Error {
         self.0.retry_after
     }
 
+    /// The HTTP status the server answered with, if it is known.
+    #[must_use]
+    pub fn status(&self) -> Option<u16> {
+        #[cfg(feature = "s3")]
+        {
+            let mut next = self.source();
+            while let Some(error) = next {
+                if let Some(status) = crate::s3::status(error) {
+                    return Some(status);
+                }
+                next = error.source();
+            }
+        }
+        None
+    }
+
     /// Stable code for scripts and search engines.
     #[must_use]
     pub fn code(&self) -> &'static str {
@@ -118,7 +138,9 @@ impl Error {
             (ErrorKind::Conflict, _) => "AKI-0703",
             (ErrorKind::Unavailable, Class::Auth) => "AKI-0705",
             (ErrorKind::Unavailable, Class::Refused) => "AKI-0712",
+            (ErrorKind::Unavailable | ErrorKind::NoSpace, Class::Local) => "AKI-0713",
             (ErrorKind::Unavailable, _) => "AKI-0704",
+            (ErrorKind::NoSpace, _) => "AKI-0713",
             (ErrorKind::Corrupt, Class::Local) => "AKI-0707",
             (ErrorKind::Corrupt, _) => "AKI-0706",
             (ErrorKind::NewerFormat, _) => "AKI-0708",
@@ -144,6 +166,10 @@ impl Error {
             }
             (ErrorKind::Unavailable, Class::Refused) => {
                 "nothing to do: writes and searches go on; uploads resume by themselves when the backend answers again"
+            }
+            (ErrorKind::Unavailable | ErrorKind::NoSpace, Class::Local) | (ErrorKind::NoSpace, _) => {
+                "nothing is lost: what is to be uploaded is known from the manifest. Make room or mend the disk of this \
+                 file; it is written again by itself"
             }
             (ErrorKind::Unavailable, _) => "nothing to do: writes and searches go on, uploads are retried",
             (ErrorKind::Corrupt, Class::Local) => {
@@ -215,6 +241,15 @@ impl Error {
         error.because(source)
     }
 
+    /// The files of the dead letters could not be written: the list is in memory alone for now.
+    pub(crate) fn dead_letters(trouble: &Trouble, backend: &str) -> Self {
+        let full = matches!(trouble.source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        let kind = if full { ErrorKind::NoSpace } else { ErrorKind::Unavailable };
+        let what = format!("dead letters are in memory alone for now: {} failed", trouble.doing);
+        let error = Self::new(kind, Class::Local, backend, what).at(&trouble.file.display().to_string());
+        error.because(Arc::clone(&trouble.source))
+    }
+
     pub(crate) fn at(mut self, file: &str) -> Self {
         self.0.file = Some(file.to_owned());
         self
@@ -261,7 +296,10 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} backend '{}': {}", self.code(), self.0.backend, self.0.what)?;
+        match self.0.backend.as_str() {
+            "" => write!(f, "{} {}", self.code(), self.0.what)?,
+            backend => write!(f, "{} backend '{backend}': {}", self.code(), self.0.what)?,
+        }
         if let Some(file) = &self.0.file {
             write!(f, " ({file}")?;
             if let Some(offset) = self.0.offset {

@@ -4,12 +4,43 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
-use object_store::PutMode;
+use futures::{StreamExt, stream};
+use object_store::{Error as StoreError, PutMode};
 
-use crate::class::Class;
+use crate::class::{Class, Op};
+use crate::client::Client;
 use crate::error::{Error, ErrorKind, Result};
 use crate::numbered;
 use crate::publish::Publisher;
+
+/// A bulk removal takes the server as long as this many bytes would.
+const DELETE_LEN_BYTES: u64 = 64 << 20;
+
+/// When and where what nothing names is removed from a backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SweepSettings {
+    /// Objects under this prefix are the database's files.
+    pub prefix: String,
+    /// Time between two sweeps. Default 1 h: what is swept is a day old, so nothing is urgent.
+    pub interval: Duration,
+    /// Remote documents kept, at most; the newest always is. Default 100, as manifests are here.
+    pub keep_documents: usize,
+    /// How long one is kept, at most, by the server's clock. Default 24 h.
+    pub keep_documents_for: Duration,
+}
+
+impl SweepSettings {
+    /// The defaults, for files under a prefix.
+    #[must_use]
+    pub fn new(prefix: impl Into<String>) -> Self {
+        Self {
+            prefix: prefix.into(),
+            interval: Duration::from_secs(3_600),
+            keep_documents: 100,
+            keep_documents_for: Duration::from_secs(24 * 3_600),
+        }
+    }
+}
 
 /// What a sweep did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -46,13 +77,41 @@ impl Publisher {
                 swept.young += 1;
                 continue;
             }
-            if !dry_run {
-                self.client.delete(&key).await?;
-                self.forget(&key);
-            }
             swept.removed.push(key);
         }
+        if !dry_run {
+            // Before it is gone nobody may believe it to be there.
+            swept.removed.iter().for_each(|key| self.forget(key));
+            delete_all(&self.client.background(), swept.removed.clone()).await?;
+        }
         Ok(swept)
+    }
+
+    /// Removes remote documents beyond those that are kept: the newest `keep` that are younger than `keep_for`, and
+    /// the newest always. Answers their numbers. With `dry_run` they are only named.
+    ///
+    /// # Errors
+    /// As [`Publisher::sweep`].
+    pub async fn prune(&mut self, keep: usize, keep_for: Duration, dry_run: bool) -> Result<Vec<u64>> {
+        self.claim().await?;
+        self.check_still_newest().await?;
+        let oldest_kept = self.server_unix_micros().await?.saturating_sub(micros(keep_for));
+        let mut documents: Vec<(u64, i64)> = Vec::new();
+        for meta in self.client.list(numbered::PREFIX).await? {
+            let number = meta.location.filename().and_then(numbered::number_of);
+            documents.extend(number.map(|number| (number, meta.last_modified.timestamp_micros())));
+        }
+        documents.sort_unstable_by_key(|(number, _)| std::cmp::Reverse(*number));
+        let is_old = |(at, (_, modified)): &(usize, &(u64, i64))| *at >= keep || *modified < oldest_kept;
+        let old = documents.iter().enumerate().skip(1).filter(is_old).map(|(_, (number, _))| *number);
+        // The oldest first: what stays is the end of the chain, whenever this ends.
+        let mut old: Vec<u64> = old.collect();
+        old.reverse();
+        if !dry_run {
+            let keys = old.iter().map(|number| numbered::key_of(*number)).collect();
+            delete_all(&self.client.background(), keys).await?;
+        }
+        Ok(old)
     }
 
     async fn live(&self, pinned: &BTreeSet<String>) -> Result<BTreeSet<String>> {
@@ -88,6 +147,19 @@ impl Publisher {
             }
         }
     }
+}
+
+/// Removes objects, many a request where the store can; those that are not there are removed already.
+async fn delete_all(client: &Client, keys: Vec<String>) -> Result<()> {
+    let paths = keys.iter().map(|key| client.path(key)).collect::<Result<Vec<_>>>()?;
+    let Some(first) = keys.first() else { return Ok(()) };
+    let removed = async {
+        let paths = stream::iter(paths.into_iter().map(Ok)).boxed();
+        let answers = client.backend().store().delete_stream(paths).collect::<Vec<_>>().await;
+        let mut failed = answers.into_iter().filter_map(std::result::Result::err);
+        failed.find(|error| !matches!(error, StoreError::NotFound { .. })).map_or(Ok(()), Err)
+    };
+    client.once(Op::Delete, first, DELETE_LEN_BYTES, removed).await
 }
 
 fn micros(time: Duration) -> i64 {

@@ -15,8 +15,9 @@ use std::time::{Duration, Instant};
 use akidb_host::Clock;
 use futures::future::{Either, select};
 use object_store::Error;
+use serde::Serialize;
 
-use crate::breaker::{Breaker, BreakerStatus, Failure, Permit, Refused, Settled};
+use crate::breaker::{Breaker, BreakerStatus, Failure, Permit, Refused, Settled, State};
 use crate::class::Op;
 use crate::config::BreakerSettings;
 use crate::limiter::{Entry, InFlight, Limiter, LimiterSettings, Pace, Place, Share};
@@ -29,7 +30,8 @@ use verdict::{Verdict, pace, verdict};
 const THROTTLED_PPM: u64 = 500_000;
 
 /// The kinds of calls that fail apart from each other: each has its breaker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum CallKind {
     /// Puts, parts, copies.
     Upload,
@@ -142,6 +144,32 @@ impl Guard {
     #[must_use]
     pub fn ready_in(&self, kind: CallKind) -> Duration {
         self.breaker(kind).ready_in(self.now_ms())
+    }
+
+    /// Counts a failure of the backend that no single answer shows: stored bytes that are not those that were sent.
+    pub(crate) fn fault(&self, op: Op) {
+        let now_ms = self.now_ms();
+        if let Ok(permit) = self.breaker(CallKind::of(op)).try_acquire(now_ms) {
+            let settled = permit.failure(Failure::Fault, now_ms);
+            self.tell(op, settled, None);
+        }
+    }
+
+    /// Whether every breaker is closed, and how often they have opened so far: two equal answers that begin with `true`
+    /// say that none was anything but closed in between.
+    pub(crate) fn calm(&self) -> (bool, u64) {
+        let totals = CallKind::ALL.map(|kind| self.status(kind));
+        let closed = totals.iter().all(|status| status.state == State::Closed);
+        (closed, totals.iter().map(|status| status.totals.opened).sum())
+    }
+
+    /// What a call of this kind would be refused with now, if it would be. Counts nothing.
+    pub(crate) fn refusal(&self, kind: CallKind) -> Option<Error> {
+        let status = self.status(kind);
+        (!status.ready_in.is_zero()).then(|| {
+            let refused = Refused { state: status.state, reason: status.reason, retry_in: status.ready_in };
+            self.held(kind, refused)
+        })
     }
 
     /// What is under way.

@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     fn item(key: &str, crc32: u32) -> PlanItem {
-        PlanItem { key: key.into(), local: "x".into(), len: 5, crc32 }
+        PlanItem { key: key.into(), local: "x".into(), len: 5, crc32, ..PlanItem::default() }
     }
 
     #[test]

@@ -13,7 +13,9 @@ mod breaker;
 mod budget;
 mod class;
 mod config;
+mod dlq;
 mod limiter;
+mod queue;
 mod sync;
 mod window;
 
@@ -71,12 +73,17 @@ pub use class::{Class, Op};
 #[cfg(not(akidb_loom))]
 pub use client::Client;
 pub use config::{BackendConfig, BreakerSettings, Secret};
+pub use dlq::{
+    Attempt, Claim, DlqSettings, DlqStats, Letter, LetterId, LetterState, NewLetter, Overflow, Which,
+};
+#[cfg(not(akidb_loom))]
+pub use dlq::{DeadLetters, Loaded};
 #[cfg(not(akidb_loom))]
 pub use error::{Error, ErrorKind, Fate, Result};
 #[cfg(not(akidb_loom))]
 pub use examine::{Check, Finding, Verdict, examine};
 #[cfg(not(akidb_loom))]
-pub use gc::Swept;
+pub use gc::{SweepSettings, Swept};
 #[cfg(not(akidb_loom))]
 pub use guard::{CallKind, Guard, GuardSettings, Held};
 #[cfg(not(akidb_loom))]

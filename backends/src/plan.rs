@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::numbered::{Content, RemoteFile};
 
 /// One immutable file that must be on the backend before the plan's text is published.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PlanItem {
     /// Where it goes: a relative path with `/`, never ending in `#digits`. Unique for ever: the same key
     /// always stands for the same bytes.
@@ -18,6 +18,12 @@ pub struct PlanItem {
     pub len: u64,
     /// crc32 of all of it.
     pub crc32: u32,
+    /// What goes up first: 0 before 1, and so on; among equals those named last in the plan.
+    pub priority: u8,
+    /// What it belongs to, for people who read a dead letter. Means nothing here.
+    pub collection: String,
+    /// Which segment it is or belongs to, for the same people.
+    pub segment: String,
 }
 
 /// One local manifest and everything it names. The caller keeps the local files until the plan is published

@@ -1,10 +1,13 @@
 //! A plan onto a backend, in the order that keeps every remote document true: claim, put, verify, commit.
 
+use std::cmp::Reverse;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use akidb_host::{Clock, Fs};
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, stream};
+use tokio::sync::Semaphore;
 use tracing::{Instrument, Span, info_span};
 
 use crate::client::Client;
@@ -14,12 +17,22 @@ use crate::numbered::{Chain, Identity};
 use crate::plan::{FilePlan, PlanItem};
 use crate::probe::probe;
 use crate::put::Putter;
+pub(crate) use item::{Blame, Failed, Tried};
+
+mod item;
+
+/// After so long a writer looks whether another has published. Far below what documents are kept for.
+const ABSENCE_MICROS: u64 = 3_600_000_000;
+/// A unit of the memory that files under way take.
+const MEMORY_UNIT_BYTES: u64 = 1 << 20;
 
 /// How a plan is published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PublishOptions {
-    /// Files put at the same time. Default 4: with [`PublishOptions::part_len_bytes`] at most 256 MiB in memory.
+    /// Files put at the same time, at most; the limiter of a guard lets fewer through. Default 64.
     pub parallel_puts: usize,
+    /// Bytes of files in memory at the same time; one file, or one part of it, always may. Default 256 MiB.
+    pub memory_bytes: u64,
     /// Files above this length go in parts of this length. Default 64 MiB.
     pub part_len_bytes: usize,
     /// How long an object no document names is safe from the sweep. Default 24 h.
@@ -28,7 +41,12 @@ pub struct PublishOptions {
 
 impl Default for PublishOptions {
     fn default() -> Self {
-        Self { parallel_puts: 4, part_len_bytes: 64 << 20, gc_grace: Duration::from_secs(24 * 3600) }
+        Self {
+            parallel_puts: 64,
+            memory_bytes: 256 << 20,
+            part_len_bytes: 64 << 20,
+            gc_grace: Duration::from_secs(24 * 3600),
+        }
     }
 }
 
@@ -45,6 +63,16 @@ pub struct Published {
     pub bytes_put: u64,
 }
 
+/// What became of a plan's missing items when all that may be tried were tried.
+#[derive(Debug, Default)]
+pub(crate) struct Round {
+    pub(crate) files_put: u64,
+    pub(crate) bytes_put: u64,
+    pub(crate) failed: Vec<Failed>,
+    /// Items not tried because going on was pointless.
+    pub(crate) not_tried: u64,
+}
+
 /// Publishes the plans of one open of one database on one backend. Dropping a call half-way loses nothing:
 /// files put so far stay known, and the next commit first settles what was under way.
 #[derive(Debug)]
@@ -56,6 +84,8 @@ pub struct Publisher {
     clock: Arc<dyn Clock>,
     options: PublishOptions,
     known: Arc<Mutex<Known>>,
+    /// When this writer last saw for itself that nobody has published since.
+    seen_unix_micros: i64,
 }
 
 impl Publisher {
@@ -70,7 +100,8 @@ impl Publisher {
         options: PublishOptions,
     ) -> Self {
         let putter = Putter { client: client.clone(), fs, part_len_bytes: options.part_len_bytes };
-        Self { client, chain: None, identity, putter, clock, options, known: Arc::new(Mutex::new(known)) }
+        let known = Arc::new(Mutex::new(known));
+        Self { client, chain: None, identity, putter, clock, options, known, seen_unix_micros: 0 }
     }
 
     pub(crate) fn known(&self) -> Arc<Mutex<Known>> {
@@ -100,6 +131,7 @@ impl Publisher {
             return Ok(());
         }
         chain.claim(self.identity.clone()).await?;
+        self.seen_unix_micros = self.clock.unix_micros();
         if let Some(content) = chain.newest().and_then(|document| document.content.as_ref()) {
             self.known.lock().unwrap_or_else(PoisonError::into_inner).named(&content.files);
         }
@@ -107,36 +139,94 @@ impl Publisher {
     }
 
     /// Puts what the backend lacks of the plan, verifies it, then commits the document that names it. A plan
-    /// that is already published is published.
+    /// that is already published is published. One item's failure does not keep the others from being put.
     ///
     /// # Errors
     /// The first failure that its own retries did not mend. Calling again goes on where this ended.
     pub async fn publish(&mut self, plan: &FilePlan) -> Result<Published> {
-        let span = info_span!("upload", backend = self.client.name(), local_number = plan.local_number);
-        let publish = self.publish_in(plan, span.clone());
-        publish.instrument(span).await
+        let span = self.span(plan);
+        let publish = async {
+            let missing = self.prepare(plan).await?;
+            let round = self.put_items(missing, &|| false, &span).await;
+            let (files_put, bytes_put) = (round.files_put, round.bytes_put);
+            if let Some(failed) = round.failed.into_iter().next() {
+                return Err(failed.error);
+            }
+            let remote_number = self.commit(plan).await?;
+            Ok(Published { local_number: plan.local_number, remote_number, files_put, bytes_put })
+        };
+        publish.instrument(span.clone()).await
     }
 
-    async fn publish_in(&mut self, plan: &FilePlan, span: Span) -> Result<Published> {
+    /// The span of a plan's upload.
+    pub(crate) fn span(&self, plan: &FilePlan) -> Span {
+        info_span!("upload", backend = self.client.name(), local_number = plan.local_number)
+    }
+
+    /// Claims, and says what the backend lacks of the plan, in the order in which it is to be put.
+    ///
+    /// # Errors
+    /// What kept the backend from being claimed or looked at.
+    pub(crate) async fn prepare<'p>(&mut self, plan: &'p FilePlan) -> Result<Vec<&'p PlanItem>> {
         plan.check(self.client.name())?;
         self.claim().await?;
-        let missing = self.missing(plan).await?;
-        let files_put = missing.len() as u64;
-        let bytes_put = missing.iter().map(|item| item.len).sum();
-        stream::iter(missing.into_iter().map(|item| self.put(item, &span)))
-            .buffer_unordered(self.options.parallel_puts.max(1))
-            .try_collect::<()>()
-            .await?;
-        let commit = info_span!(parent: &span, "commit");
-        let remote_number = self.commit(plan).instrument(commit).await?;
-        Ok(Published { local_number: plan.local_number, remote_number, files_put, bytes_put })
+        let mut missing = self.missing(plan).await?;
+        // The newest are named last.
+        missing.sort_by_key(|(at, item)| (item.priority, Reverse(*at)));
+        Ok(missing.into_iter().map(|(_, item)| item).collect())
+    }
+
+    /// Puts and verifies items, each whatever became of the others, until `is_over` or the backend itself fails.
+    pub(crate) async fn put_items(
+        &self,
+        items: Vec<&PlanItem>,
+        is_over: &(dyn Fn() -> bool + Sync),
+        span: &Span,
+    ) -> Round {
+        let mut round = Round::default();
+        let (room, cut) = (Semaphore::new(self.all_memory_units() as usize), AtomicBool::new(false));
+        let puts = items.into_iter().map(|item| {
+            let (room, cut) = (&room, &cut);
+            async move {
+                let _memory = room.acquire_many(self.memory_units(item)).await;
+                if cut.load(Ordering::Relaxed) || is_over() {
+                    return None;
+                }
+                let put = self.put(item, span).await;
+                if put.as_ref().is_err_and(|failed| failed.is_of_all()) {
+                    cut.store(true, Ordering::Relaxed);
+                }
+                Some((item.len, put))
+            }
+        });
+        let mut puts = stream::iter(puts).buffer_unordered(self.options.parallel_puts.max(1));
+        while let Some(put) = puts.next().await {
+            match put {
+                None => round.not_tried += 1,
+                Some((len, Ok(()))) => {
+                    round.files_put += 1;
+                    round.bytes_put += len;
+                }
+                Some((_, Err(failed))) => round.failed.push(*failed),
+            }
+        }
+        round
+    }
+
+    fn all_memory_units(&self) -> u32 {
+        u32::try_from(self.options.memory_bytes / MEMORY_UNIT_BYTES).unwrap_or(u32::MAX >> 4).max(1)
+    }
+
+    fn memory_units(&self, item: &PlanItem) -> u32 {
+        let held = item.len.min(self.options.part_len_bytes as u64).div_ceil(MEMORY_UNIT_BYTES);
+        u32::try_from(held).unwrap_or(u32::MAX).clamp(1, self.all_memory_units())
     }
 
     /// The plan's files that are not known to be there. Those verified long ago are looked at first.
-    async fn missing<'p>(&self, plan: &'p FilePlan) -> Result<Vec<&'p PlanItem>> {
+    async fn missing<'p>(&self, plan: &'p FilePlan) -> Result<Vec<(usize, &'p PlanItem)>> {
         let fresh_micros = i64::try_from(self.options.gc_grace.as_micros() / 2).unwrap_or(i64::MAX);
         let mut missing = Vec::new();
-        for item in &plan.items {
+        for (at, item) in plan.items.iter().enumerate() {
             let trust = self.lock_known().trust(item, self.clock.unix_micros(), fresh_micros);
             let there = match trust {
                 Trust::Present => true,
@@ -147,7 +237,7 @@ impl Publisher {
                 (Trust::Stale, true) => self.lock_known().verified(item, self.clock.unix_micros()),
                 (_, false) => {
                     self.lock_known().forget(&item.key);
-                    missing.push(item);
+                    missing.push((at, item));
                 }
                 (_, true) => {}
             }
@@ -155,26 +245,61 @@ impl Publisher {
         Ok(missing)
     }
 
-    async fn put(&self, item: &PlanItem, span: &Span) -> Result<()> {
+    async fn put(&self, item: &PlanItem, span: &Span) -> std::result::Result<(), Box<Failed>> {
         let span = info_span!(parent: span, "put", key = %item.key, len = item.len);
-        self.putter.put(item).instrument(span).await?;
+        item::put(&self.putter, &*self.clock, item).instrument(span).await?;
         self.lock_known().verified(item, self.clock.unix_micros());
         Ok(())
     }
 
-    async fn commit(&mut self, plan: &FilePlan) -> Result<u64> {
-        self.check_all_verified(plan)?;
-        let content = plan.content();
-        let Some(chain) = self.chain.as_mut() else {
-            return Err(self.not_verified("the backend is not claimed"));
-        };
-        let published = chain.newest().filter(|document| document.content.as_ref() == Some(&content));
-        let number = match published.map(|document| document.number) {
-            Some(number) => number,
-            None => chain.commit(content.clone()).await?,
-        };
-        self.lock_known().only_named(&content.files);
-        Ok(number)
+    /// Puts one item as work that can wait.
+    pub(crate) async fn put_in_background(&self, item: &PlanItem) -> std::result::Result<(), Box<Failed>> {
+        let putter = Putter { client: self.client.background(), ..self.putter.clone() };
+        item::put(&putter, &*self.clock, item).await?;
+        self.lock_known().verified(item, self.clock.unix_micros());
+        Ok(())
+    }
+
+    /// Whether everything the plan names is on the backend, as far as is known.
+    pub(crate) fn has_all(&self, plan: &FilePlan) -> bool {
+        let known = self.lock_known();
+        plan.items.iter().all(|item| known.has(item))
+    }
+
+    /// Commits the document that names the plan: all of its items must have been verified.
+    ///
+    /// # Errors
+    /// As [`Publisher::publish`].
+    pub(crate) async fn commit(&mut self, plan: &FilePlan) -> Result<u64> {
+        let commit = info_span!("commit");
+        async {
+            self.check_all_verified(plan)?;
+            self.look_after_absence().await?;
+            let content = plan.content();
+            let Some(chain) = self.chain.as_mut() else {
+                return Err(self.not_verified("the backend is not claimed"));
+            };
+            let published = chain.newest().filter(|document| document.content.as_ref() == Some(&content));
+            let number = match published.map(|document| document.number) {
+                Some(number) => number,
+                None => chain.commit(content.clone()).await?,
+            };
+            self.lock_known().only_named(&content.files);
+            self.seen_unix_micros = self.clock.unix_micros();
+            Ok(number)
+        }
+        .instrument(commit)
+        .await
+    }
+
+    /// A machine that stood still for long may be behind documents that have been pruned since, where a conditional put
+    /// would meet nobody: it looks at the newest again before it creates the next.
+    async fn look_after_absence(&mut self) -> Result<()> {
+        if self.clock.unix_micros().abs_diff(self.seen_unix_micros) < ABSENCE_MICROS {
+            return Ok(());
+        }
+        self.chain = None;
+        self.claim().await
     }
 
     /// A remote document never names a file that was not verified.

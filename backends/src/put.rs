@@ -13,7 +13,6 @@ use crate::class::Op;
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::plan::PlanItem;
-use crate::retry::Tries;
 
 /// Bytes of the end of an object that are read back after each put.
 const TAIL_LEN_BYTES: usize = 4096;
@@ -30,29 +29,11 @@ pub(crate) struct Putter {
 }
 
 impl Putter {
-    /// Puts the file and verifies it, with the schedule's attempts. Repeating is harmless: the key always
-    /// stands for the same bytes.
+    /// Puts the file and verifies it: one attempt. Repeating is harmless: the key always stands for the same bytes.
     ///
     /// # Errors
     /// `Corrupt` with class `Local` if the local file is not what the plan says: then nothing is put.
-    pub(crate) async fn put(&self, item: &PlanItem) -> Result<()> {
-        let mut tries = Tries::default();
-        loop {
-            let error = match self.attempt(item).await {
-                Ok(()) => return Ok(()),
-                Err(error) => error,
-            };
-            match self.client.pause_after(&error, &mut tries) {
-                Some(pause) => {
-                    tracing::debug!(%error, ?tries, "trying again");
-                    self.client.sleep().pause(pause).await;
-                }
-                None => return Err(error),
-            }
-        }
-    }
-
-    async fn attempt(&self, item: &PlanItem) -> Result<()> {
+    pub(crate) async fn attempt(&self, item: &PlanItem) -> Result<()> {
         let file = self.open(item)?;
         let tail = if item.len <= self.part_len_bytes as u64 {
             self.put_whole(item, file.as_ref()).await?

@@ -112,6 +112,13 @@ pub struct Tries {
 /// Refusals of one call that do not count as attempts; then it is given up for now, and its plan waits.
 const MAX_THROTTLED: u32 = 10;
 
+impl Tries {
+    /// Failed attempts so far; those that were throttled are not among them.
+    pub(crate) fn failed(&self) -> u32 {
+        self.failed
+    }
+}
+
 impl Schedule {
     /// Notes a failed attempt and gives the pause before the next, or `None` if this call gives up. Being throttled
     /// uses up no attempt. A server that says how long to wait is obeyed, within `throttle_cap`.

@@ -158,6 +158,11 @@ pub(crate) fn retry_after(error: &(dyn StdError + 'static)) -> Option<Duration> 
     error.downcast_ref::<Refusal>()?.retry_after
 }
 
+/// The status of one link in an error's chain of sources, where object_store has no word for it.
+pub(crate) fn status(error: &(dyn StdError + 'static)) -> Option<u16> {
+    Some(error.downcast_ref::<Refusal>()?.status)
+}
+
 #[derive(Debug)]
 struct Annotating(Box<dyn HttpConnector>);
 

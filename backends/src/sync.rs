@@ -2,14 +2,18 @@
 //! that ships.
 
 #[cfg(not(akidb_loom))]
+use std::sync::Mutex as RawMutex;
+#[cfg(not(akidb_loom))]
 pub(crate) use std::sync::atomic::{AtomicU64, Ordering, fence};
 #[cfg(not(akidb_loom))]
-use std::sync::{Mutex as RawMutex, MutexGuard};
+pub(crate) use std::sync::{Condvar, MutexGuard};
 
+#[cfg(akidb_loom)]
+use loom::sync::Mutex as RawMutex;
 #[cfg(akidb_loom)]
 pub(crate) use loom::sync::atomic::{AtomicU64, Ordering, fence};
 #[cfg(akidb_loom)]
-use loom::sync::{Mutex as RawMutex, MutexGuard};
+pub(crate) use loom::sync::{Condvar, MutexGuard};
 
 /// A mutex whose holder's panic does not take the others down: what it guards here is counts and queues that are
 /// right at every step.
@@ -24,4 +28,9 @@ impl<T> Mutex<T> {
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
         self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
+}
+
+/// Waits on a condition; may wake without cause.
+pub(crate) fn wait<'a, T>(condvar: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
+    condvar.wait(guard).unwrap_or_else(|poisoned| poisoned.into_inner())
 }

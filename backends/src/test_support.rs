@@ -63,7 +63,8 @@ pub(crate) fn item(dir: &Path, name: &str, len: usize, rng: &mut Rng) -> PlanIte
     let local = dir.join(name);
     std::fs::write(&local, &bytes).unwrap();
     let key = format!("collections/1-x/{name}");
-    PlanItem { key, local, len: len as u64, crc32: crc32fast::hash(&bytes) }
+    let crc32 = crc32fast::hash(&bytes);
+    PlanItem { key, local, len: len as u64, crc32, ..PlanItem::default() }
 }
 
 pub(crate) fn plan(local_number: u64, items: &[PlanItem]) -> FilePlan {

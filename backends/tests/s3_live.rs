@@ -61,7 +61,7 @@ fn item(dir: &Path, name: &str, len: usize) -> PlanItem {
     let local = dir.join(name);
     std::fs::write(&local, &bytes).unwrap();
     let key = format!("collections/1-x/{name}");
-    PlanItem { key, local, len: len as u64, crc32: crc32fast::hash(&bytes) }
+    PlanItem { key, local, len: len as u64, crc32: crc32fast::hash(&bytes), ..PlanItem::default() }
 }
 
 fn plan(local_number: u64, items: &[PlanItem]) -> FilePlan {
@@ -161,6 +161,9 @@ fn the_uploader_publishes_over_the_network() {
         identity: identity(1),
         known: Known::default(),
         options: PublishOptions::default(),
+        letters: None,
+        sweep: None,
+        on_change: None,
         remote_commit_interval: Duration::ZERO,
     };
     let uploader = Uploader::start(&RealSpawn, parts).unwrap();

@@ -21,13 +21,13 @@ const MAX_ANSWER_BYTES: u64 = 256 << 20;
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Admin {
     /// Ask the `akidb serve` at this URL, such as http://127.0.0.1:8080, instead of the directory
-    #[arg(long, env = "AKIDB_ADMIN", value_name = "URL")]
+    #[arg(long, global = true, env = "AKIDB_ADMIN", value_name = "URL")]
     admin: Option<String>,
     /// The token it asks for. Better by AKIDB_TOKEN or --token-file: other users see the arguments of a process
-    #[arg(long, env = "AKIDB_TOKEN", hide_env_values = true, conflicts_with = "token_file")]
+    #[arg(long, global = true, env = "AKIDB_TOKEN", hide_env_values = true, conflicts_with = "token_file")]
     token: Option<String>,
     /// A file with the token it asks for
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE")]
     token_file: Option<PathBuf>,
 }
 
@@ -57,7 +57,8 @@ pub(crate) struct Server {
 impl Server {
     /// Makes one request; the answer's JSON, or the failure that the server tells of.
     pub(crate) fn ask(&self, method: &str, path: &str, wishes: &Value) -> Result<Value> {
-        let answer = self.exchange(&self.request(method, path, wishes)).map_err(|cause| self.silent(&cause))?;
+        let answer =
+            self.exchange(&self.request(method, path, wishes)).map_err(|cause| self.silent(&cause))?;
         let (status, body) = parse(&answer).ok_or_else(|| self.foreign("an answer that is no HTTP"))?;
         let value: Value = serde_json::from_slice(body)
             .map_err(|_| self.foreign(&format!("status {status} and something that is no JSON")))?;
@@ -74,9 +75,10 @@ impl Server {
             ("POST", wishes) => (String::new(), wishes.to_string()),
             (_, wishes) => (query(wishes), String::new()),
         };
-        let token = self.token.as_ref().map_or(String::new(), |token| {
-            format!("Authorization: Bearer {}\r\n", token.reveal())
-        });
+        let token = self
+            .token
+            .as_ref()
+            .map_or(String::new(), |token| format!("Authorization: Bearer {}\r\n", token.reveal()));
         format!(
             "{method} {path}{query} HTTP/1.1\r\nHost: {}\r\n{token}Connection: close\r\nContent-Length: {}\r\n\r\n{body}",
             self.host,
@@ -110,8 +112,9 @@ impl Server {
     }
 
     fn foreign(&self, what: &str) -> Failure {
-        Failure::no_server(format!("what answers at http://{} is no `akidb serve`: {what}", self.host))
-            .help("--admin is the address of the admin routes, 127.0.0.1:8080 unless set; /metrics has another")
+        Failure::no_server(format!("what answers at http://{} is no `akidb serve`: {what}", self.host)).help(
+            "--admin is the address of the admin routes, 127.0.0.1:8080 unless set; /metrics has another",
+        )
     }
 }
 
@@ -167,7 +170,9 @@ mod tests {
             assert_eq!(admin(url).server().unwrap().unwrap().host, host);
         }
         assert!(admin("").server().unwrap().is_none());
-        for wrong in ["localhost:8080", "https://localhost", "http://", "http://a/b", "http://user@a", "http://a b"] {
+        for wrong in
+            ["localhost:8080", "https://localhost", "http://", "http://a/b", "http://user@a", "http://a b"]
+        {
             assert!(admin(wrong).server().is_err(), "{wrong}");
         }
     }

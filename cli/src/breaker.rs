@@ -77,7 +77,8 @@ fn tell(output: Output, value: &Value) -> Result<()> {
     if breakers.is_empty() {
         return output.sentence(&"no backend, no breaker");
     }
-    let header = ["backend", "kind", "state", "reason", "error rate", "retry in s", "failed", "refused", "opened"];
+    let header =
+        ["backend", "kind", "state", "reason", "error rate", "retry in s", "failed", "refused", "opened"];
     output.table(&header, breakers.iter().map(row))
 }
 

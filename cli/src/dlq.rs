@@ -96,7 +96,11 @@ impl Dlq {
             }
             None => {
                 let settings = globals.settings()?.dlq_config;
-                if self.what.changes() { change(globals, &settings, &self.what)? } else { look(globals, &settings, &self.what)? }
+                if self.what.changes() {
+                    change(globals, &settings, &self.what)?
+                } else {
+                    look(globals, &settings, &self.what)?
+                }
             }
         };
         tell(globals, &self.what, &value, server.is_some())
@@ -109,7 +113,8 @@ fn request(what: &What) -> Result<(&'static str, String, Value)> {
     Ok(match what {
         What::Stats => ("GET", "/admin/dlq/stats".to_owned(), Value::Null),
         What::Ls { filter, state, limit } => {
-            let wishes = json!({ "backend": filter.of, "class": filter.class, "state": state, "limit": limit });
+            let wishes =
+                json!({ "backend": filter.of, "class": filter.class, "state": state, "limit": limit });
             ("GET", "/admin/dlq".to_owned(), wishes)
         }
         What::Show { id } => ("GET", one(id, "")?, Value::Null),
@@ -198,7 +203,8 @@ fn warn(globals: &Globals, loaded: &Loaded) {
 
 fn tell(globals: &Globals, what: &What, value: &Value, is_running: bool) -> Result<()> {
     let output = globals.output();
-    let when = if is_running { "now" } else { "by the next process that opens the database with its backends" };
+    let when =
+        if is_running { "now" } else { "by the next process that opens the database with its backends" };
     match what {
         What::Stats | What::Show { .. } => describe::print(output, value),
         What::Ls { .. } if output.is_json() => {
@@ -211,14 +217,20 @@ fn tell(globals: &Globals, what: &What, value: &Value, is_running: bool) -> Resu
                 output.table(&header, listed.iter().map(row))?;
             }
             let size = value["size"].as_u64().unwrap_or(0);
-            output.sentence(&format!("{} of {} dead letters", thousands(listed.len() as u64), thousands(size)))
+            output.sentence(&format!(
+                "{} of {} dead letters",
+                thousands(listed.len() as u64),
+                thousands(size)
+            ))
         }
         What::Retry { id } => output.report(value, &format!("{id} is tried {when}")),
         What::RetryAll { .. } => {
             let asked = thousands(value["asked"].as_u64().unwrap_or(0));
             output.report(value, &format!("{asked} dead letters are tried {when}"))
         }
-        What::Drop { id, .. } => output.report(value, &format!("dropped {id}; its file stays, and stays pending")),
+        What::Drop { id, .. } => {
+            output.report(value, &format!("dropped {id}; its file stays, and stays pending"))
+        }
     }
 }
 

@@ -55,9 +55,10 @@ pub(crate) fn id(text: &str) -> Result<LetterId> {
 /// The kind of calls in this text.
 pub(crate) fn kind(text: &str) -> Result<CallKind> {
     let kinds = CallKind::ALL.map(|kind| kind.to_string());
-    CallKind::ALL.into_iter().find(|kind| kind.to_string() == text).ok_or_else(|| {
-        Failure::request(format!("kind: {text:?} is none of {}", kinds.join(", ")))
-    })
+    CallKind::ALL
+        .into_iter()
+        .find(|kind| kind.to_string() == text)
+        .ok_or_else(|| Failure::request(format!("kind: {text:?} is none of {}", kinds.join(", "))))
 }
 
 /// One of the words of a closed set; serde lists them in its refusal.

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::path::Path;
 
-use akidb_backends::BreakerSettings;
+use akidb_backends::{BreakerSettings, DlqSettings};
 use akidb_host::{Access, Fs, RealFs};
 use serde::Deserialize;
 
@@ -82,6 +82,8 @@ pub struct Settings {
     pub circuit_breaker_enabled: bool,
     /// When, and for how long. Each backend has breakers of its own.
     pub circuit_breaker_config: BreakerSettings,
+    /// Where uploads go that will not go up, and how many of them for how long.
+    pub dlq_config: DlqSettings,
     /// Memory, log, disk and upload limits.
     pub engine: EngineSettings,
     /// Keys that were given and accepted and have no effect in this version, for `akidb config check` to say so.
@@ -95,6 +97,7 @@ impl Default for Settings {
             backends: Vec::new(),
             circuit_breaker_enabled: true,
             circuit_breaker_config: BreakerSettings::default(),
+            dlq_config: DlqSettings::default(),
             engine: EngineSettings::default(),
             without_effect: Vec::new(),
         }
@@ -142,6 +145,10 @@ pub struct EngineSettings {
     /// Attempts of one upload, the first included, before it counts as failed. 3: a blip is gone by then, an
     /// outage is not.
     pub upload_attempts: u32,
+    /// Bytes of files that a `required` backend may lack before writes are refused. `None`, the default: never, an
+    /// outage of a backend is no reason to stop writing while the disk has room.
+    #[serde(deserialize_with = "file::some_bytes")]
+    pub max_pending_bytes: Option<u64>,
 }
 
 impl Default for EngineSettings {
@@ -159,6 +166,7 @@ impl Default for EngineSettings {
             manifest_keep_hours: 24,
             remote_commit_interval_ms: 2_000,
             upload_attempts: 3,
+            max_pending_bytes: None,
         }
     }
 }
@@ -235,6 +243,9 @@ impl Settings {
         if let Some((key, why)) = self.circuit_breaker_config.refusal() {
             return Err(Refusal::value(format!("storage.circuit_breaker_config.{key}"), why));
         }
+        if let Some((key, why)) = self.dlq_config.refusal() {
+            return Err(Refusal::value(format!("storage.dlq_config.{key}"), why));
+        }
         self.engine.refusal()
     }
 }
@@ -259,6 +270,7 @@ impl EngineSettings {
             ("manifest_keep_hours", self.manifest_keep_hours.into(), 1, 24 * 3_660),
             ("remote_commit_interval_ms", self.remote_commit_interval_ms, 10, HOUR_MS),
             ("upload_attempts", self.upload_attempts.into(), 1, 100),
+            ("max_pending_bytes", self.max_pending_bytes.unwrap_or(MIB), MIB, u64::MAX),
         ];
         for (key, value, low, high) in ranges {
             if value < low || value > high {
@@ -278,6 +290,8 @@ impl fmt::Display for Settings {
         writeln!(f, "[storage]\ntiering_policy = \"{}\"", self.tiering.name())?;
         writeln!(f, "circuit_breaker_enabled = {}\n", self.circuit_breaker_enabled)?;
         backend::write_breaker(f, &self.circuit_breaker_config)?;
+        writeln!(f)?;
+        backend::write_dead_letters(f, &self.dlq_config)?;
         writeln!(f, "\n[engine]")?;
         writeln!(f, "durability = \"{}\"", e.durability.name())?;
         writeln!(f, "memtable_bytes = {}", e.memtable_bytes)?;
@@ -294,6 +308,10 @@ impl fmt::Display for Settings {
         writeln!(f, "manifest_keep_hours = {}", e.manifest_keep_hours)?;
         writeln!(f, "remote_commit_interval_ms = {}", e.remote_commit_interval_ms)?;
         writeln!(f, "upload_attempts = {}", e.upload_attempts)?;
+        match e.max_pending_bytes {
+            Some(bytes) => writeln!(f, "max_pending_bytes = {bytes}")?,
+            None => writeln!(f, "# max_pending_bytes: writes wait for no backend")?,
+        }
         self.backends.iter().try_for_each(|b| write!(f, "\n{b}"))
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use akidb_host::Rng;
 
+use crate::backends::Backends;
 use crate::catalog::CollectionState;
 use crate::collection::Collection;
 use crate::config::Settings;
@@ -35,7 +36,7 @@ impl Db {
         settings.check()?;
         if read_only {
             let (engine, recovery) = recovery::open_read_only(place, Limits::from_settings(&settings))?;
-            return Ok(Self::over(engine, recovery, Arc::default()));
+            return Ok(Self::over(engine, recovery, Arc::new(Uploads::none())));
         }
         let (engine, recovery) = recovery::open(place, &settings, create)?;
         let uploads = Arc::new(Uploads::start(&settings, &engine)?);
@@ -173,6 +174,12 @@ impl Db {
     /// `Unavailable` after `timeout`, with each backend's last failure; `Fenced`.
     pub fn wait_uploaded(&self, timeout: Duration) -> Result<()> {
         self.handle.uploads.wait(self.engine(), timeout)
+    }
+
+    /// The operators' room: breakers and dead letters of the backends.
+    #[must_use]
+    pub fn backends(&self) -> Backends<'_> {
+        Backends::new(&self.handle.uploads)
     }
 
     /// Figures of the database: rows, bytes, watermarks, what holds writers, backends.

@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use akidb_backends::{DeadLetters, DlqSettings, ErrorKind as BackendErrorKind, Letter, LetterId, LetterState, Loaded};
+use akidb_backends::{
+    DeadLetters, DlqSettings, ErrorKind as BackendErrorKind, Letter, LetterId, LetterState, Loaded,
+};
 use akidb_host::{LockGuard, RealClock, RealFs};
 
 use crate::error::{Error, ErrorKind, Result};

@@ -39,6 +39,7 @@ impl Driver {
             Some(next) if now < next => next,
             _ => {
                 engine.measure_disk();
+                self.uploads.tick(now);
                 if let Err(error) = gc::collect(engine, &self.uploads.pinned()) {
                     tracing::warn!(%error, "removing old manifests and files failed; it is tried again");
                 }
@@ -89,6 +90,7 @@ impl Tick for Driver {
         let look = self.look_if_due(&engine, now);
         let retry = self.work(&engine, now);
         self.uploads.offer(&engine);
+        self.uploads.measure(&engine);
         Next::At(retry.map_or(look, |retry| retry.min(look)))
     }
 }

@@ -18,7 +18,7 @@ use crate::segment::SegmentName;
 use crate::version::{Version, View};
 use crate::workers::Workers;
 use crate::write::Sequencer;
-use crate::write_stall::{Stall, Stalls};
+use crate::write_stall::{Pending, Stall, Stalls};
 
 /// Where the machine and the directory are.
 #[derive(Clone, Debug)]
@@ -95,6 +95,8 @@ pub(crate) struct Engine {
     reading: Reading,
     writer: Option<Writer>,
     pub(crate) stalls: Stalls,
+    /// What backends lack.
+    pub(crate) pending: Pending,
     /// For async callers.
     pub(crate) workers: Workers,
     pub(crate) driver: OnceLock<Arc<dyn Ticker>>,
@@ -129,6 +131,7 @@ impl Engine {
             reading,
             writer,
             stalls: Stalls::default(),
+            pending: Pending::default(),
             workers,
             driver: OnceLock::new(),
             free_disk_bytes: AtomicU64::new(u64::MAX),
@@ -242,7 +245,7 @@ impl Engine {
             );
             return Some(Stall { which: "min_free_disk", detail });
         }
-        None
+        self.pending.stall(self.limits.max_pending_bytes)
     }
 
     fn is_active_full(&self, catalog: &Catalog, collection: u32) -> bool {

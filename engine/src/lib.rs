@@ -15,6 +15,8 @@ mod write;
 mod loom_tests;
 
 #[cfg(not(akidb_loom))]
+mod backends;
+#[cfg(not(akidb_loom))]
 mod builder;
 #[cfg(not(akidb_loom))]
 mod catalog;
@@ -102,7 +104,10 @@ mod workers;
 mod write_stall;
 
 #[cfg(not(akidb_loom))]
-pub use akidb_backends::BreakerSettings;
+pub use akidb_backends::{
+    Attempt, BreakerSettings, CallKind, Class, DeadLetters, DlqSettings, DlqStats, Letter, LetterId,
+    LetterState, Loaded, Op, Overflow, Reason, State, Totals, Which,
+};
 #[cfg(not(akidb_loom))]
 pub use akidb_wal::Lsn;
 #[cfg(not(akidb_loom))]
@@ -110,6 +115,8 @@ pub use arrow;
 #[cfg(not(akidb_loom))]
 pub use object_store;
 
+#[cfg(not(akidb_loom))]
+pub use backends::Backends;
 #[cfg(not(akidb_loom))]
 pub use builder::Builder;
 #[cfg(not(akidb_loom))]
@@ -135,7 +142,7 @@ pub use inspect::inspect;
 #[cfg(not(akidb_loom))]
 pub use log_view::{LogFile, LogFrame, LogRecord, LogTail, dump_log_file, log_files, tail_log};
 #[cfg(not(akidb_loom))]
-pub use metrics::{MetricFamily, MetricKind, MetricSample};
+pub use metrics::{MetricFamily, MetricKind, MetricSample, exact as metric_value};
 #[cfg(not(akidb_loom))]
 pub use recovery::{CutReport, RecoveryReport, UnsyncedReport};
 #[cfg(not(akidb_loom))]
@@ -157,7 +164,7 @@ pub use segment_meta::{DeletionVectorRef, Place, SegmentMeta};
 #[cfg(not(akidb_loom))]
 pub use stats::{CollectionStats, Stats, WatermarkStats};
 #[cfg(not(akidb_loom))]
-pub use upload::BackendStats;
+pub use upload::{BackendStats, BreakerView};
 #[cfg(not(akidb_loom))]
 pub use verify::{FileDamage, Verification, verify};
 

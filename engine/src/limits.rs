@@ -20,6 +20,8 @@ pub(crate) struct Limits {
     pub(crate) wal_max_bytes: u64,
     /// Sealed memtables a collection may have before its writes stall.
     pub(crate) sealed_memtables: usize,
+    /// Bytes a required backend may lack before writes stall.
+    pub(crate) max_pending_bytes: Option<u64>,
     /// How long a write waits at a bound before it is refused.
     pub(crate) write_stall_timeout: Duration,
     /// Manifests kept.
@@ -36,6 +38,7 @@ impl Limits {
             wal_flush_bytes: engine.wal_flush_bytes,
             wal_max_bytes: engine.wal_max_bytes,
             sealed_memtables: engine.max_sealed_memtables as usize,
+            max_pending_bytes: engine.max_pending_bytes,
             write_stall_timeout: Duration::from_millis(engine.write_stall_timeout_ms),
             manifests: Kept {
                 count: engine.manifest_keep as usize,

@@ -11,8 +11,10 @@ use crate::lsn::Lsn;
 use crate::stats::{self, Stats};
 use crate::upload::{BackendStats, Uploads};
 
+mod breakers;
 #[cfg(feature = "metrics")]
 mod facade;
+mod letters;
 
 #[cfg(feature = "metrics")]
 pub(crate) use facade::publish;
@@ -85,6 +87,9 @@ pub(crate) fn families(engine: &Engine, uploads: &Uploads) -> Result<Vec<MetricF
     of_health(&mut families, &stats);
     of_collections(&mut families, &stats);
     of_uploads(&mut families, &stats.backends);
+    breakers::of_breakers(&mut families, &uploads.breakers());
+    breakers::of_limits(&mut families, uploads);
+    letters::of_letters(&mut families, uploads);
     Ok(families.all)
 }
 
@@ -225,6 +230,18 @@ fn of_uploads(families: &mut Families, backends: &[BackendStats]) {
         of(&|b| exact(b.pending_bytes)),
     );
     families.give(
+        Gauge,
+        "akidb_unuploaded_oldest_age_seconds",
+        "How long the longest waiting of those files has waited, from the open at the earliest; 0 if none waits.",
+        of(&|b| exact(b.oldest_pending_secs.unwrap_or(0))),
+    );
+    families.give(
+        Gauge,
+        "akidb_unuploaded_parked_files",
+        "Those of them that wait for a redrive, or for a person: see the dead letters.",
+        of(&|b| exact(b.parked_files)),
+    );
+    families.give(
         Counter,
         "akidb_uploaded_files_total",
         "Files put to the backend since the open.",
@@ -249,7 +266,8 @@ fn flag(is_so: bool) -> f64 {
 }
 
 /// A count as a metric's value: exact up to 2^53, which no count here comes near.
+#[must_use]
 #[expect(clippy::cast_precision_loss, reason = "exact up to 2^53")]
-pub(crate) fn exact(count: u64) -> f64 {
+pub fn exact(count: u64) -> f64 {
     count as f64
 }

@@ -5,11 +5,11 @@ use std::io::ErrorKind as IoErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use akidb_backends::{
-    BackendConfig, Client, FilePlan, Identity, Known, PlanItem, PublishOptions, Secret, TokioSleep, Uploader,
-    UploaderParts,
+    BackendConfig, CallKind, Client, DeadLetters, FilePlan, Guard, Identity, InFlight, Known, PlanItem,
+    PublishOptions, Reason, Secret, State, SweepSettings, TokioSleep, Totals, Uploader, UploaderParts,
 };
 use akidb_host::{Access, Fs, Rng, publish_over};
 use serde::Serialize;
@@ -20,6 +20,9 @@ use crate::error::{Error, ErrorKind, Fate, Result};
 use crate::manifest::Committed;
 use crate::segment_meta::DeletionVectorRef;
 
+/// Segments above this go up last: small ones make more rows safe in less time.
+const LARGE_BYTES: u64 = 64 << 20;
+
 /// Where a backend stands.
 #[derive(Clone, Debug, Serialize)]
 pub struct BackendStats {
@@ -27,14 +30,20 @@ pub struct BackendStats {
     pub name: String,
     /// Its URL, without secrets.
     pub url: String,
+    /// Whether writers wait, and local bytes stay, for its sake.
+    pub required: bool,
     /// The newest local manifest it holds, all of whose files are verified there; none since this open otherwise.
     pub uploaded_manifest: Option<u64>,
     /// Number of the remote document that names it.
     pub remote_document: Option<u64>,
     /// Files of the newest manifest that it lacks.
     pub pending_files: u64,
-    /// Their bytes.
+    /// Their bytes: what is lost with this machine, besides the log.
     pub pending_bytes: u64,
+    /// Those of them that wait for a redrive, or for a person: see the dead letters.
+    pub parked_files: u64,
+    /// How long the longest of them has been waiting, in seconds, counted from the open at the earliest.
+    pub oldest_pending_secs: Option<u64>,
     /// Files put since the open.
     pub files_put: u64,
     /// Plans that failed in a row.
@@ -43,18 +52,55 @@ pub struct BackendStats {
     pub last_error: Option<String>,
     /// Why nothing more is published there from here: another writer or another database owns it.
     pub refused: Option<String>,
+    /// Objects that nothing named, and old remote documents, removed since the open.
+    pub swept: u64,
+    /// How its breakers stand.
+    pub breakers: Vec<BreakerView>,
+}
+
+/// How one breaker of one backend stands.
+#[derive(Clone, Debug, Serialize)]
+pub struct BreakerView {
+    /// The backend.
+    pub backend: String,
+    /// The calls it is for.
+    pub kind: CallKind,
+    /// Closed, open, half open.
+    pub state: State,
+    /// Why it is open.
+    pub reason: Option<Reason>,
+    /// Whether it lets every call through whatever happens: switched off, or held closed.
+    pub bypassed: bool,
+    /// Share of failed calls in the window, 0 to 1; of one that is not closed, the share at which it opened.
+    pub error_rate: f64,
+    /// When the next call may be let through, in seconds; 0 if now.
+    pub retry_in_secs: f64,
+    /// Everything since the open.
+    pub totals: Totals,
+}
+
+/// What one backend may have under way, and has.
+#[derive(Clone, Debug)]
+pub(crate) struct LimitsView {
+    pub(crate) backend: String,
+    pub(crate) in_flight: InFlight,
+    pub(crate) budget_tokens: u64,
 }
 
 /// The uploaders of a database.
-#[derive(Default)]
 pub(crate) struct Uploads {
     backends: Vec<One>,
+    /// One queue a database; none without backends.
+    letters: Option<Arc<DeadLetters>>,
     offered: AtomicU64,
 }
 
 struct One {
     name: String,
     url: String,
+    required: bool,
+    guard: Option<Arc<Guard>>,
+    client: Client,
     uploader: Uploader,
 }
 
@@ -65,14 +111,24 @@ impl std::fmt::Debug for Uploads {
 }
 
 impl Uploads {
+    /// None at all.
+    pub(crate) fn none() -> Self {
+        Self { backends: Vec::new(), letters: None, offered: AtomicU64::new(0) }
+    }
+
     /// Starts an uploader for each backend; none of them has to answer.
-    pub(crate) fn start(settings: &Settings, engine: &Engine) -> Result<Self> {
+    pub(crate) fn start(settings: &Settings, engine: &Arc<Engine>) -> Result<Self> {
+        if settings.backends.is_empty() {
+            return Ok(Self::none());
+        }
+        let letters = Arc::new(open_letters(settings, engine)?);
         let mut backends = Vec::new();
         for backend in &settings.backends {
-            backends.push(start_one(backend, settings, engine)?);
+            backends.push(start_one(backend, settings, engine, &letters)?);
         }
-        let uploads = Self { backends, offered: AtomicU64::new(0) };
+        let uploads = Self { backends, letters: Some(letters), offered: AtomicU64::new(0) };
         uploads.offer(engine);
+        uploads.measure(engine);
         Ok(uploads)
     }
 
@@ -94,7 +150,62 @@ impl Uploads {
 
     /// Manifests that must not be removed while an upload may read their files.
     pub(crate) fn pinned(&self) -> BTreeSet<u64> {
-        self.backends.iter().filter_map(|one| one.uploader.status().target_local_number).collect()
+        self.backends.iter().flat_map(|one| one.uploader.pinned()).collect()
+    }
+
+    /// Does what is due for the dead letters; blocks while it writes.
+    pub(crate) fn tick(&self, now: Instant) {
+        if let Some(letters) = &self.letters {
+            letters.tick(now);
+        }
+    }
+
+    /// Lets writers know what the required backend that is furthest behind lacks, where that bounds them.
+    pub(crate) fn measure(&self, engine: &Engine) {
+        if engine.limits.max_pending_bytes.is_none() {
+            return;
+        }
+        let required = self.backends.iter().filter(|one| one.required);
+        let behind = required.map(|one| (one.uploader.status().pending_bytes, &one.name)).max();
+        if let Some((bytes, name)) = behind {
+            engine.pending.note(name, bytes);
+            engine.stalls.notify();
+        }
+    }
+
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.backends.iter().map(|one| one.name.clone()).collect()
+    }
+
+    pub(crate) fn letters(&self) -> Option<&Arc<DeadLetters>> {
+        self.letters.as_ref()
+    }
+
+    fn named(&self, backend: Option<&str>) -> impl Iterator<Item = &One> {
+        self.backends.iter().filter(move |one| backend.is_none_or(|name| name == one.name))
+    }
+
+    /// The guards of one backend, or of all.
+    pub(crate) fn guards(&self, backend: Option<&str>) -> Vec<&Arc<Guard>> {
+        self.named(backend).filter_map(|one| one.guard.as_ref()).collect()
+    }
+
+    /// Makes the uploader of one backend, or of all, look again now.
+    pub(crate) fn wake(&self, backend: Option<&str>) {
+        self.named(backend).for_each(|one| one.uploader.wake());
+    }
+
+    pub(crate) fn limits(&self) -> Vec<LimitsView> {
+        let one = |one: &One| {
+            let budget_tokens = one.client.budget_tokens();
+            let in_flight = one.guard.as_ref()?.in_flight();
+            Some(LimitsView { backend: one.name.clone(), in_flight, budget_tokens })
+        };
+        self.backends.iter().filter_map(one).collect()
+    }
+
+    pub(crate) fn breakers(&self) -> Vec<BreakerView> {
+        self.backends.iter().flat_map(One::breakers).collect()
     }
 
     /// Blocks until every backend holds the newest manifest, or `timeout` is over for one of them.
@@ -113,14 +224,19 @@ impl Uploads {
             BackendStats {
                 name: one.name.clone(),
                 url: one.url.clone(),
+                required: one.required,
                 uploaded_manifest: status.published_local_number,
                 remote_document: status.remote_number,
                 pending_files: status.pending_files,
                 pending_bytes: status.pending_bytes,
+                parked_files: status.parked_files,
+                oldest_pending_secs: status.oldest_pending_secs,
                 files_put: status.files_put,
                 failures: status.failures,
                 last_error: status.last_error.map(|error| error.to_string()),
                 refused: status.refused.map(|error| error.to_string()),
+                swept: status.swept_objects + status.pruned_documents,
+                breakers: one.breakers(),
             }
         };
         self.backends.iter().map(one).collect()
@@ -139,7 +255,39 @@ impl Uploads {
                 tracing::warn!(%cause, backend = one.name, "what was uploaded could not be noted; it is looked up again");
             }
         }
+        if let Some(letters) = &self.letters
+            && let Err(error) = letters.persist()
+        {
+            tracing::warn!(%error, "the dead letters are in their journal, without a fresh snapshot");
+        }
     }
+}
+
+impl One {
+    fn breakers(&self) -> Vec<BreakerView> {
+        let Some(guard) = &self.guard else { return Vec::new() };
+        let view = |kind: CallKind| {
+            let status = guard.status(kind);
+            BreakerView {
+                backend: self.name.clone(),
+                kind,
+                state: status.state,
+                reason: status.reason,
+                bypassed: status.is_bypassed,
+                error_rate: status.error_rate,
+                retry_in_secs: status.ready_in.as_secs_f64(),
+                totals: status.totals,
+            }
+        };
+        CallKind::ALL.map(view).into()
+    }
+}
+
+fn open_letters(settings: &Settings, engine: &Engine) -> Result<DeadLetters> {
+    let path = settings.dlq_config.path_in(&engine.place.dir);
+    let (fs, clock) = (Arc::clone(&engine.place.fs), Arc::clone(&engine.place.clock));
+    let opened = DeadLetters::open(fs, clock, &path, settings.dlq_config.clone());
+    opened.map(|(letters, _)| letters).map_err(|error| from_backend(&error))
 }
 
 /// The settings of a backend in the words of the crate that speaks to it.
@@ -151,12 +299,18 @@ pub(crate) fn backend_config(backend: &BackendSettings, attempts: u32) -> Backen
         access_key: backend.access_key.as_ref().map(|key| key.reveal().to_owned()),
         secret_key: backend.secret_key.as_ref().map(secret),
         allow_http: backend.allow_http,
+        required: backend.required,
         attempts,
         ..BackendConfig::new(&backend.name, &backend.url)
     }
 }
 
-fn start_one(backend: &BackendSettings, settings: &Settings, engine: &Engine) -> Result<One> {
+fn start_one(
+    backend: &BackendSettings,
+    settings: &Settings,
+    engine: &Arc<Engine>,
+    letters: &Arc<DeadLetters>,
+) -> Result<One> {
     let config = BackendConfig {
         circuit_breaker_enabled: settings.circuit_breaker_enabled,
         circuit_breaker_config: settings.circuit_breaker_config.clone(),
@@ -166,10 +320,18 @@ fn start_one(backend: &BackendSettings, settings: &Settings, engine: &Engine) ->
     let opened = akidb_backends::open(&config).map_err(|error| from_backend(&error))?;
     // From here on every call takes a permit, and a backend that is down is left alone.
     let opened = opened.guarded(Arc::clone(&engine.place.clock), Arc::new(TokioSleep), rng.u64());
+    let guard = opened.guard().cloned();
     let writer = engine.writer()?;
     let newest = writer.committer.newest();
+    let weak = Arc::downgrade(engine);
+    let wake_driver = move || {
+        if let Some(engine) = weak.upgrade() {
+            engine.wake_driver();
+        }
+    };
+    let client = Client::new(opened, Arc::new(TokioSleep), rng);
     let parts = UploaderParts {
-        client: Client::new(opened, Arc::new(TokioSleep), rng),
+        client: client.clone(),
         fs: Arc::clone(&engine.place.fs),
         clock: Arc::clone(&engine.place.clock),
         identity: Identity {
@@ -180,11 +342,16 @@ fn start_one(backend: &BackendSettings, settings: &Settings, engine: &Engine) ->
         known: Known::from_json(&read_known(engine, &backend.name)),
         options: PublishOptions::default(),
         remote_commit_interval: Duration::from_millis(settings.engine.remote_commit_interval_ms),
+        letters: Some(Arc::clone(letters)),
+        sweep: Some(SweepSettings::new("collections")),
+        // The driver measures what is pending: only writers that wait for it must know at once.
+        on_change: engine.limits.max_pending_bytes.map(|_| Arc::new(wake_driver) as _),
     };
     let uploader = Uploader::start(&*engine.place.spawn, parts).map_err(|cause| {
         Error::io("AKI-0250", &engine.place.dir, "could not start an uploader's thread", &cause)
     })?;
-    Ok(One { name: backend.name.clone(), url: backend.url.clone(), uploader })
+    let (name, url) = (backend.name.clone(), backend.url.clone());
+    Ok(One { name, url, required: backend.required, guard, client, uploader })
 }
 
 fn read_known(engine: &Engine, name: &str) -> Vec<u8> {
@@ -218,15 +385,26 @@ fn plan(engine: &Engine, committed: &Committed) -> Result<FilePlan> {
         let dir = engine.place.collection_dir(&collection.dir);
         let prefix = format!("collections/{}", collection.dir);
         for segment in &collection.segments {
+            let name = segment.file.trim_end_matches(".parquet").to_owned();
+            let of_segment =
+                PlanItem { collection: collection.dir.clone(), segment: name, ..PlanItem::default() };
             items.push(PlanItem {
                 key: format!("{prefix}/{}", segment.file),
                 local: dir.join(&segment.file),
                 len: segment.size,
                 crc32: segment.crc32,
+                priority: if segment.size > LARGE_BYTES { 2 } else { 1 },
+                ..of_segment.clone()
             });
             if let Some(DeletionVectorRef::File { file, crc32, size, .. }) = &segment.deletion_vector {
-                let key = format!("{prefix}/dv/{file}");
-                items.push(PlanItem { key, local: dir.join("dv").join(file), len: *size, crc32: *crc32 });
+                items.push(PlanItem {
+                    key: format!("{prefix}/dv/{file}"),
+                    local: dir.join("dv").join(file),
+                    len: *size,
+                    crc32: *crc32,
+                    priority: 0,
+                    ..of_segment
+                });
             }
         }
     }

@@ -1,5 +1,6 @@
 //! Bounds that hold writers back: which one is reached, and the wait for it to pass.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -23,6 +24,33 @@ impl Stall {
             ErrorKind::Full { which: self.which, retry_after }
         };
         Error::new(kind, "AKI-0210", format!("writes are held back by {}: {}", self.which, self.detail))
+    }
+}
+
+/// What the required backend that is furthest behind lacks, at the last look.
+#[derive(Debug, Default)]
+pub(crate) struct Pending {
+    bytes: AtomicU64,
+    backend: Mutex<String>,
+}
+
+impl Pending {
+    pub(crate) fn note(&self, backend: &str, bytes: u64) {
+        backend.clone_into(&mut self.backend.lock().unwrap_or_else(PoisonError::into_inner));
+        self.bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// The stall at a bound of `max_bytes`, if it is passed.
+    pub(crate) fn stall(&self, max_bytes: Option<u64>) -> Option<Stall> {
+        let (bytes, max_bytes) = (self.bytes.load(Ordering::Relaxed), max_bytes?);
+        (bytes > max_bytes).then(|| {
+            let backend = self.backend.lock().unwrap_or_else(PoisonError::into_inner);
+            let detail = format!(
+                "{bytes} bytes are not on backend '{backend}' yet, {max_bytes} may be; writes go on by themselves \
+                 when it has caught up"
+            );
+            Stall { which: "max_pending_bytes", detail }
+        })
     }
 }
 

@@ -3,11 +3,13 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use serde::Serialize;
+
 use super::Outcome;
 
 /// Calls and changes of a breaker since it was made. Every permit is in exactly one of `successes`, `failures`,
 /// `ignored` and `cancelled` once it is settled.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Totals {
     /// Calls that did what they should.

@@ -43,6 +43,9 @@ fn parts(client: Client, epoch: u64, interval: Duration) -> UploaderParts {
         known: Known::default(),
         options: PublishOptions::default(),
         remote_commit_interval: interval,
+        letters: None,
+        sweep: None,
+        on_change: None,
     }
 }
 
@@ -177,7 +180,8 @@ fn behind_a_guard_it_sends_nothing_while_the_breaker_is_open_and_burns_no_attemp
     for left in [200, 100] {
         clock.advance(Duration::from_secs(100));
         hurry();
-        assert_eq!(pauses.recv_timeout(LONG).unwrap(), Duration::from_secs(left));
+        // A ring that comes during a turn is one more turn, in which nothing is sent.
+        while pauses.recv_timeout(LONG).unwrap() != Duration::from_secs(left) {}
     }
     let status = uploader.status();
     assert_eq!((faults.calls().len(), status.failures), (sent, failures));

@@ -24,17 +24,17 @@ pub(crate) async fn show(State(served): State<Arc<Served>>, uri: Uri) -> Answer 
 
 /// `POST /admin/breaker/reset`.
 pub(crate) async fn reset(State(served): State<Arc<Served>>, uri: Uri, body: Body) -> Answer {
-    turn(served, uri, body, Backends::reset_breaker).await
+    turn(served, uri, body, |all, backend, kind| all.reset_breaker(backend, kind)).await
 }
 
 /// `POST /admin/breaker/open`.
 pub(crate) async fn open(State(served): State<Arc<Served>>, uri: Uri, body: Body) -> Answer {
-    turn(served, uri, body, Backends::open_breaker).await
+    turn(served, uri, body, |all, backend, kind| all.open_breaker(backend, kind)).await
 }
 
 /// `POST /admin/breaker/close`.
 pub(crate) async fn close(State(served): State<Arc<Served>>, uri: Uri, body: Body) -> Answer {
-    turn(served, uri, body, Backends::close_breaker).await
+    turn(served, uri, body, |all, backend, kind| all.close_breaker(backend, kind)).await
 }
 
 async fn turn(served: Arc<Served>, uri: Uri, body: Body, turn: Turn) -> Answer {

@@ -58,11 +58,17 @@ pub(crate) async fn retry_all(State(served): State<Arc<Served>>, uri: Uri, body:
     let mut asked = Asked::of(&uri, body).await?;
     let which = letters::which(asked.text("backend"), asked.text("class").as_deref(), None)?;
     asked.nothing_else("backend, class")?;
-    blocking(served, move |served| Ok(json(json!({ "asked": served.db.backends().retry_all(&which)? })))).await
+    blocking(served, move |served| Ok(json(json!({ "asked": served.db.backends().retry_all(&which)? }))))
+        .await
 }
 
 /// `POST /admin/dlq/{id}/retry`.
-pub(crate) async fn retry(State(served): State<Arc<Served>>, Path(id): Path<String>, uri: Uri, body: Body) -> Answer {
+pub(crate) async fn retry(
+    State(served): State<Arc<Served>>,
+    Path(id): Path<String>,
+    uri: Uri,
+    body: Body,
+) -> Answer {
     Asked::of(&uri, body).await?.nothing_else("nothing")?;
     let id = letters::id(&id)?;
     blocking(served, move |served| {

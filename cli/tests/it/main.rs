@@ -3,9 +3,11 @@
 
 mod bad_input;
 mod bench;
+mod breaker;
 mod commands_named;
 mod damage;
 mod demo;
+mod dlq;
 mod doctor;
 mod imports;
 mod log;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use akidb_backends::BreakerSettings;
+use akidb_backends::{BreakerSettings, DlqSettings, Overflow};
 use serde::Deserialize;
 
 use super::Refusal;
@@ -71,6 +71,9 @@ pub struct BackendSettings {
     pub secret_key: Option<Secret>,
     /// Whether an `http://` endpoint may be used: rows and signatures then travel in clear.
     pub allow_http: bool,
+    /// Whether local bytes stay until this backend has them, and writers wait when it lacks too many. Default true;
+    /// `false` for a copy that may fall behind.
+    pub required: bool,
 }
 
 impl BackendSettings {
@@ -95,6 +98,7 @@ impl BackendSettings {
             access_key: None,
             secret_key: None,
             allow_http: false,
+            required: true,
         })
     }
 
@@ -200,7 +204,10 @@ impl fmt::Display for BackendSettings {
                 writeln!(f, "{key} = \"{secret}\"")?;
             }
         }
-        if self.allow_http { writeln!(f, "allow_http = true") } else { Ok(()) }
+        if self.allow_http {
+            writeln!(f, "allow_http = true")?;
+        }
+        if self.required { Ok(()) } else { writeln!(f, "required = false") }
     }
 }
 
@@ -224,6 +231,23 @@ pub(super) fn write_breaker(f: &mut fmt::Formatter<'_>, b: &BreakerSettings) -> 
     writeln!(f, "cooldown_jitter = {}", b.cooldown_jitter)?;
     writeln!(f, "honor_retry_after = {}", b.honor_retry_after)?;
     writeln!(f, "adaptive = {}", b.adaptive)
+}
+
+/// The dead letters' settings as the table of a settings file.
+pub(super) fn write_dead_letters(f: &mut fmt::Formatter<'_>, d: &DlqSettings) -> fmt::Result {
+    writeln!(f, "[storage.dlq_config]")?;
+    writeln!(f, "max_size = {}", d.max_size)?;
+    writeln!(f, "ttl_seconds = {}", d.ttl_seconds)?;
+    match &d.persistence_path {
+        Some(path) => writeln!(f, "persistence_path = {}", Quoted(&path.to_string_lossy()))?,
+        None => writeln!(f, "# persistence_path: dlq/dlq.json in the database directory")?,
+    }
+    writeln!(f, "cleanup_interval_seconds = {}", d.cleanup_interval_seconds)?;
+    let overflow = match d.overflow {
+        Overflow::EvictOldest => "evict_oldest",
+        Overflow::Reject => "reject",
+    };
+    writeln!(f, "overflow = \"{overflow}\"\ncompress = {}", d.compress)
 }
 
 /// A text in quotes; TOML's basic strings take JSON's escapes.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use akidb_backends::BreakerSettings;
+use akidb_backends::{BreakerSettings, DlqSettings};
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer};
 use toml::de::DeTable;
@@ -33,16 +33,7 @@ struct Storage {
     s3_secret_key: Option<Secret>,
     circuit_breaker_enabled: Option<bool>,
     circuit_breaker_config: BreakerSettings,
-    dlq_config: DeadLetters,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct DeadLetters {
-    max_size: Option<u64>,
-    ttl_seconds: Option<u64>,
-    persistence_path: Option<String>,
-    cleanup_interval_seconds: Option<u64>,
+    dlq_config: DlqSettings,
 }
 
 #[derive(Deserialize)]
@@ -57,8 +48,12 @@ struct Backend {
     secret_key: Option<Secret>,
     #[serde(default)]
     allow_http: bool,
-    #[serde(default)]
+    #[serde(default = "yes")]
     required: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 pub(super) fn read(text: &str) -> Result<Settings> {
@@ -118,8 +113,6 @@ fn refused(text: &str, found: &[Found<'_>], refusal: Refusal) -> Error {
 
 fn resolve(document: Document) -> Result<Settings, Refusal> {
     let Document { storage, backends, engine } = document;
-    let mut without_effect = Vec::new();
-    seeds_dead_letters(&storage.dlq_config, &mut without_effect)?;
     if storage.cache_size_mb.is_some() {
         let why = "there is no cache of backend files yet: segments stay in the database directory";
         return Err(Refusal::not_built("storage.cache_size_mb", why));
@@ -131,6 +124,7 @@ fn resolve(document: Document) -> Result<Settings, Refusal> {
     let policy = storage.tiering_policy.clone();
     let circuit_breaker_enabled = storage.circuit_breaker_enabled.unwrap_or(true);
     let circuit_breaker_config = storage.circuit_breaker_config.clone();
+    let dlq_config = storage.dlq_config.clone();
     if let Some(short) = short_form(storage)? {
         if all.iter().any(|b| b.name == short.name) {
             let why = "it makes a backend named \"s3\", and [[backends]] has one of that name too";
@@ -149,8 +143,9 @@ fn resolve(document: Document) -> Result<Settings, Refusal> {
         backends: all,
         circuit_breaker_enabled,
         circuit_breaker_config,
+        dlq_config,
         engine,
-        without_effect,
+        without_effect: Vec::new(),
     })
 }
 
@@ -220,53 +215,16 @@ impl Backend {
         if kind != backend.kind {
             return Err(Refusal::value(key("kind"), "it does not fit the url"));
         }
-        if self.required {
-            let why = "writes that wait for a backend are not built: a write is acknowledged when it is on \
-                       this machine's disk";
-            return Err(Refusal::not_built(key("required"), why));
-        }
         Ok(BackendSettings {
             endpoint: self.endpoint,
             region: self.region,
             access_key: self.access_key,
             secret_key: self.secret_key,
             allow_http: self.allow_http,
+            required: self.required,
             ..backend
         })
     }
-}
-
-/// The seed's dead letter queue: its defaults are accepted, so that its files load; other values would be a promise.
-fn seeds_dead_letters(d: &DeadLetters, without_effect: &mut Vec<&'static str>) -> Result<(), Refusal> {
-    let numbers = [
-        ("storage.dlq_config.max_size", d.max_size, 10_000),
-        ("storage.dlq_config.ttl_seconds", d.ttl_seconds, 604_800),
-        ("storage.dlq_config.cleanup_interval_seconds", d.cleanup_interval_seconds, 3_600),
-    ];
-    for (key, value, default) in numbers {
-        if let Some(value) = value {
-            only_default(key, value == default, &default, without_effect)?;
-        }
-    }
-    if let Some(path) = &d.persistence_path {
-        let default = "/data/dlq/dlq.json";
-        let key = "storage.dlq_config.persistence_path";
-        only_default(key, path == default, &format_args!("{default:?}"), without_effect)?;
-    }
-    Ok(())
-}
-
-fn only_default(
-    key: &'static str,
-    is_default: bool,
-    default: &dyn fmt::Display,
-    without_effect: &mut Vec<&'static str>,
-) -> Result<(), Refusal> {
-    if is_default {
-        without_effect.push(key);
-        return Ok(());
-    }
-    Err(Refusal::not_built(key, format!("only {default} is accepted here now, as it has no effect yet")))
 }
 
 /// A number of bytes, or a text like `"32 MiB"` or `"1.5 GB"`.

@@ -43,7 +43,10 @@ pub(super) const TABLES: [(&str, &[&str]); 6] = [
             "adaptive",
         ],
     ),
-    ("storage.dlq_config", &["max_size", "ttl_seconds", "persistence_path", "cleanup_interval_seconds"]),
+    (
+        "storage.dlq_config",
+        &["max_size", "ttl_seconds", "persistence_path", "cleanup_interval_seconds", "overflow", "compress"],
+    ),
     (
         "backends",
         &["name", "kind", "url", "endpoint", "region", "access_key", "secret_key", "allow_http", "required"],
@@ -63,6 +66,7 @@ pub(super) const TABLES: [(&str, &[&str]); 6] = [
             "manifest_keep_hours",
             "remote_commit_interval_ms",
             "upload_attempts",
+            "max_pending_bytes",
         ],
     ),
 ];

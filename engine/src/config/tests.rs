@@ -1,5 +1,7 @@
 //! Settings files as people write them: right, mistyped, contradictory, and ahead of what is built.
 
+use std::path::Path;
+
 use super::keys::TABLES;
 use super::*;
 use crate::error::ErrorKind;
@@ -53,9 +55,9 @@ fn the_earlier_systems_file_is_read_and_says_what_has_no_effect_yet() {
     assert_eq!(b.endpoint.as_deref(), Some("http://localhost:9000"));
     assert!(b.allow_http, "an endpoint that says http:// is the short form's permission");
     assert_eq!(b.secret_key.as_ref().map(Secret::reveal), Some("wJalrXUtnFEMI"));
-    assert_eq!(s.without_effect.len(), 4);
-    assert!(s.circuit_breaker_enabled);
-    assert!(s.without_effect.contains(&"storage.dlq_config.ttl_seconds"));
+    assert!(s.without_effect.is_empty() && s.circuit_breaker_enabled && b.required);
+    assert_eq!((s.dlq_config.max_size, s.dlq_config.ttl_seconds), (10_000, 604_800));
+    assert_eq!(s.dlq_config.persistence_path.as_deref(), Some(Path::new("/data/dlq/dlq.json")));
     s.check().unwrap();
 }
 
@@ -68,18 +70,26 @@ fn what_is_not_built_is_refused_by_name_and_line() {
     );
     refused("[storage]\ntiering_policy = \"cache\"", "AKI-0404", &["line 2", "tiering_policy", "mirror"]);
     refused("[storage]\ntiering_policy = \"backend_only\"", "AKI-0404", &["backend_only"]);
-    for (from, to) in [
-        ("max_size = 10000", "max_size = 1"),
-        ("ttl_seconds = 604800", "ttl_seconds = 1"),
-        ("persistence_path = \"/data/dlq/dlq.json\"", "persistence_path = \"/elsewhere\""),
-        ("cleanup_interval_seconds = 3600", "cleanup_interval_seconds = 1"),
-    ] {
-        let text = SEED.replace(from, to);
-        let line = text.lines().position(|l| l == to).unwrap() + 1;
-        refused(&text, "AKI-0404", &[&format!("line {line}:"), to.split(' ').next().unwrap()]);
-    }
-    let required = "[[backends]]\nname = \"a\"\nurl = \"file:///b\"\nrequired = true";
-    refused(required, "AKI-0404", &["line 4", "backends[0].required"]);
+}
+
+#[test]
+fn dead_letters_have_settings_and_a_backend_may_be_one_that_nobody_waits_for() {
+    let s = accepted(
+        "[storage.dlq_config]\nmax_size = 7\noverflow = \"reject\"\npersistence_path = \"/a/b.json\"",
+    );
+    assert_eq!((s.dlq_config.max_size, s.dlq_config.overflow), (7, akidb_backends::Overflow::Reject));
+    assert_eq!(accepted(&s.to_string()), s);
+    refused("[storage.dlq_config]\ncompress = true", "AKI-0405", &["line 2", "storage.dlq_config.compress"]);
+    refused("[storage.dlq_config]\nmax_size = 0", "AKI-0405", &["line 2", "storage.dlq_config.max_size"]);
+    refused("[storage.dlq_config]\nmax_size = \"x\"", "AKI-0403", &["line 2", "storage.dlq_config.max_size"]);
+    let two = "[[backends]]\nname = \"a\"\nurl = \"file:///a\"\n\
+               [[backends]]\nname = \"b\"\nurl = \"file:///b\"\nrequired = false\n\
+               [engine]\nmax_pending_bytes = \"2 GiB\"";
+    let s = accepted(two);
+    assert_eq!((s.backends[0].required, s.backends[1].required), (true, false));
+    assert_eq!(s.engine.max_pending_bytes, Some(2 << 30));
+    assert_eq!(accepted(&s.to_string()), s);
+    refused("[engine]\nmax_pending_bytes = 1", "AKI-0405", &["line 2", "engine.max_pending_bytes"]);
 }
 
 #[test]

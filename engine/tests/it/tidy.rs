@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 const ORDER: &[&[&str]] = &[
     &["builder"],
     &["db", "arrow_rows", "collection"],
+    &["backends"],
     &["handle"],
     &["recovery"],
     &["driver"],

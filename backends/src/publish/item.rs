@@ -1,0 +1,110 @@
+//! One item with its attempts, and what their failure says of it: the item's own fault, the backend's, or nobody's yet.
+
+use std::time::Instant;
+
+use akidb_host::Clock;
+
+use crate::class::{Class, Op};
+use crate::client::Client;
+use crate::error::{Error, ErrorKind};
+use crate::plan::PlanItem;
+use crate::put::Putter;
+use crate::retry::Tries;
+
+/// An item that is not on the backend after its attempts.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    pub(crate) item: PlanItem,
+    pub(crate) error: Error,
+    pub(crate) blame: Blame,
+    /// Every attempt, oldest first.
+    pub(crate) tries: Vec<Tried>,
+}
+
+/// One attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tried {
+    pub(crate) unix_millis: i64,
+    pub(crate) took_millis: u64,
+}
+
+/// Whose fault it is that an item is not on the backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Blame {
+    /// The local file cannot be read, or is not what its manifest says.
+    LocalFile,
+    /// The backend will never take it as it is.
+    Item,
+    /// Its attempts are used up, and no breaker was anything but closed meanwhile. Whether the backend takes anything
+    /// at all is still to be asked.
+    Open,
+    /// The backend's, or nobody's yet: it does not count.
+    Backend,
+}
+
+impl Failed {
+    /// Whether trying again cannot help until a person has looked: the file is bad, or the request is.
+    pub(crate) fn is_poison(&self) -> bool {
+        match self.blame {
+            Blame::LocalFile => true,
+            Blame::Item => matches!(self.error.status(), Some(400 | 413)),
+            Blame::Open | Blame::Backend => false,
+        }
+    }
+
+    /// Whether going on with other items now would be pointless, or unkind.
+    pub(crate) fn is_of_all(&self) -> bool {
+        matches!(self.error.class(), Class::Refused | Class::Auth | Class::Throttle | Class::NotFound)
+    }
+}
+
+/// Puts and verifies one item, with the schedule's attempts.
+pub(crate) async fn put(putter: &Putter, clock: &dyn Clock, item: &PlanItem) -> Result<(), Box<Failed>> {
+    let client = &putter.client;
+    let calm = calm(client);
+    let (mut tries, mut made) = (Tries::default(), Vec::new());
+    loop {
+        let (started, unix_millis) = (clock.now(), clock.unix_micros() / 1_000);
+        let error = match putter.attempt(item).await {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        };
+        made.push(Tried { unix_millis, took_millis: millis_since(started, clock) });
+        if error.kind() == ErrorKind::Corrupt
+            && error.class() != Class::Local
+            && let Some(guard) = client.backend().guard()
+        {
+            // Every call was answered well, and yet the object is not what was sent.
+            guard.fault(Op::Put);
+        }
+        match client.pause_after(&error, &mut tries) {
+            Some(pause) => {
+                tracing::debug!(%error, ?tries, "trying again");
+                client.sleep().pause(pause).await;
+            }
+            None => {
+                let blame = blame(&error, client.is_spent(&tries) && self::calm(client) == calm && calm.0);
+                return Err(Box::new(Failed { item: item.clone(), error, blame, tries: made }));
+            }
+        }
+    }
+}
+
+fn calm(client: &Client) -> (bool, u64) {
+    client.backend().guard().map_or((true, 0), |guard| guard.calm())
+}
+
+fn blame(error: &Error, spent_in_calm: bool) -> Blame {
+    match error.class() {
+        Class::Local => Blame::LocalFile,
+        Class::Permanent => Blame::Item,
+        Class::Transient | Class::Timeout | Class::Ambiguous | Class::Conflict if spent_in_calm => {
+            Blame::Open
+        }
+        _ => Blame::Backend,
+    }
+}
+
+fn millis_since(started: Instant, clock: &dyn Clock) -> u64 {
+    u64::try_from(clock.now().saturating_duration_since(started).as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,114 @@
+//! What an uploader's thread and those who ask it share.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use akidb_host::Clock;
+
+use super::letters::Letters;
+use super::status::Status;
+use crate::known::Known;
+use crate::plan::FilePlan;
+use crate::queue::Queue;
+
+pub(super) struct Shared {
+    pub(super) backend: String,
+    pub(super) queue: Queue<Arc<FilePlan>>,
+    standing: Mutex<Standing>,
+    /// Told whenever the standing changed.
+    pub(super) changed: Condvar,
+    pub(super) known: Arc<Mutex<Known>>,
+    pub(super) letters: Letters,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) on_change: Option<Arc<dyn Fn() + Send + Sync>>,
+}
+
+#[derive(Default)]
+pub(super) struct Standing {
+    pub(super) status: Status,
+    pub(super) ended: bool,
+    /// Since when a file of the newest plan has been waiting.
+    waiting_since: BTreeMap<String, Instant>,
+}
+
+impl Shared {
+    pub(super) fn new(
+        backend: &str,
+        known: Arc<Mutex<Known>>,
+        letters: Letters,
+        clock: Arc<dyn Clock>,
+        on_change: Option<Arc<dyn Fn() + Send + Sync>>,
+    ) -> Self {
+        Self {
+            backend: backend.to_owned(),
+            queue: Queue::new(),
+            standing: Mutex::default(),
+            changed: Condvar::new(),
+            known,
+            letters,
+            clock,
+            on_change,
+        }
+    }
+
+    pub(super) fn standing(&self) -> MutexGuard<'_, Standing> {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the status and tells those who wait.
+    pub(super) fn change(&self, change: impl FnOnce(&mut Status)) {
+        change(&mut self.standing().status);
+        self.told();
+    }
+
+    pub(super) fn end(&self) {
+        self.standing().ended = true;
+        self.told();
+    }
+
+    fn told(&self) {
+        self.changed.notify_all();
+        if let Some(on_change) = &self.on_change {
+            on_change();
+        }
+    }
+
+    pub(super) fn offer(&self, plan: FilePlan) {
+        {
+            let mut standing = self.standing();
+            let status = &standing.status;
+            if status.refused.is_some() || status.published_local_number > Some(plan.local_number) {
+                return;
+            }
+            let (known, now) = (self.known(), self.clock.now());
+            let waits = plan.items.iter().filter(|item| !known.has(item));
+            let since = |key: &String| standing.waiting_since.get(key).copied().unwrap_or(now);
+            standing.waiting_since = waits.map(|item| (item.key.clone(), since(&item.key))).collect();
+        }
+        self.queue.offer(plan.local_number, Arc::new(plan));
+    }
+
+    pub(super) fn status(&self) -> Status {
+        let standing = self.standing();
+        let mut status = standing.status.clone();
+        let Some(target) = self.queue.target() else { return status };
+        status.target_local_number = Some(target.local_number);
+        let known = self.known();
+        let mut oldest: Option<Instant> = None;
+        for item in target.items.iter().filter(|item| !known.has(item)) {
+            status.pending_files += 1;
+            status.pending_bytes += item.len;
+            status.parked_files += u64::from(!self.letters.is_free(&item.key));
+            let since = standing.waiting_since.get(&item.key).copied();
+            oldest = oldest.into_iter().chain(since).min();
+        }
+        status.oldest_pending_secs =
+            oldest.map(|since| self.clock.now().saturating_duration_since(since).as_secs());
+        status
+    }
+}
