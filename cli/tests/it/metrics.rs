@@ -1,7 +1,9 @@
 //! What `/metrics` says: well formed, with every name that is promised.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::io::Write;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::server::Server;
@@ -96,8 +98,55 @@ fn the_text_is_well_formed_and_its_names_are_good() {
     assert_eq!(*rows, 3.0);
 }
 
+/// Words of a text that are names of metrics.
+fn named(text: &str) -> BTreeSet<String> {
+    let is_part = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    let words = text.split(|c: char| !is_part(c)).filter(|word| word.starts_with("akidb_"));
+    words.map(str::to_owned).collect()
+}
+
+fn page(name: &str) -> String {
+    let home = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    fs::read_to_string(home.join("docs/operations").join(name)).unwrap()
+}
+
+#[test]
+fn the_pages_name_every_metric_and_no_other() {
+    let place = Place::with_rows();
+    let copy = format!("copy={}", place.url("copy"));
+    let server = Server::start(&place, &["--backend", &copy]);
+    let printed: BTreeSet<String> = lint(&server.scrape("").body).into_keys().collect();
+    let listed = named(&page("serve.md"));
+    let missing: Vec<_> = printed.difference(&listed).collect();
+    assert!(missing.is_empty(), "not in serve.md: {missing:?}");
+    for name in ["serve.md", "the-backends.md", "alerts.yml"] {
+        let named = named(&page(name));
+        let unknown: Vec<_> = named.difference(&printed).collect();
+        assert!(unknown.is_empty(), "{name} names what is not printed: {unknown:?}");
+    }
+}
+
+#[test]
+fn every_alert_has_its_section_in_the_runbook() {
+    let rules = page("alerts.yml");
+    let alerts: Vec<&str> = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    assert!(alerts.len() > 10, "{alerts:?}");
+    let pages = page("serve.md") + &page("the-backends.md");
+    for alert in &alerts {
+        assert!(pages.contains(&format!("\n### {alert}\n")), "{alert} has no section");
+        assert!(rules.contains(&format!("#{}\"", alert.to_lowercase())), "{alert} does not name its section");
+    }
+    let sections = pages.lines().filter_map(|line| line.strip_prefix("### "));
+    for section in sections.filter(|section| section.starts_with("Akidb")) {
+        assert!(alerts.contains(&section), "{section} is no alert");
+    }
+}
+
 #[test]
 fn promtool_has_nothing_to_say() {
+    let rules = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("docs/operations/alerts.yml");
+    let checked = Command::new("promtool").arg("check").arg("rules").arg(rules).output();
+    assert!(checked.as_ref().map_or(true, |run| run.status.success()), "{checked:?}");
     let place = Place::with_rows();
     let copy = format!("copy={}", place.url("copy"));
     let server = Server::start(&place, &["--backend", &copy]);
