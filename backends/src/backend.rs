@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use akidb_host::Clock;
 use object_store::ObjectStore;
+use object_store::multipart::MultipartStore;
 
 use crate::config::{BackendConfig, BreakerSettings};
 use crate::error::{Error, Result};
@@ -12,7 +13,7 @@ use crate::guard::{Guard, GuardSettings};
 use crate::limiter::LimiterSettings;
 use crate::local;
 use crate::retry::Sleep;
-use crate::store::GuardedStore;
+use crate::store::{GuardedParts, GuardedStore};
 
 /// What stands behind a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +48,8 @@ struct Inner {
     store: Arc<dyn ObjectStore>,
     /// The same store for work that can wait.
     background: Option<Arc<dyn ObjectStore>>,
+    /// The same store, where its multipart uploads have ids.
+    parts: Option<Arc<dyn MultipartStore>>,
 }
 
 impl Backend {
@@ -58,11 +61,19 @@ impl Backend {
         Self::assemble(&BackendConfig::new(name, format!("{store}")), Kind::Custom, store)
     }
 
-    /// The same backend with its store behind a decorator.
+    /// The same over a store whose multipart uploads have ids: large files go in parallel parts, and what a crash
+    /// leaves half-written can be aborted.
+    #[must_use]
+    pub fn from_parts_store<T: ObjectStore + MultipartStore>(name: &str, store: Arc<T>) -> Self {
+        Self::assemble_with_parts(&BackendConfig::new(name, format!("{store}")), Kind::Custom, store)
+    }
+
+    /// The same backend with its store behind a decorator. Its multipart uploads have no ids then: a decorator of the
+    /// one is none of the other.
     #[must_use]
     pub fn decorated(&self, decorate: impl FnOnce(Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore>) -> Self {
         let store = decorate(Arc::clone(&self.0.store));
-        Self(Arc::new(Inner { store, background: None, ..Inner::clone(&self.0) }))
+        Self(Arc::new(Inner { store, background: None, parts: None, ..Inner::clone(&self.0) }))
     }
 
     /// The same backend behind a guard of its own: breakers as its settings say, limits, and the deadline of each
@@ -73,15 +84,20 @@ impl Backend {
         let guard = Guard::new(&self.0.name, &settings, clock, sleep, seed);
         let store = GuardedStore::new(Arc::clone(&self.0.store), Arc::clone(&guard));
         let background: Arc<dyn ObjectStore> = Arc::new(store.background());
+        let parts = self.0.parts.as_ref().map(|parts| -> Arc<dyn MultipartStore> {
+            Arc::new(GuardedParts::new(Arc::clone(parts), Arc::clone(&guard)))
+        });
         Self(Arc::new(Inner {
             store: Arc::new(store),
             background: Some(background),
+            parts,
             guard: Some(guard),
             ..Inner::clone(&self.0)
         }))
     }
 
-    /// The same backend for work that can wait: behind a guard it gets a quarter of the places at most.
+    /// The same backend for work that can wait: behind a guard it gets a quarter of the places at most. Uploads in
+    /// parts are not slowed down.
     #[must_use]
     pub fn background(&self) -> Self {
         let store = self.0.background.as_ref().unwrap_or(&self.0.store);
@@ -136,6 +152,11 @@ impl Backend {
         &self.0.store
     }
 
+    /// The store's multipart uploads, where they have ids. Every such call goes through it.
+    pub(crate) fn parts(&self) -> Option<&Arc<dyn MultipartStore>> {
+        self.0.parts.as_ref()
+    }
+
     /// Whether a put is read back whole and compared: where no checksum travels with the request.
     pub(crate) fn reads_back(&self) -> bool {
         self.0.kind != Kind::S3
@@ -153,7 +174,18 @@ impl Backend {
             guard: None,
             background: None,
             store,
+            parts: None,
         }))
+    }
+
+    pub(crate) fn assemble_with_parts<T: ObjectStore + MultipartStore>(
+        config: &BackendConfig,
+        kind: Kind,
+        store: Arc<T>,
+    ) -> Self {
+        let parts: Arc<dyn MultipartStore> = Arc::<T>::clone(&store);
+        let inner = Self::assemble(config, kind, store).0;
+        Self(Arc::new(Inner { parts: Some(parts), ..Inner::clone(&inner) }))
     }
 }
 

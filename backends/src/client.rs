@@ -126,7 +126,7 @@ impl Client {
     }
 
     /// Attempts `call` as often as the schedule says.
-    async fn repeat<T, F, Fut>(&self, op: Op, key: &str, len: u64, mut call: F) -> Result<T>
+    pub(crate) async fn repeat<T, F, Fut>(&self, op: Op, key: &str, len: u64, mut call: F) -> Result<T>
     where
         F: FnMut() -> Fut,
         Fut: Future<Output = object_store::Result<T>>,
@@ -207,7 +207,8 @@ impl Client {
 fn absent_as_none<T>(answer: Result<T>) -> Result<Option<T>> {
     match answer {
         Ok(value) => Ok(Some(value)),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        // A missing bucket is `NotFound` too, but no answer to the question.
+        Err(error) if error.class() == Class::NotFound => Ok(None),
         Err(error) => Err(error),
     }
 }

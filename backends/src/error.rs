@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::class::{Class, Op};
 use crate::dlq::Trouble;
 use crate::guard::Held;
+use crate::refusal::{Refusal, is_missing_bucket};
 use crate::retry::retry_after;
 
 /// What an error asks of the caller.
@@ -116,15 +117,12 @@ impl Error {
     /// The HTTP status the server answered with, if it is known.
     #[must_use]
     pub fn status(&self) -> Option<u16> {
-        #[cfg(feature = "s3")]
-        {
-            let mut next = self.source();
-            while let Some(error) = next {
-                if let Some(status) = crate::s3::status(error) {
-                    return Some(status);
-                }
-                next = error.source();
+        let mut next = self.source();
+        while let Some(error) = next {
+            if let Some(refusal) = error.downcast_ref::<Refusal>() {
+                return Some(refusal.status());
             }
+            next = error.source();
         }
         None
     }
@@ -218,6 +216,8 @@ impl Error {
     /// What a store answered, classed.
     pub(crate) fn store(backend: &str, op: Op, key: &str, class: Class, source: object_store::Error) -> Self {
         let kind = match class {
+            // Not to be taken for an object that is not there.
+            Class::Permanent if is_missing_bucket(&source) => ErrorKind::NotFound,
             Class::NotFound => ErrorKind::NotFound,
             Class::Permanent => ErrorKind::Invalid,
             // A conditional put that was refused is looked into by whoever made it.

@@ -42,6 +42,8 @@ mod known;
 #[cfg(not(akidb_loom))]
 mod local;
 #[cfg(not(akidb_loom))]
+mod multiparts;
+#[cfg(not(akidb_loom))]
 mod numbered;
 #[cfg(not(akidb_loom))]
 mod plan;
@@ -51,6 +53,12 @@ mod probe;
 mod publish;
 #[cfg(not(akidb_loom))]
 mod put;
+#[cfg(not(akidb_loom))]
+#[cfg_attr(
+    not(feature = "s3"),
+    allow(dead_code, reason = "refusals come from the S3 client and from the test kit")
+)]
+mod refusal;
 #[cfg(not(akidb_loom))]
 mod restore;
 #[cfg(not(akidb_loom))]
@@ -89,6 +97,8 @@ pub use guard::{CallKind, Guard, GuardSettings, Held};
 #[cfg(not(akidb_loom))]
 pub use known::Known;
 pub use limiter::{Entry, InFlight, Limiter, LimiterSettings, Pace, Place, Share};
+#[cfg(not(akidb_loom))]
+pub use multiparts::{Aborted, Multiparts};
 #[cfg(not(akidb_loom))]
 pub use numbered::{Chain, Content, Document, Identity, RemoteFile};
 #[cfg(not(akidb_loom))]

@@ -150,7 +150,9 @@ pub(crate) fn decode(backend: &str, number: u64, bytes: &[u8]) -> Result<Sealed>
         return damaged(0, "its number is not the one in its name, or not its parent's successor");
     }
     for file in document.content.iter().flat_map(|content| &content.files) {
-        check_key(backend, &file.key)?;
+        if check_key(backend, &file.key).is_err() {
+            return damaged(0, "it names a key that no file of ours can have");
+        }
     }
     Ok(Sealed { document, crc32 })
 }
@@ -170,6 +172,29 @@ fn check_version(backend: &str, key: &str, body: &[u8]) -> Result<()> {
         }
         _ => Err(Error::corrupt(backend, key, "damaged remote document: no known version")),
     }
+}
+
+/// See [`crate::fault::fuzz_document`].
+#[cfg(any(test, feature = "test-util"))]
+pub(crate) fn fuzz(bytes: &[u8]) {
+    // Its number is what its name would say.
+    #[derive(Deserialize)]
+    struct Named {
+        number: u64,
+    }
+    let line = bytes.split(|&b| b == b'\n').next().unwrap_or_default();
+    let number = serde_json::from_slice::<Named>(line).map_or(1, |named| named.number);
+    let sealed = match decode("fuzz", number, bytes) {
+        Ok(sealed) => sealed,
+        Err(error) => {
+            assert!(matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NewerFormat), "{error}");
+            return;
+        }
+    };
+    let (encoded, crc32) = encode(&sealed.document);
+    let again = decode("fuzz", number, &encoded).expect("what was encoded decodes");
+    assert_eq!((again.crc32, &again.document), (crc32, &sealed.document), "a document comes back as it was");
+    assert_eq!(encode(&again.document).0, encoded, "and always by the same bytes");
 }
 
 /// The document of this number, or `None` if there is none.

@@ -7,33 +7,30 @@ use std::time::Duration;
 
 use akidb_host::{Clock, Fs};
 use futures::{StreamExt, stream};
-use tokio::sync::Semaphore;
 use tracing::{Instrument, Span, info_span};
 
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::known::{Known, Trust};
+use crate::multiparts::Multiparts;
 use crate::numbered::{Chain, Identity};
 use crate::plan::{FilePlan, PlanItem};
 use crate::probe::probe;
 use crate::put::Putter;
 pub(crate) use item::{Blame, Failed, Tried};
 
-mod item;
+pub(crate) mod item;
 
 /// After so long a writer looks whether another has published. Far below what documents are kept for.
 const ABSENCE_MICROS: u64 = 3_600_000_000;
-/// A unit of the memory that files under way take.
-const MEMORY_UNIT_BYTES: u64 = 1 << 20;
 
 /// How a plan is published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PublishOptions {
-    /// Files put at the same time, at most; the limiter of a guard lets fewer through. Default 64.
+    /// Files put at the same time, at most; the limiter of a guard lets fewer through. Default 64. However many and
+    /// large, at most 256 MiB of them are in memory.
     pub parallel_puts: usize,
-    /// Bytes of files in memory at the same time; one file, or one part of it, always may. Default 256 MiB.
-    pub memory_bytes: u64,
-    /// Files above this length go in parts of this length. Default 64 MiB.
+    /// Files above this length go in parts of a quarter of it (of 5 MiB at least). Default 64 MiB.
     pub part_len_bytes: usize,
     /// How long an object no document names is safe from the sweep. Default 24 h.
     pub gc_grace: Duration,
@@ -41,12 +38,7 @@ pub struct PublishOptions {
 
 impl Default for PublishOptions {
     fn default() -> Self {
-        Self {
-            parallel_puts: 64,
-            memory_bytes: 256 << 20,
-            part_len_bytes: 64 << 20,
-            gc_grace: Duration::from_secs(24 * 3600),
-        }
+        Self { parallel_puts: 64, part_len_bytes: 64 << 20, gc_grace: Duration::from_secs(24 * 3600) }
     }
 }
 
@@ -99,9 +91,16 @@ impl Publisher {
         known: Known,
         options: PublishOptions,
     ) -> Self {
-        let putter = Putter { client: client.clone(), fs, part_len_bytes: options.part_len_bytes };
+        let putter = Putter::new(client.clone(), fs, options.part_len_bytes);
         let known = Arc::new(Mutex::new(known));
         Self { client, chain: None, identity, putter, clock, options, known, seen_unix_micros: 0 }
+    }
+
+    /// The same publisher, which writes its uploads in parts down here before their first part.
+    #[must_use]
+    pub fn with_multiparts(mut self, multiparts: Arc<Multiparts>) -> Self {
+        self.putter.multiparts = Some(multiparts);
+        self
     }
 
     pub(crate) fn known(&self) -> Arc<Mutex<Known>> {
@@ -184,11 +183,10 @@ impl Publisher {
         span: &Span,
     ) -> Round {
         let mut round = Round::default();
-        let (room, cut) = (Semaphore::new(self.all_memory_units() as usize), AtomicBool::new(false));
+        let cut = AtomicBool::new(false);
         let puts = items.into_iter().map(|item| {
-            let (room, cut) = (&room, &cut);
+            let cut = &cut;
             async move {
-                let _memory = room.acquire_many(self.memory_units(item)).await;
                 if cut.load(Ordering::Relaxed) || is_over() {
                     return None;
                 }
@@ -211,15 +209,6 @@ impl Publisher {
             }
         }
         round
-    }
-
-    fn all_memory_units(&self) -> u32 {
-        u32::try_from(self.options.memory_bytes / MEMORY_UNIT_BYTES).unwrap_or(u32::MAX >> 4).max(1)
-    }
-
-    fn memory_units(&self, item: &PlanItem) -> u32 {
-        let held = item.len.min(self.options.part_len_bytes as u64).div_ceil(MEMORY_UNIT_BYTES);
-        u32::try_from(held).unwrap_or(u32::MAX).clamp(1, self.all_memory_units())
     }
 
     /// The plan's files that are not known to be there. Those verified long ago are looked at first.
@@ -254,8 +243,7 @@ impl Publisher {
 
     /// Puts one item as work that can wait.
     pub(crate) async fn put_in_background(&self, item: &PlanItem) -> std::result::Result<(), Box<Failed>> {
-        let putter = Putter { client: self.client.background(), ..self.putter.clone() };
-        item::put(&putter, &*self.clock, item).await?;
+        item::put(&self.putter.background(), &*self.clock, item).await?;
         self.lock_known().verified(item, self.clock.unix_micros());
         Ok(())
     }

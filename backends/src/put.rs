@@ -6,42 +6,93 @@ use std::sync::Arc;
 use akidb_host::{Access, Advice, File, Fs};
 use bytes::Bytes;
 use futures::TryStreamExt;
-use object_store::{MultipartUpload, ObjectStoreExt, PutMode, PutPayload};
+use object_store::{ObjectStoreExt, PutMode};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tracing::{Instrument, info_span};
 
 use crate::class::Op;
 use crate::client::Client;
 use crate::error::{Error, Result};
+use crate::multiparts::Multiparts;
 use crate::plan::PlanItem;
+use crate::retry::Tries;
+use parts::Source;
+
+mod parts;
+#[cfg(test)]
+mod tests;
 
 /// Bytes of the end of an object that are read back after each put.
 const TAIL_LEN_BYTES: usize = 4096;
 /// How much of a local file is read between two looks at other work.
 const READ_LEN_BYTES: usize = 1 << 20;
+/// Bytes of files in memory at the same time, on one backend; counted in units of this many bytes.
+const MEMORY_LEN_BYTES: u64 = 256 << 20;
+const UNIT_LEN_BYTES: u64 = 64 << 10;
+const UNITS: u32 = 4096;
+const _: () = assert!(UNITS as u64 * UNIT_LEN_BYTES == MEMORY_LEN_BYTES);
 
 /// Puts files. Clones share everything.
 #[derive(Clone, Debug)]
 pub(crate) struct Putter {
     pub(crate) client: Client,
     pub(crate) fs: Arc<dyn Fs>,
-    /// Files above this length go in parts of this length; at least 5 MiB on S3.
-    pub(crate) part_len_bytes: usize,
+    /// Files above this length go in parts.
+    part_len_bytes: usize,
+    /// Where uploads in parts are written down, if they are.
+    pub(crate) multiparts: Option<Arc<Multiparts>>,
+    memory: Arc<Semaphore>,
+}
+
+/// A failed put, and whether its attempts are used up.
+pub(crate) struct Failed {
+    pub(crate) error: Error,
+    pub(crate) is_spent: bool,
+}
+
+impl Failed {
+    fn spent(error: Error) -> Self {
+        Self { error, is_spent: true }
+    }
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Self { error, is_spent: false }
+    }
 }
 
 impl Putter {
+    pub(crate) fn new(client: Client, fs: Arc<dyn Fs>, part_len_bytes: usize) -> Self {
+        let memory = Arc::new(Semaphore::new(UNITS as usize));
+        Self { client, fs, part_len_bytes, multiparts: None, memory }
+    }
+
+    /// The same for work that can wait.
+    pub(crate) fn background(&self) -> Self {
+        Self { client: self.client.background(), ..self.clone() }
+    }
+
+    /// Waits until `len` bytes more may be in memory; more than all of it goes alone.
+    async fn room_for(&self, len: u64) -> SemaphorePermit<'_> {
+        let units = u32::try_from(len.div_ceil(UNIT_LEN_BYTES)).unwrap_or(UNITS).min(UNITS);
+        self.memory.acquire_many(units).await.expect("never closed")
+    }
+
     /// Puts the file and verifies it: one attempt. Repeating is harmless: the key always stands for the same bytes.
     ///
     /// # Errors
     /// `Corrupt` with class `Local` if the local file is not what the plan says: then nothing is put.
-    pub(crate) async fn attempt(&self, item: &PlanItem) -> Result<()> {
+    pub(crate) async fn attempt(&self, item: &PlanItem, tries: &mut Tries) -> Result<(), Failed> {
         let file = self.open(item)?;
+        let source = Source { item, file: file.as_ref() };
         let tail = if item.len <= self.part_len_bytes as u64 {
-            self.put_whole(item, file.as_ref()).await?
+            self.put_whole(source).await?
         } else {
-            self.put_parts(item, file.as_ref()).await?
+            self.put_parts(source, tries).await?
         };
         file.advise(Advice::DontNeed);
-        self.verify(item, &tail).instrument(info_span!("verify")).await
+        Ok(self.verify(item, &tail).instrument(info_span!("verify")).await?)
     }
 
     fn open(&self, item: &PlanItem) -> Result<Arc<dyn File>> {
@@ -61,8 +112,7 @@ impl Putter {
     /// Reads `len` bytes from `offset` into the running checksum, letting other work run in between.
     async fn read(
         &self,
-        item: &PlanItem,
-        file: &dyn File,
+        source: Source<'_>,
         offset: u64,
         len: usize,
         crc: &mut crc32fast::Hasher,
@@ -70,7 +120,8 @@ impl Putter {
         let mut bytes = vec![0; len];
         for (i, chunk) in bytes.chunks_mut(READ_LEN_BYTES).enumerate() {
             let at = offset + (i * READ_LEN_BYTES) as u64;
-            file.read_exact_at(chunk, at).map_err(|e| self.unreadable(&item.local, at, e))?;
+            let read = source.file.read_exact_at(chunk, at);
+            read.map_err(|e| self.unreadable(&source.item.local, at, e))?;
             crc.update(chunk);
             tokio::task::yield_now().await;
         }
@@ -89,56 +140,17 @@ impl Putter {
         Err(Error::local(self.client.name(), &item.local, what))
     }
 
-    async fn put_whole(&self, item: &PlanItem, file: &dyn File) -> Result<Bytes> {
+    async fn put_whole(&self, source: Source<'_>) -> Result<Bytes> {
+        let item = source.item;
+        let _room = self.room_for(item.len).await;
         let mut crc = crc32fast::Hasher::new();
         let len = usize_of(self.client.name(), item.len)?;
-        let bytes = Bytes::from(self.read(item, file, 0, len, &mut crc).await?);
+        let bytes = Bytes::from(self.read(source, 0, len, &mut crc).await?);
         self.check_crc(item, crc)?;
-        let tail = bytes.slice(len - len.min(TAIL_LEN_BYTES)..);
+        // A copy: the rest of the file need not stay in memory while it is verified.
+        let tail = Bytes::copy_from_slice(&bytes[len - len.min(TAIL_LEN_BYTES)..]);
         self.client.put_once(&item.key, bytes, PutMode::Overwrite).await?;
         Ok(tail)
-    }
-
-    /// In parts: the checksum is known at the end only, so a bad file is aborted instead of completed.
-    async fn put_parts(&self, item: &PlanItem, file: &dyn File) -> Result<Bytes> {
-        let path = self.client.path(&item.key)?;
-        let start = self.client.backend().store().put_multipart(&path);
-        let mut upload = self.client.once(Op::Part, &item.key, 0, start).await?;
-        let done = self.send_parts(item, file, upload.as_mut()).await;
-        if done.is_err() {
-            // The cause is what matters; parts that stay are for the bucket's lifecycle rule.
-            let _ = self.client.once(Op::Delete, &item.key, 0, upload.abort()).await;
-        }
-        let tail = done?;
-        match self.client.once(Op::Complete, &item.key, 0, upload.complete()).await {
-            Ok(_) => Ok(tail),
-            // Perhaps only the answer was lost. What stands there decides.
-            Err(error) if self.verify(item, &tail).await.is_err() => Err(error),
-            Err(_) => Ok(tail),
-        }
-    }
-
-    async fn send_parts(
-        &self,
-        item: &PlanItem,
-        file: &dyn File,
-        upload: &mut dyn MultipartUpload,
-    ) -> Result<Bytes> {
-        let mut crc = crc32fast::Hasher::new();
-        let mut tail = Vec::new();
-        let mut offset = 0;
-        while offset < item.len {
-            let len = usize_of(self.client.name(), (item.len - offset).min(self.part_len_bytes as u64))?;
-            let part = self.read(item, file, offset, len, &mut crc).await?;
-            // A short last part: the tail may reach into the part before.
-            tail.extend_from_slice(&part[part.len() - part.len().min(TAIL_LEN_BYTES)..]);
-            tail.drain(..tail.len().saturating_sub(TAIL_LEN_BYTES));
-            let part = upload.put_part(PutPayload::from(part));
-            self.client.once(Op::Part, &item.key, len as u64, part).await?;
-            offset += len as u64;
-        }
-        self.check_crc(item, crc)?;
-        Ok(Bytes::from(tail))
     }
 
     /// The object has the file's length and its last bytes; where no checksum went with the request, all of

@@ -10,6 +10,7 @@ use futures::future::BoxFuture;
 
 use crate::class::{Class, Op};
 use crate::guard::Held;
+use crate::refusal::Refusal;
 
 /// The class of what a store answered to `op`. Never by the words of the message.
 #[must_use]
@@ -36,9 +37,8 @@ pub(crate) fn retry_after(error: &object_store::Error) -> Option<Duration> {
         if let Some(refused) = error.downcast_ref::<Held>() {
             return Some(refused.retry_in());
         }
-        #[cfg(feature = "s3")]
-        if let Some(time) = crate::s3::retry_after(error) {
-            return Some(time);
+        if let Some(refusal) = error.downcast_ref::<Refusal>() {
+            return refusal.retry_after();
         }
         next = error.source();
     }
@@ -50,6 +50,9 @@ fn classify_source(source: &(dyn StdError + 'static), op: Op) -> Class {
     while let Some(error) = next {
         if let Some(refused) = error.downcast_ref::<Held>() {
             return refused.class();
+        }
+        if let Some(refusal) = error.downcast_ref::<Refusal>() {
+            return refusal.class(op);
         }
         #[cfg(feature = "s3")]
         if let Some(class) = crate::s3::classify_http(error, op) {

@@ -1,11 +1,11 @@
 //! Any S3 API as a backend, with its own retries off and its refusals readable.
 //!
 //! object_store keeps HTTP statuses to itself. A wrapper around its HTTP client turns the refusals that it would
-//! blur (400, 429, 5xx, ...) into a [`Refusal`] in the error's chain of sources, where [`classify_http`] finds the
-//! status and `Retry-After` by type. Statuses to which object_store gives a meaning pass through untouched.
+//! blur (400, 429, 5xx, a wrong region, a missing bucket, an error in the body of a 200) into a [`Refusal`] in the
+//! error's chain of sources, where status and `Retry-After` are found by type. Statuses to which object_store gives a
+//! meaning pass through untouched.
 
 use std::error::Error as StdError;
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,16 +13,19 @@ use async_trait::async_trait;
 use object_store::aws::{AmazonS3, AmazonS3Builder, Checksum};
 use object_store::client::{
     ClientOptions, HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse,
-    HttpService, ReqwestConnector,
+    HttpResponseBody, HttpService, ReqwestConnector,
 };
 use object_store::prefix::PrefixStore;
-use object_store::{BackoffConfig, ObjectStore, RetryConfig};
+use object_store::{BackoffConfig, RetryConfig};
+use reqwest::Method;
+use reqwest::header::HeaderMap;
 
 use crate::backend::{Backend, Kind};
 use crate::class::{Class, Op};
 use crate::config::BackendConfig;
 use crate::error::{Error, Result};
 use crate::plan::check_key;
+use crate::refusal::{Refusal, element};
 use crate::retry::Schedule;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -30,13 +33,19 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const BIGGEST_PART_LEN_BYTES: u64 = 64 << 20;
 
 pub(crate) fn open(config: &BackendConfig) -> Result<Backend> {
+    open_over(config, Box::new(ReqwestConnector::default()))
+}
+
+/// The same over another way to make requests.
+pub(crate) fn open_over(config: &BackendConfig, http: Box<dyn HttpConnector>) -> Result<Backend> {
     let (bucket, prefix) = bucket_and_prefix(config)?;
-    let store = client(config, bucket, Box::new(ReqwestConnector::default()))?;
-    let store: Arc<dyn ObjectStore> = match prefix {
-        Some(prefix) => Arc::new(PrefixStore::new(store, prefix)),
-        None => Arc::new(store),
-    };
-    Ok(Backend::assemble(config, Kind::S3, store))
+    let store = client(config, bucket, http)?;
+    Ok(match prefix {
+        Some(prefix) => {
+            Backend::assemble_with_parts(config, Kind::S3, Arc::new(PrefixStore::new(store, prefix)))
+        }
+        None => Backend::assemble_with_parts(config, Kind::S3, Arc::new(store)),
+    })
 }
 
 fn client(config: &BackendConfig, bucket: &str, http: Box<dyn HttpConnector>) -> Result<AmazonS3> {
@@ -112,33 +121,9 @@ fn allows_http(config: &BackendConfig, endpoint: &str) -> Result<bool> {
     }
 }
 
-/// A status that object_store has no word for.
-#[derive(Debug)]
-pub(crate) struct Refusal {
-    status: u16,
-    retry_after: Option<Duration>,
-    said: String,
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the server answered {}: {}", self.status, self.said)
-    }
-}
-
-impl StdError for Refusal {}
-
 /// The class of one link in an error's chain of sources, if it is about HTTP.
 pub(crate) fn classify_http(error: &(dyn StdError + 'static), op: Op) -> Option<Class> {
     let open = |otherwise| if op.is_ambiguous_without_answer() { Class::Ambiguous } else { otherwise };
-    if let Some(refusal) = error.downcast_ref::<Refusal>() {
-        return Some(match refusal.status {
-            429 | 503 => Class::Throttle,
-            408 => open(Class::Timeout),
-            400..=499 | 501 | 505 => Class::Permanent,
-            _ => open(Class::Transient),
-        });
-    }
     let http = error.downcast_ref::<HttpError>()?;
     match http.kind() {
         // It never arrived.
@@ -151,16 +136,6 @@ pub(crate) fn classify_http(error: &(dyn StdError + 'static), op: Op) -> Option<
         // A refusal of ours, or something unknown: the next link tells.
         _ => None,
     }
-}
-
-/// `Retry-After` of one link in an error's chain of sources.
-pub(crate) fn retry_after(error: &(dyn StdError + 'static)) -> Option<Duration> {
-    error.downcast_ref::<Refusal>()?.retry_after
-}
-
-/// The status of one link in an error's chain of sources, where object_store has no word for it.
-pub(crate) fn status(error: &(dyn StdError + 'static)) -> Option<u16> {
-    Some(error.downcast_ref::<Refusal>()?.status)
 }
 
 #[derive(Debug)]
@@ -178,19 +153,63 @@ struct AnnotatingService(HttpClient);
 #[async_trait]
 impl HttpService for AnnotatingService {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let asks_to_change = matches!(*request.method(), Method::PUT | Method::POST);
         let response = self.0.execute(request).await?;
         let status = response.status().as_u16();
-        // 301, 304, 401, 403, 404, 409 and 412 have their own errors in object_store.
-        if !matches!(status, 400 | 405 | 408 | 411 | 413 | 414 | 416 | 429 | 431 | 500..=599) {
-            return Ok(response);
+        let (head, body) = response.into_parts();
+        // A put or a completion may answer 200 and say in its body that it failed.
+        let may_mislead = status == 200 && asks_to_change;
+        if !is_refusal(status) && !may_mislead {
+            return Ok(HttpResponse::from_parts(head, body));
         }
-        let seconds =
-            response.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
-        let body = response.into_body().bytes().await.unwrap_or_default();
-        let said = String::from_utf8_lossy(&body[..body.len().min(512)]).into_owned();
-        let refusal = Refusal { status, retry_after: seconds.map(Duration::from_secs), said };
-        Err(HttpError::new(HttpErrorKind::Unknown, refusal))
+        // Of a refusal the status is enough; of a 200 the body is the answer.
+        let body = match body.bytes().await {
+            Err(error) if may_mislead => return Err(error),
+            body => body.unwrap_or_default(),
+        };
+        let said = String::from_utf8_lossy(&body);
+        if may_mislead && !is_error_document(&said) {
+            return Ok(HttpResponse::from_parts(head, HttpResponseBody::from(body)));
+        }
+        match refusal(status, &head.headers, &said) {
+            Some(refusal) => Err(HttpError::new(HttpErrorKind::Unknown, refusal)),
+            None => Ok(HttpResponse::from_parts(head, HttpResponseBody::from(body))),
+        }
     }
+}
+
+/// Whether the root of a document is an error; one may well stand inside the answer to a bulk delete.
+fn is_error_document(said: &str) -> bool {
+    let said = said.trim_start();
+    let root = said.strip_prefix("<?xml").and_then(|rest| Some(rest.split_once("?>")?.1)).unwrap_or(said);
+    root.trim_start().starts_with("<Error>")
+}
+
+/// Statuses that may need another word than object_store's: 304, 401, 403, 404 of an object, 409 and 412 have their own.
+fn is_refusal(status: u16) -> bool {
+    matches!(status, 301 | 307 | 308 | 400 | 404 | 405 | 408 | 411 | 413 | 414 | 416 | 429 | 431 | 500..=599)
+}
+
+/// The refusal in an answer, or `None` where object_store's own error says as much.
+fn refusal(status: u16, headers: &HeaderMap, said: &str) -> Option<Refusal> {
+    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let retry_after = header("retry-after").and_then(|value| value.parse().ok()).map(Duration::from_secs);
+    let code = element(said, "Code").unwrap_or_default();
+    let meant = match (status, code) {
+        (200, "SlowDown" | "ServiceUnavailable") => 503,
+        (200, _) => 500,
+        (404, "NoSuchBucket") => 404,
+        (404, _) => return None,
+        (status, _) => status,
+    };
+    let refusal = Refusal::new(meant, retry_after, said.to_owned());
+    let is_of_region = matches!(status, 301 | 307 | 308)
+        || matches!(
+            code,
+            "AuthorizationHeaderMalformed" | "PermanentRedirect" | "IllegalLocationConstraintException"
+        );
+    let region = || header("x-amz-bucket-region").or_else(|| element(said, "Region"));
+    Some(if is_of_region { refusal.of_region(region()) } else { refusal })
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 
 mod body;
 mod listing;
+mod parts;
 mod upload;
 
 use std::fmt;
@@ -28,6 +29,7 @@ use crate::limiter::Share;
 use crate::retry::Schedule;
 use body::Body;
 use listing::Listing;
+pub(crate) use parts::GuardedParts;
 use upload::GuardedUpload;
 
 /// Objects removed by one call; also what one S3 request takes.

@@ -31,16 +31,18 @@ impl Sleep for NoSleep {
     }
 }
 
-pub(crate) fn client_over(store: &Arc<dyn ObjectStore>, seed: u64) -> Client {
-    let backend = Backend::from_store("t", Arc::clone(store));
+pub(crate) fn client_of(backend: Backend, seed: u64) -> Client {
     Client::new(backend, Arc::new(NoSleep::default()), Rng::seeded(seed))
+}
+
+pub(crate) fn client_over(store: &Arc<dyn ObjectStore>, seed: u64) -> Client {
+    client_of(Backend::from_store("t", Arc::clone(store)), seed)
 }
 
 /// A client of a store whose kind says that a checksum travels with the request (no reading back).
 pub(crate) fn client_like_s3(store: &Arc<dyn ObjectStore>, seed: u64) -> Client {
     let config = crate::BackendConfig::new("t", "s3://bucket");
-    let backend = Backend::assemble(&config, Kind::S3, Arc::clone(store));
-    Client::new(backend, Arc::new(NoSleep::default()), Rng::seeded(seed))
+    client_of(Backend::assemble(&config, Kind::S3, Arc::clone(store)), seed)
 }
 
 pub(crate) fn faulty() -> (FaultStore, Arc<dyn ObjectStore>) {

@@ -22,6 +22,7 @@ use crate::dlq::DeadLetters;
 use crate::error::{Error, ErrorKind, Result};
 use crate::gc::SweepSettings;
 use crate::known::Known;
+use crate::multiparts::Multiparts;
 use crate::numbered::Identity;
 use crate::plan::FilePlan;
 use crate::publish::PublishOptions;
@@ -47,6 +48,8 @@ pub struct UploaderParts {
     pub remote_commit_interval: Duration,
     /// Where files go that will not go up. Without it they are tried again with every plan.
     pub letters: Option<Arc<DeadLetters>>,
+    /// Where uploads in parts are written down, so that a crash leaves none behind.
+    pub multiparts: Option<Arc<Multiparts>>,
     /// When and where what nothing names is removed. Without it never.
     pub sweep: Option<SweepSettings>,
     /// Called, from the uploader's thread, after what is pending has changed. It must not block.

@@ -162,6 +162,7 @@ fn the_uploader_publishes_over_the_network() {
         known: Known::default(),
         options: PublishOptions::default(),
         letters: None,
+        multiparts: None,
         sweep: None,
         on_change: None,
         remote_commit_interval: Duration::ZERO,

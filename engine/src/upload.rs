@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use akidb_backends::{
-    BackendConfig, CallKind, Client, DeadLetters, FilePlan, Guard, Identity, InFlight, Known, PlanItem,
-    PublishOptions, Reason, Secret, State, SweepSettings, TokioSleep, Totals, Uploader, UploaderParts,
+    BackendConfig, CallKind, Client, DeadLetters, FilePlan, Guard, Identity, InFlight, Known, Multiparts,
+    PlanItem, PublishOptions, Reason, Secret, State, SweepSettings, TokioSleep, Totals, Uploader,
+    UploaderParts,
 };
 use akidb_host::{Access, Fs, Rng, publish_over};
 use serde::Serialize;
@@ -343,6 +344,7 @@ fn start_one(
         options: PublishOptions::default(),
         remote_commit_interval: Duration::from_millis(settings.engine.remote_commit_interval_ms),
         letters: Some(Arc::clone(letters)),
+        multiparts: Some(Arc::new(open_multiparts(engine, &backend.name))),
         sweep: Some(SweepSettings::new("collections")),
         // The driver measures what is pending: only writers that wait for it must know at once.
         on_change: engine.limits.max_pending_bytes.map(|_| Arc::new(wake_driver) as _),
@@ -352,6 +354,10 @@ fn start_one(
     })?;
     let (name, url) = (backend.name.clone(), backend.url.clone());
     Ok(One { name, url, required: backend.required, guard, client, uploader })
+}
+
+fn open_multiparts(engine: &Engine, name: &str) -> Multiparts {
+    Multiparts::open(Arc::clone(&engine.place.fs), &engine.place.dir.join("uploads"), name)
 }
 
 fn read_known(engine: &Engine, name: &str) -> Vec<u8> {

@@ -85,7 +85,7 @@ fn a_newer_version_an_unknown_incompatible_feature_and_a_climbing_key_are_refuse
     assert_eq!(newer(|d| d.version = 0).unwrap_err(), ErrorKind::Corrupt);
     assert_eq!(newer(|d| d.number = 8).unwrap_err(), ErrorKind::Corrupt);
     let climbing = newer(|d| d.content.as_mut().unwrap().files[0].key = "../../etc/passwd".into());
-    assert_eq!(climbing.unwrap_err(), ErrorKind::Invalid);
+    assert_eq!(climbing.unwrap_err(), ErrorKind::Corrupt);
     assert!(newer(|d| d.compatible = 4).is_ok());
 }
 

@@ -8,7 +8,7 @@ use crate::class::{Class, Op};
 use crate::client::Client;
 use crate::error::{Error, ErrorKind};
 use crate::plan::PlanItem;
-use crate::put::Putter;
+use crate::put::{self, Putter};
 use crate::retry::Tries;
 
 /// An item that is not on the backend after its attempts.
@@ -55,6 +55,7 @@ impl Failed {
     /// Whether going on with other items now would be pointless, or unkind.
     pub(crate) fn is_of_all(&self) -> bool {
         matches!(self.error.class(), Class::Refused | Class::Auth | Class::Throttle | Class::NotFound)
+            || is_of_place(&self.error)
     }
 }
 
@@ -65,9 +66,9 @@ pub(crate) async fn put(putter: &Putter, clock: &dyn Clock, item: &PlanItem) -> 
     let (mut tries, mut made) = (Tries::default(), Vec::new());
     loop {
         let (started, unix_millis) = (clock.now(), clock.unix_micros() / 1_000);
-        let error = match putter.attempt(item).await {
+        let put::Failed { error, is_spent } = match putter.attempt(item, &mut tries).await {
             Ok(()) => return Ok(()),
-            Err(error) => error,
+            Err(failed) => failed,
         };
         made.push(Tried { unix_millis, took_millis: millis_since(started, clock) });
         if error.kind() == ErrorKind::Corrupt
@@ -77,13 +78,14 @@ pub(crate) async fn put(putter: &Putter, clock: &dyn Clock, item: &PlanItem) -> 
             // Every call was answered well, and yet the object is not what was sent.
             guard.fault(Op::Put);
         }
-        match client.pause_after(&error, &mut tries) {
+        match client.pause_after(&error, &mut tries).filter(|_| !is_spent) {
             Some(pause) => {
                 tracing::debug!(%error, ?tries, "trying again");
                 client.sleep().pause(pause).await;
             }
             None => {
-                let blame = blame(&error, client.is_spent(&tries) && self::calm(client) == calm && calm.0);
+                let is_spent = is_spent || client.is_spent(&tries);
+                let blame = blame(&error, is_spent && self::calm(client) == calm && calm.0);
                 return Err(Box::new(Failed { item: item.clone(), error, blame, tries: made }));
             }
         }
@@ -97,12 +99,18 @@ fn calm(client: &Client) -> (bool, u64) {
 fn blame(error: &Error, spent_in_calm: bool) -> Blame {
     match error.class() {
         Class::Local => Blame::LocalFile,
+        // No bucket, or another region: that is so of every item.
+        Class::Permanent if is_of_place(error) => Blame::Backend,
         Class::Permanent => Blame::Item,
         Class::Transient | Class::Timeout | Class::Ambiguous | Class::Conflict if spent_in_calm => {
             Blame::Open
         }
         _ => Blame::Backend,
     }
+}
+
+fn is_of_place(error: &Error) -> bool {
+    error.kind() == ErrorKind::NotFound || error.status().is_some_and(|status| (300..400).contains(&status))
 }
 
 fn millis_since(started: Instant, clock: &dyn Clock) -> u64 {

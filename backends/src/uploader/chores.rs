@@ -1,12 +1,38 @@
 //! What an uploader does when it is due, whatever is offered: the sweep, and the look ahead when there is nothing else.
 
+use std::time::Duration;
+
 use super::wait::Then;
 use super::worker::Worker;
 use crate::breaker::State;
 use crate::error::Error;
 use crate::guard::CallKind;
 
+/// The least time between two looks at half-written uploads.
+const ABORT_EVERY: Duration = Duration::from_secs(60);
+
 impl Worker {
+    /// Aborts uploads in parts that a crash, or a call that was given up, left half-written.
+    pub(super) async fn abort_leftovers(&mut self) {
+        let Some(multiparts) = self.multiparts.clone() else { return };
+        let now = self.shared.clock.now();
+        if multiparts.leftovers() == 0
+            || now < self.next_abort
+            || self.publisher.newest().is_none()
+            || !self.is_calm()
+        {
+            return;
+        }
+        // Nothing waits for it, so what fails now has time.
+        self.next_abort = now + ABORT_EVERY;
+        match multiparts.abort_leftovers(&self.client).await {
+            Ok(aborted) => tracing::info!(backend = %self.client.name(), ?aborted, "half-written uploads"),
+            Err(error) => {
+                tracing::warn!(backend = %self.client.name(), %error, "half-written uploads could not be aborted yet");
+            }
+        }
+    }
+
     /// Removes what nothing names on the backend, if it is time and every breaker is closed.
     pub(super) async fn sweep_if_due(&mut self) {
         let (Some(sweep), Some(due)) = (self.sweep.clone(), self.next_sweep) else { return };

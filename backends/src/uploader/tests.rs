@@ -44,6 +44,7 @@ fn parts(client: Client, epoch: u64, interval: Duration) -> UploaderParts {
         options: PublishOptions::default(),
         remote_commit_interval: interval,
         letters: None,
+        multiparts: None,
         sweep: None,
         on_change: None,
     }

@@ -15,6 +15,7 @@ use crate::dlq::LetterId;
 use crate::error::{Error, ErrorKind, Result};
 use crate::gc::SweepSettings;
 use crate::guard::CallKind;
+use crate::multiparts::Multiparts;
 use crate::plan::FilePlan;
 use crate::publish::{Published, Publisher};
 use crate::queue::{Next, Queue, Turn};
@@ -36,6 +37,8 @@ pub(super) struct Worker {
     pub(super) publisher: Publisher,
     pub(super) shared: Arc<Shared>,
     remote_commit_interval: Duration,
+    pub(super) multiparts: Option<Arc<Multiparts>>,
+    pub(super) next_abort: Instant,
     pub(super) sweep: Option<SweepSettings>,
     pub(super) next_sweep: Option<Instant>,
     /// Letters to try now, whatever their timers say: a breaker has just closed.
@@ -55,8 +58,12 @@ impl Worker {
     pub(super) fn new(parts: UploaderParts) -> Self {
         let UploaderParts { client, fs, clock, identity, known, options, .. } = parts;
         let letters = Letters::new(client.name(), parts.letters, Arc::clone(&clock));
-        let publisher = Publisher::new(client.clone(), fs, Arc::clone(&clock), identity, known, options);
+        let mut publisher = Publisher::new(client.clone(), fs, Arc::clone(&clock), identity, known, options);
+        if let Some(multiparts) = &parts.multiparts {
+            publisher = publisher.with_multiparts(Arc::clone(multiparts));
+        }
         let known = publisher.known();
+        let next_abort = clock.now();
         let next_sweep = parts.sweep.as_ref().map(|sweep| clock.now() + sweep.interval);
         let shared = Arc::new(Shared::new(client.name(), known, letters, clock, parts.on_change));
         Self {
@@ -64,6 +71,8 @@ impl Worker {
             publisher,
             shared,
             remote_commit_interval: parts.remote_commit_interval,
+            multiparts: parts.multiparts,
+            next_abort,
             sweep: parts.sweep,
             next_sweep,
             revived: VecDeque::new(),
@@ -106,6 +115,7 @@ impl Worker {
         if self.heal().await {
             self.revived = shared.letters.dead();
         }
+        self.abort_leftovers().await;
         self.sweep_if_due().await;
         match Queue::next(&shared.queue) {
             Next::Stop => Then::Stop,

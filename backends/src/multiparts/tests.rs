@@ -1,0 +1,117 @@
+//! The journal of multipart uploads: what it remembers after a crash, and of damaged bytes.
+
+use std::sync::Arc;
+
+use object_store::memory::InMemory;
+
+use super::*;
+use crate::Backend;
+use crate::fault::{Cause, Fault, FaultStore};
+use crate::test_support::{client_of, real_fs};
+
+fn open(dir: &Path) -> Arc<Multiparts> {
+    Arc::new(Multiparts::open(real_fs(), dir, "b"))
+}
+
+fn bytes(dir: &Path) -> Vec<u8> {
+    std::fs::read(dir.join("b.multipart.jsonl")).unwrap()
+}
+
+#[test]
+fn a_line_has_these_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let uploads = dir.path().join("uploads");
+    let journal = open(&uploads);
+    assert!(!uploads.exists(), "nothing is made before the first upload");
+    journal.begin("c/a.parquet", "id-1").end();
+    let golden = "{\"c\":\"7758bcaa\",\"e\":{\"begun\":{\"key\":\"c/a.parquet\",\"id\":\"id-1\"}}}\n\
+                  {\"c\":\"b27c1eee\",\"e\":{\"ended\":{\"key\":\"c/a.parquet\",\"id\":\"id-1\"}}}\n";
+    assert_eq!(String::from_utf8(bytes(&uploads)).unwrap(), golden);
+}
+
+#[test]
+fn what_was_begun_and_not_ended_is_left_after_a_crash_and_after_a_drop() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = open(dir.path());
+    journal.begin("a", "1").end();
+    let running = journal.begin("b", "2");
+    drop(journal.begin("c", "3"));
+    assert_eq!((journal.leftovers(), journal.under_way()), (1, 1));
+    // A crash: nothing more is written by the process that had them.
+    let again = open(dir.path());
+    assert_eq!((again.leftovers(), again.under_way()), (2, 0));
+    assert_eq!(bytes(dir.path()).iter().filter(|&&b| b == b'\n').count(), 2, "only what is left is kept");
+    assert_eq!(open(dir.path()).leftovers(), 2, "until it is aborted");
+    drop(running);
+}
+
+#[test]
+fn every_cut_and_every_flip_loses_one_upload_at_most_and_invents_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = open(dir.path());
+    let all: Vec<_> = (0..4).map(|n| journal.begin(&format!("k{n}"), "id")).collect();
+    let whole = bytes(dir.path());
+    let names = still_open(&whole);
+    assert_eq!(names.len(), all.len());
+    for cut in 0..whole.len() {
+        let lines = whole[..cut].iter().filter(|&&b| b == b'\n').count();
+        let found = still_open(&whole[..cut]);
+        assert!(found.is_subset(&names) && found.len() >= lines, "cut {cut}");
+    }
+    for bit in 0..whole.len() * 8 {
+        let mut flipped = whole.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        let found = still_open(&flipped);
+        assert!(found.is_subset(&names) && found.len() >= names.len() - 2, "bit {bit}");
+    }
+}
+
+#[test]
+fn a_long_journal_is_emptied_when_nothing_is_under_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = open(dir.path());
+    let key = "k".repeat(1_000);
+    for n in 0..200 {
+        journal.begin(&key, &n.to_string()).end();
+    }
+    assert!(bytes(dir.path()).len() < 80 << 10);
+    drop(journal.begin("last", "1"));
+    assert_eq!(open(dir.path()).leftovers(), 1);
+}
+
+#[tokio::test]
+async fn leftovers_are_aborted_once_and_what_cannot_be_aborted_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = FaultStore::over_parts(Arc::new(InMemory::new()));
+    let client = client_of(Backend::from_parts_store("b", Arc::new(store.clone())), 1);
+    let parts = client.backend().parts().unwrap();
+    let journal = open(dir.path());
+    for key in ["a", "b", "c"] {
+        let id = parts.create_multipart(&key.into()).await.unwrap();
+        drop(journal.begin(key, &id));
+    }
+    let journal = open(dir.path());
+    store.script(Op::Delete, "b", 0, Fault::Fail(Cause::Denied));
+    assert_eq!(journal.abort_leftovers(&client).await.unwrap_err().class(), Class::Auth);
+    assert_eq!(journal.leftovers(), 2);
+    store.script(Op::Delete, "b", 0, Fault::Fail(Cause::NotFound));
+    let done = journal.abort_leftovers(&client).await.unwrap();
+    assert_eq!((done.aborted, done.gone, journal.leftovers()), (1, 1, 0));
+    store.clear_calls();
+    assert_eq!(open(dir.path()).abort_leftovers(&client).await.unwrap(), Aborted::default());
+    assert_eq!(store.calls(), []);
+}
+
+#[test]
+fn a_disk_that_cannot_hold_the_journal_stops_no_upload() {
+    let dir = tempfile::tempdir().unwrap();
+    // A file where the directory should be.
+    let blocked = dir.path().join("uploads");
+    std::fs::write(&blocked, b"").unwrap();
+    let journal = open(&blocked);
+    let running = journal.begin("a", "1");
+    assert!(journal.is_degraded());
+    assert_eq!(journal.under_way(), 1);
+    drop(running);
+    assert_eq!(journal.leftovers(), 1, "remembered by this process");
+}

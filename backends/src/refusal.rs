@@ -1,0 +1,120 @@
+//! What a server said when it refused: a status that object_store has no word for, read by type.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::time::Duration;
+
+use crate::class::{Class, Op};
+
+/// A refusal in the chain of a store error's sources.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    status: u16,
+    retry_after: Option<Duration>,
+    /// The server's own name for it, as `SlowDown`; empty if it gave none.
+    code: String,
+    said: String,
+    /// What the operator should look at, if that is known.
+    hint: Option<String>,
+}
+
+const SAID_LEN_BYTES: usize = 512;
+
+impl Refusal {
+    /// A refusal with this status and body.
+    pub(crate) fn new(status: u16, retry_after: Option<Duration>, said: String) -> Self {
+        let code = element(&said, "Code").unwrap_or_default().to_owned();
+        let hint = match code.as_str() {
+            "NoSuchBucket" => Some("the bucket does not exist; check `url`, or create it".to_owned()),
+            _ => None,
+        };
+        let mut said = said;
+        let end = (0..=said.len().min(SAID_LEN_BYTES)).rev().find(|&at| said.is_char_boundary(at));
+        said.truncate(end.unwrap_or(0));
+        Self { status, retry_after, code, said, hint }
+    }
+
+    /// The same for a request that went to the wrong region, which the server may have named.
+    pub(crate) fn of_region(mut self, named: Option<&str>) -> Self {
+        self.hint = Some(match named {
+            Some(region) => format!("the bucket is in region '{region}'; set `region` to that"),
+            None => "the bucket is in another region; set `region` and `endpoint` to its own".to_owned(),
+        });
+        self
+    }
+
+    /// How it is treated.
+    pub(crate) fn class(&self, op: Op) -> Class {
+        let open = |otherwise| if op.is_ambiguous_without_answer() { Class::Ambiguous } else { otherwise };
+        if matches!(self.code.as_str(), "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired") {
+            return Class::Auth;
+        }
+        match self.status {
+            429 | 503 => Class::Throttle,
+            408 => open(Class::Timeout),
+            300..=499 | 501 | 505 => Class::Permanent,
+            _ => open(Class::Transient),
+        }
+    }
+
+    pub(crate) fn status(&self) -> u16 {
+        self.status
+    }
+
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
+}
+
+/// Whether an error says that the bucket is not there: no retry helps, and it is not a missing object either.
+pub(crate) fn is_missing_bucket(error: &(dyn StdError + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if error.downcast_ref::<Refusal>().is_some_and(|refusal| refusal.code == "NoSuchBucket") {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
+
+/// The text of the first element of this name; enough for the flat error documents of S3.
+pub(crate) fn element<'t>(text: &'t str, name: &str) -> Option<&'t str> {
+    let (_, rest) = text.split_once(&format!("<{name}>"))?;
+    Some(rest.split_once('<')?.0)
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the server answered {}", self.status)?;
+        if let Some(hint) = &self.hint {
+            write!(f, ": {hint}")?;
+        }
+        if !self.said.is_empty() {
+            write!(f, ": {}", self.said)?;
+        }
+        Ok(())
+    }
+}
+
+impl StdError for Refusal {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_answer_is_cut_between_letters_and_its_code_is_kept() {
+        let said = format!("<Error><Code>SlowDown</Code><Message>{}</Message></Error>", "é".repeat(600));
+        let refusal = Refusal::new(200, None, said);
+        assert_eq!(refusal.code, "SlowDown");
+        assert!(refusal.to_string().len() < 600);
+    }
+
+    #[test]
+    fn an_expired_token_is_about_credentials_whatever_its_status() {
+        let refusal = Refusal::new(400, None, "<Error><Code>ExpiredToken</Code></Error>".to_owned());
+        assert_eq!(refusal.class(Op::Put), Class::Auth);
+        assert_eq!(Refusal::new(400, None, String::new()).class(Op::Put), Class::Permanent);
+    }
+}
