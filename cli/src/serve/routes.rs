@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use akidb::Stats;
 use axum::extract::{Request, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{Method, Uri};
@@ -13,7 +14,7 @@ use axum::{Json, Router};
 use serde_json::json;
 use tokio::time::timeout;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, Result};
 use crate::serve::answer::{Answer, blocking, json};
 use crate::serve::asked::Asked;
 use crate::serve::{Served, auth, breaker, dlq, metrics};
@@ -78,18 +79,25 @@ async fn livez() -> Json<serde_json::Value> {
 
 /// Whether writes are taken. An open breaker does not matter here: writes and searches go on without their backends.
 async fn readyz(State(served): State<Arc<Served>>) -> Answer {
-    let ready = |served: &Served| {
-        let stats = served.db.stats()?;
-        if let Some(poisoned) = stats.poisoned {
-            return Err(Failure::not_ready(format!("writes have ended: {poisoned}"))
-                .help("restart the process: reopening the database is the repair"));
-        }
-        if let Some(held) = stats.held_back_by.filter(|held| held.starts_with("min_free_disk")) {
-            return Err(Failure::not_ready(format!("the disk is full: {held}")));
-        }
+    let look = |served: &Served| {
+        ready(&served.db.stats()?)?;
         Ok(json(json!({ "ready": true })))
     };
-    blocking(served, ready).await
+    blocking(served, look).await
+}
+
+fn ready(stats: &Stats) -> Result<()> {
+    if let Some(poisoned) = &stats.poisoned {
+        return Err(Failure::not_ready(format!("writes have ended: {poisoned}"))
+            .help("restart the process: reopening the database is the repair"));
+    }
+    match &stats.held_back_by {
+        Some(held) if held.starts_with("min_free_disk") => {
+            Err(Failure::not_ready(format!("the disk is full: {held}"))
+                .help("make room; writes go on by themselves"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// What `akidb stats --json` prints.
@@ -104,4 +112,29 @@ async fn metrics_route(State(served): State<Arc<Served>>) -> Answer {
         Ok(([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response())
     };
     blocking(served, text).await
+}
+
+#[cfg(test)]
+mod tests {
+    use akidb::Db;
+
+    use super::*;
+
+    #[test]
+    fn poison_and_a_full_disk_are_not_ready_and_other_bounds_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Db::open(dir.path()).unwrap();
+        let mut stats = db.stats().unwrap();
+        assert!(ready(&stats).is_ok());
+        stats.held_back_by = Some("max_pending_bytes: a backend is behind".to_owned());
+        assert!(ready(&stats).is_ok(), "an outage of a backend takes nobody out of service");
+        stats.held_back_by = Some("min_free_disk: 1 byte free".to_owned());
+        assert!(ready(&stats).unwrap_err().to_string().contains("1 byte free"));
+        stats.poisoned = Some("a sync of the log failed".to_owned());
+        let refused = ready(&stats).unwrap_err();
+        assert!(
+            refused.to_string().contains("a sync of the log failed")
+                && refused.to_string().contains("restart")
+        );
+    }
 }

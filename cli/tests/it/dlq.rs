@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use crate::server::Server;
+use crate::server::{Server, until, until_so};
 use crate::support::{Place, keys, objects};
 
 /// A database whose one segment is damaged, so that it becomes a dead letter as soon as it is to be uploaded.
@@ -38,7 +38,7 @@ impl Damaged {
         let server = self.serve();
         let letter = letter_of(&server);
         // It is in the list a moment before it is in the file.
-        while self.place.json(&["dlq", "ls"]).is_empty() {}
+        until_so(|| !self.place.json(&["dlq", "ls"]).is_empty());
         (server, letter)
     }
 
@@ -49,12 +49,7 @@ impl Damaged {
 
 /// Asks until there is a letter.
 fn letter_of(server: &Server) -> Value {
-    loop {
-        let list = server.get("/admin/dlq").json();
-        if let Some(letter) = list["letters"].as_array().unwrap().first() {
-            return letter.clone();
-        }
-    }
+    until(|| server.get("/admin/dlq").json()["letters"].as_array().unwrap().first().cloned())
 }
 
 fn id_of(letter: &Value) -> &str {
@@ -85,8 +80,8 @@ fn a_letter_is_listed_shown_and_tried_again_once_its_cause_is_mended() {
     damaged.mend();
     let asked = server.post(&format!("/admin/dlq/{id}/retry"), "");
     assert_eq!((asked.status, asked.json()), (200, json!({ "id": id, "asked": true })));
-    while server.get("/admin/dlq/stats").json()["size"] != 0 {}
-    while server.get("/admin/stats").json()["backends"][0]["pending_files"] != 0 {}
+    until_so(|| server.get("/admin/dlq/stats").json()["size"] == 0);
+    until_so(|| server.get("/admin/stats").json()["backends"][0]["pending_files"] == 0);
     let gone = server.post(&format!("/admin/dlq/{id}/retry"), "");
     assert_eq!((gone.status, gone.code().as_str()), (404, "AKI-0902"));
     assert_eq!(server.get(&format!("/admin/dlq/{id}")).status, 404);
@@ -110,7 +105,7 @@ fn retry_all_takes_a_filter_and_nothing_it_does_not_know() {
     assert_eq!((huge.status, huge.code().as_str()), (413, "AKI-0911"));
     damaged.mend();
     assert_eq!(server.post("/admin/dlq/retry-all", "{}").json(), json!({ "asked": 1 }));
-    while server.get("/admin/dlq/stats").json()["size"] != 0 {}
+    until_so(|| server.get("/admin/dlq/stats").json()["size"] == 0);
 }
 
 #[test]
@@ -206,7 +201,7 @@ fn the_command_speaks_to_the_server_or_reads_beside_it() {
     damaged.mend();
     let said = place.ok(&["dlq", "--admin", &url, "retry", id]);
     assert!(said.contains("now"), "{said}");
-    while place.json(&["dlq", "--admin", &url, "stats"])[0]["size"] != 0 {}
+    until_so(|| place.json(&["dlq", "--admin", &url, "stats"])[0]["size"] == 0);
     assert!(place.ok(&["dlq", "--admin", &url, "retry-all"]).starts_with("0 dead letters"));
 }
 
@@ -226,7 +221,7 @@ fn a_directory_that_nobody_has_open_is_changed_for_the_next_open() {
     // The next open tries it, poison or not.
     damaged.mend();
     let server = damaged.serve();
-    while server.get("/admin/dlq/stats").json()["size"] != 0 {}
+    until_so(|| server.get("/admin/dlq/stats").json()["size"] == 0);
     drop(server);
 
     let damaged = Damaged::new();

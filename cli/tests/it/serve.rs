@@ -5,7 +5,7 @@ use std::net::TcpStream;
 
 use serde_json::json;
 
-use crate::server::{Server, exchange};
+use crate::server::{Server, exchange, until, until_so};
 use crate::support::{Place, keys};
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
@@ -140,7 +140,7 @@ fn a_signal_ends_it_with_the_database_closed() {
     for signal in ["TERM", "INT"] {
         let place = Place::with_rows();
         let server = Server::start(&place, &[]);
-        // A connection that idles, and one in the middle of a request, are no reason to stay.
+        // A connection that idles is no reason to stay.
         let mut idle = TcpStream::connect(&server.admin).unwrap();
         idle.write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
         idle.read_exact(&mut [0; 12]).unwrap();
@@ -156,6 +156,23 @@ fn a_signal_ends_it_with_the_database_closed() {
 }
 
 #[test]
+fn a_request_that_runs_is_answered_before_the_end() {
+    let place = Place::with_rows();
+    let server = Server::start(&place, &[]);
+    let mut half = TcpStream::connect(&server.admin).unwrap();
+    half.write_all(b"POST /admin/breaker/reset HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{")
+        .unwrap();
+    assert_eq!(server.get("/livez").status, 200);
+    server.signal("TERM");
+    until_so(|| TcpStream::connect(&server.admin).is_err());
+    half.write_all(b"}").unwrap();
+    let mut answer = String::new();
+    half.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("\"changed\":0"), "{answer}");
+    assert_eq!(server.ended().code, 0);
+}
+
+#[test]
 fn a_second_signal_ends_it_at_once() {
     let place = Place::with_rows();
     let server = Server::start(&place, &[]);
@@ -166,7 +183,7 @@ fn a_second_signal_ends_it_at_once() {
     assert_eq!(server.get("/livez").status, 200);
     server.signal("TERM");
     // Not before it has begun to end: it accepts nothing more then.
-    while TcpStream::connect(&server.admin).is_ok() {}
+    until_so(|| TcpStream::connect(&server.admin).is_err());
     server.signal("TERM");
     let run = server.ended();
     assert_eq!(run.code, 130, "{run:?}");
@@ -179,10 +196,7 @@ fn a_full_disk_is_not_ready_and_still_alive() {
     let config = place.file("akidb.toml", "[engine]\nmin_free_disk_bytes = \"1000000 GiB\"\n");
     let server = Server::start(&place, &["--config", config.to_str().unwrap()]);
     // The disk is measured within the driver's first look.
-    let mut answer = server.get("/readyz");
-    while answer.status == 200 {
-        answer = server.get("/readyz");
-    }
+    let answer = until(|| Some(server.get("/readyz")).filter(|answer| answer.status != 200));
     assert_eq!((answer.status, answer.code().as_str()), (503, "AKI-0913"), "{answer:?}");
     assert_eq!(server.get("/livez").status, 200);
     assert_eq!(server.get("/admin/stats").json()["collections"][0]["rows"], 3, "reads go on");

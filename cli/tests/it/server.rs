@@ -6,7 +6,7 @@ use std::process::{Child, Stdio};
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use akidb_host::{RealSpawn, Spawn};
+use akidb_host::{Clock, RealClock, RealSpawn, Spawn};
 use serde_json::Value;
 
 use crate::support::{Place, Run, objects, program};
@@ -153,6 +153,22 @@ impl Drop for Server {
             let _ = child.wait();
         }
     }
+}
+
+/// Looks until there is something to see; a test that waits for ever fails.
+pub(crate) fn until<T>(mut look: impl FnMut() -> Option<T>) -> T {
+    let started = RealClock.now();
+    loop {
+        if let Some(seen) = look() {
+            return seen;
+        }
+        assert!(RealClock.now().duration_since(started) < LONG, "waited in vain");
+    }
+}
+
+/// Looks until it is so.
+pub(crate) fn until_so(mut look: impl FnMut() -> bool) {
+    until(|| look().then_some(()));
 }
 
 /// Sends these bytes and reads the answer to its end.
