@@ -53,6 +53,12 @@ impl Client {
         tries.failed() >= self.schedule.attempts
     }
 
+    /// Tokens left in its retry budget.
+    #[must_use]
+    pub fn budget_tokens(&self) -> u64 {
+        self.budget.tokens()
+    }
+
     pub(crate) fn name(&self) -> &str {
         self.backend.name()
     }

@@ -53,6 +53,10 @@ impl Known {
     /// Reads the saved form; anything unreadable is an empty set, since all of it can be found out again.
     #[must_use]
     pub fn from_json(bytes: &[u8]) -> Self {
+        // Nothing was kept yet.
+        if bytes.is_empty() {
+            return Self::default();
+        }
         Self::read(bytes).unwrap_or_else(|| {
             tracing::warn!("the list of uploaded files is unreadable and is built again");
             Self::default()

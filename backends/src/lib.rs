@@ -32,6 +32,8 @@ mod chaos;
 mod client;
 #[cfg(not(akidb_loom))]
 mod error;
+#[cfg(not(akidb_loom))]
+mod examine;
 #[cfg(all(not(akidb_loom), any(test, feature = "test-util")))]
 pub mod fault;
 #[cfg(not(akidb_loom))]
@@ -91,6 +93,8 @@ pub use dlq::{DeadLetters, Loaded};
 pub use dlq::{fuzz_dlq_journal, fuzz_dlq_snapshot};
 #[cfg(not(akidb_loom))]
 pub use error::{Error, ErrorKind, Fate, Result};
+#[cfg(not(akidb_loom))]
+pub use examine::{Check, Finding, Verdict, examine};
 #[cfg(not(akidb_loom))]
 pub use gc::{SweepSettings, Swept};
 #[cfg(not(akidb_loom))]

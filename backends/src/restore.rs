@@ -105,7 +105,10 @@ impl Restorer {
         })
     }
 
-    fn run<T: Send + 'static>(&self, work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+    pub(crate) fn run<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
         let failed = |what: &str| Error::new(ErrorKind::Internal, Class::Permanent, self.client.name(), what);
         let (send, receive) = mpsc::sync_channel(1);
         let name = self.client.name().to_owned();

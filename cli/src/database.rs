@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use akidb::{Builder, Collection, Db, Settings};
+use akidb::{BackendSettings, Builder, Collection, Db, Settings};
 use clap::Args;
 
 use crate::failure::{Failure, Result};
@@ -48,11 +48,7 @@ impl Globals {
     fn builder(&self) -> Result<Builder> {
         let mut builder = Db::builder(&self.db).settings(self.settings()?);
         for text in &self.backend {
-            let (name, url) =
-                text.split_once('=').filter(|(name, _)| !name.contains(':')).ok_or_else(|| {
-                    Failure::usage(format!("--backend {text:?} names no backend"))
-                        .help("write --backend NAME=URL, such as --backend local=file:///mnt/copy")
-                })?;
+            let (name, url) = named_backend(text)?;
             builder = builder.backend(name, url);
         }
         Ok(builder)
@@ -107,6 +103,16 @@ impl Globals {
         ));
     }
 
+    /// The backends that settings file and options name.
+    pub(crate) fn all_backends(&self) -> Result<Vec<BackendSettings>> {
+        let mut backends = self.settings()?.backends;
+        for text in &self.backend {
+            let (name, url) = named_backend(text)?;
+            backends.push(BackendSettings::new(name, url)?);
+        }
+        Ok(backends)
+    }
+
     /// Whether the options name a backend.
     pub(crate) fn has_backends(&self) -> Result<bool> {
         Ok(!self.backend.is_empty() || !self.settings()?.backends.is_empty())
@@ -128,7 +134,16 @@ pub(crate) fn flush_and_upload(db: &Db, globals: &Globals, wait_secs: u64) -> Re
     Ok(upload)
 }
 
-fn holds_database(dir: &Path) -> bool {
+/// Name and URL of a `--backend` option.
+fn named_backend(text: &str) -> Result<(&str, &str)> {
+    text.split_once('=').filter(|(name, _)| !name.contains(':')).ok_or_else(|| {
+        Failure::usage(format!("--backend {text:?} names no backend"))
+            .help("write --backend NAME=URL, such as --backend local=file:///mnt/copy")
+    })
+}
+
+/// Whether a database is in `dir`.
+pub(crate) fn holds_database(dir: &Path) -> bool {
     fs::read_dir(dir.join("manifest")).is_ok_and(|mut entries| entries.next().is_some())
 }
 

@@ -1,11 +1,12 @@
 //! What a failed command says, and the exit code that goes with it.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use akidb::{Error, ErrorKind, Fate};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The result of a verb.
 pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
@@ -45,10 +46,10 @@ pub(crate) enum Unit {
 #[derive(Clone, Debug)]
 pub(crate) struct Failure(Box<Report>);
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Report {
-    kind: &'static str,
-    code: &'static str,
+    kind: Cow<'static, str>,
+    code: Cow<'static, str>,
     message: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     file: Option<PathBuf>,
@@ -59,7 +60,7 @@ struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     row: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    fate: Option<&'static str>,
+    fate: Option<Cow<'static, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     note: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -73,8 +74,8 @@ struct Report {
 impl Failure {
     fn new(exit: Exit, kind: &'static str, code: &'static str, message: impl Into<String>) -> Self {
         Self(Box::new(Report {
-            kind,
-            code,
+            kind: Cow::Borrowed(kind),
+            code: Cow::Borrowed(code),
             message: message.into(),
             file: None,
             offset: None,
@@ -119,6 +120,73 @@ impl Failure {
         Self::new(Exit::Damaged, "Corrupt", "AKI-0906", message)
     }
 
+    /// An address cannot be listened on.
+    pub(crate) fn address(message: impl Into<String>) -> Self {
+        Self::new(Exit::Unavailable, "Unavailable", "AKI-0907", message)
+    }
+
+    /// The disk or a backend is not fit to be used; what is wrong has been listed.
+    pub(crate) fn unfit(message: impl Into<String>) -> Self {
+        Self::new(Exit::Unavailable, "Unavailable", "AKI-0914", message)
+    }
+
+    /// What a server told of a failure, in the form of [`Failure::json`]; `None` if it is in no such form.
+    pub(crate) fn told(answer: &serde_json::Value) -> Option<Self> {
+        Report::deserialize(answer.get("error")?).ok().map(|report| Self(Box::new(report)))
+    }
+
+    /// No server answers.
+    pub(crate) fn no_server(message: impl Into<String>) -> Self {
+        Self::new(Exit::Unavailable, "Unavailable", "AKI-0915", message)
+    }
+
+    /// What is asked for lives in a process, and none is named.
+    pub(crate) fn in_process(message: impl Into<String>) -> Self {
+        Self::new(Exit::Usage, "Invalid", "AKI-0916", message)
+    }
+
+    /// A request without the right token.
+    pub(crate) fn unauthorized(message: impl Into<String>) -> Self {
+        Self::new(Exit::Usage, "Unauthorized", "AKI-0908", message)
+            .help("send the token that `akidb serve` was started with: AKIDB_TOKEN, or --token-file FILE")
+    }
+
+    /// A request that a web page may have made.
+    pub(crate) fn forbidden(message: impl Into<String>) -> Self {
+        Self::new(Exit::Usage, "Forbidden", "AKI-0909", message)
+            .help("start `akidb serve` with a token, or with --insecure")
+    }
+
+    /// A path that is not served.
+    pub(crate) fn no_route(message: impl Into<String>) -> Self {
+        Self::new(Exit::Usage, "NotFound", "AKI-0910", message).help(ROUTES)
+    }
+
+    /// A path that is served by other methods.
+    pub(crate) fn no_method(message: impl Into<String>) -> Self {
+        Self::new(Exit::Usage, "NotAllowed", "AKI-0910", message).help(ROUTES)
+    }
+
+    /// A request whose query or body makes no sense.
+    pub(crate) fn request(message: impl Into<String>) -> Self {
+        Self::new(Exit::Usage, "Invalid", "AKI-0911", message)
+    }
+
+    /// A request whose body is too large.
+    pub(crate) fn too_large(message: impl Into<String>) -> Self {
+        Self::new(Exit::Usage, "TooLarge", "AKI-0911", message)
+    }
+
+    /// A request that took too long.
+    pub(crate) fn too_late(message: impl Into<String>) -> Self {
+        Self::new(Exit::Unavailable, "Unavailable", "AKI-0912", message)
+    }
+
+    /// The database takes no writes.
+    pub(crate) fn not_ready(message: impl Into<String>) -> Self {
+        Self::new(Exit::Unavailable, "NotReady", "AKI-0913", message)
+    }
+
     /// Names the file.
     pub(crate) fn at(mut self, file: &Path) -> Self {
         self.0.file.get_or_insert_with(|| file.to_path_buf());
@@ -154,12 +222,17 @@ impl Failure {
 
     /// Leaves out the fate of a write that was part of a longer job, unless it is not known: that must be said.
     pub(crate) fn without_partial_fate(self) -> Self {
-        if self.0.fate == Some(UNKNOWN) { self } else { self.without_fate() }
+        if self.0.fate.as_deref() == Some(UNKNOWN) { self } else { self.without_fate() }
     }
 
     /// The stable code.
-    pub(crate) fn code(&self) -> &'static str {
-        self.0.code
+    pub(crate) fn code(&self) -> &str {
+        &self.0.code
+    }
+
+    /// What can be done about it, in a word.
+    pub(crate) fn kind(&self) -> &str {
+        &self.0.kind
     }
 
     /// The number the shell sees.
@@ -179,6 +252,7 @@ impl Failure {
     }
 }
 
+const ROUTES: &str = "docs/operations/serve.md lists what is served";
 const UNKNOWN: &str = "whether the write survives is known after a reopen";
 
 fn exit_of(kind: ErrorKind) -> Exit {
@@ -215,11 +289,11 @@ impl From<Error> for Failure {
         failure.0.file = error.file().map(Path::to_path_buf);
         failure.0.offset = error.offset();
         failure.0.help = error.help().map(str::to_owned);
-        failure.0.fate = Some(match error.fate() {
+        failure.0.fate = Some(Cow::Borrowed(match error.fate() {
             Fate::NotWritten => "nothing was written",
             Fate::Durable => "the write is durable",
             Fate::Unknown => UNKNOWN,
-        });
+        }));
         failure
     }
 }
@@ -250,7 +324,7 @@ impl fmt::Display for Failure {
         if let Some(row) = report.row {
             write!(f, "\n  row: {row}")?;
         }
-        if let Some(fate) = report.fate {
+        if let Some(fate) = &report.fate {
             write!(f, "\n  fate: {fate}")?;
         }
         if let Some(note) = &report.note {

@@ -4,11 +4,15 @@
 //! 3 damaged data found, 4 a backend or the disk does not answer.
 #![forbid(unsafe_code)]
 
+mod admin;
 mod bench;
+mod breaker;
 mod config;
 mod database;
 mod demo;
 mod describe;
+mod dlq;
+mod doctor;
 mod drill;
 mod failure;
 mod flush;
@@ -16,6 +20,7 @@ mod get;
 mod import;
 mod init;
 mod inspect;
+mod letters;
 mod ls;
 mod output;
 mod repair;
@@ -24,6 +29,7 @@ mod rm;
 mod row_text;
 mod rows;
 mod search;
+mod serve;
 mod stats;
 mod upsert;
 mod verify;
@@ -67,7 +73,11 @@ enum Verb {
     Inspect(inspect::Inspect),
     Verify(verify::Verify),
     Repair(repair::Repair),
+    Doctor(doctor::Doctor),
+    Dlq(dlq::Dlq),
+    Breaker(breaker::Breaker),
     Restore(restore::Restore),
+    Serve(serve::Serve),
     Config(config::Config),
     Wal(wal::Wal),
     Bench(bench::Bench),
@@ -79,6 +89,9 @@ enum Verb {
 impl Verb {
     /// Whether an error's word on the fate of the write means anything.
     fn writes(&self) -> bool {
+        if let Self::Dlq(verb) = self {
+            return verb.writes();
+        }
         !matches!(
             self,
             Self::Get(_)
@@ -87,6 +100,9 @@ impl Verb {
                 | Self::Stats(_)
                 | Self::Inspect(_)
                 | Self::Verify(_)
+                | Self::Serve(_)
+                | Self::Doctor(_)
+                | Self::Breaker(_)
                 | Self::Config(_)
                 | Self::Wal(_)
                 | Self::Bench(_)
@@ -109,7 +125,11 @@ impl Verb {
             Self::Inspect(verb) => verb.run(globals),
             Self::Verify(verb) => verb.run(globals),
             Self::Repair(verb) => verb.run(globals),
+            Self::Doctor(verb) => verb.run(globals),
+            Self::Dlq(verb) => verb.run(globals),
+            Self::Breaker(verb) => verb.run(globals),
             Self::Restore(verb) => verb.run(globals),
+            Self::Serve(verb) => verb.run(globals),
             Self::Config(verb) => verb.run(globals),
             Self::Wal(verb) => verb.run(globals),
             Self::Bench(verb) => verb.run(globals),

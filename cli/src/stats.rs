@@ -1,6 +1,8 @@
 //! `akidb stats`: the figures of a database.
 
+use akidb::Db;
 use clap::Args;
+use serde_json::Value;
 
 use crate::database::Globals;
 use crate::describe;
@@ -13,8 +15,13 @@ pub(crate) struct Stats {}
 impl Stats {
     pub(crate) fn run(self, globals: &Globals) -> Result<()> {
         let db = globals.open_for_reading()?;
-        let mut stats = serde_json::to_value(db.stats()?).map_err(std::io::Error::from)?;
-        stats["recovery"] = serde_json::to_value(db.recovery()).map_err(std::io::Error::from)?;
-        describe::print(globals.output(), &stats)
+        describe::print(globals.output(), &figures(&db)?)
     }
+}
+
+/// The figures as one object, with what the open found.
+pub(crate) fn figures(db: &Db) -> Result<Value> {
+    let mut stats = serde_json::to_value(db.stats()?).map_err(std::io::Error::from)?;
+    stats["recovery"] = serde_json::to_value(db.recovery()).map_err(std::io::Error::from)?;
+    Ok(stats)
 }

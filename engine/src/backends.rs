@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use akidb_backends::{Breaker, CallKind, DeadLetters, LetterId, Which};
 
+use crate::dead_letters::drop_letter;
 use crate::error::{Error, ErrorKind, Result};
 use crate::upload::{BreakerView, Uploads};
 
@@ -105,6 +106,16 @@ impl<'a> Backends<'a> {
         let asked = self.dead_letters()?.ask_retry(id);
         self.wake();
         Ok(asked)
+    }
+
+    /// Drops a letter; `false` if there is none. Its file stays, and stays pending. Blocks for one sync.
+    ///
+    /// # Errors
+    /// `Conflict`: its upload is being tried, or its file is still here (so it was not uploaded) and `forget` is not
+    /// said; nothing was dropped. `NoSpace`, `Unavailable`: dropped in memory, not on disk. As
+    /// [`Backends::dead_letters`].
+    pub fn drop_letter(&self, id: &LetterId, forget: bool) -> Result<bool> {
+        drop_letter(self.dead_letters()?, id, forget)
     }
 
     /// Makes every uploader look again now.

@@ -18,6 +18,7 @@ use crate::limits::Limits;
 use crate::log::from_wal;
 use crate::lsn::Lsn;
 use crate::manifest::Reason;
+use crate::metrics::{self, MetricFamily};
 use crate::recovery::{self, RecoveryReport};
 use crate::schema::{Schema, check_name};
 use crate::stats::{Stats, stats};
@@ -187,6 +188,15 @@ impl Db {
     /// `Closed`.
     pub fn stats(&self) -> Result<Stats> {
         stats(self.engine(), &self.handle.uploads)
+    }
+
+    /// The same and more as metrics, by their stable names: what `akidb serve` prints for Prometheus. With the feature
+    /// `metrics` the database also gives them to the `metrics` facade, once a second.
+    ///
+    /// # Errors
+    /// `Closed`.
+    pub fn metrics(&self) -> Result<Vec<MetricFamily>> {
+        metrics::families(self.engine(), &self.handle.uploads)
     }
 
     /// Ends the database: waits for a running flush, seals the log, stops the threads. Does not flush: what the

@@ -43,6 +43,8 @@ impl Driver {
                 if let Err(error) = gc::collect(engine, &self.uploads.pinned()) {
                     tracing::warn!(%error, "removing old manifests and files failed; it is tried again");
                 }
+                #[cfg(feature = "metrics")]
+                crate::metrics::publish(engine, &self.uploads);
                 let next = now + LOOK_EVERY;
                 self.next_look = Some(next);
                 next

@@ -29,9 +29,13 @@ mod config;
 #[cfg(not(akidb_loom))]
 mod db;
 #[cfg(not(akidb_loom))]
+mod dead_letters;
+#[cfg(not(akidb_loom))]
 mod deletion_vector;
 #[cfg(not(akidb_loom))]
 mod distance;
+#[cfg(not(akidb_loom))]
+mod doctor;
 #[cfg(not(akidb_loom))]
 mod driver;
 #[cfg(not(akidb_loom))]
@@ -60,6 +64,8 @@ mod log_view;
 pub mod manifest;
 #[cfg(not(akidb_loom))]
 mod memtable;
+#[cfg(not(akidb_loom))]
+mod metrics;
 #[cfg(not(akidb_loom))]
 mod ops;
 #[cfg(not(akidb_loom))]
@@ -100,7 +106,7 @@ mod write_stall;
 #[cfg(not(akidb_loom))]
 pub use akidb_backends::{
     Attempt, BreakerSettings, CallKind, Class, DeadLetters, DlqSettings, DlqStats, Letter, LetterId,
-    LetterState, Op, Overflow, Reason, State, Totals, Which,
+    LetterState, Loaded, Op, Overflow, Reason, State, Totals, Which,
 };
 #[cfg(not(akidb_loom))]
 pub use akidb_wal::Lsn;
@@ -120,6 +126,10 @@ pub use config::{BackendKind, BackendSettings, Durability, EngineSettings, Secre
 #[cfg(not(akidb_loom))]
 pub use db::Db;
 #[cfg(not(akidb_loom))]
+pub use dead_letters::{ClosedLetters, edit_dead_letters, read_dead_letters};
+#[cfg(not(akidb_loom))]
+pub use doctor::{DoctorFinding, DoctorReport, examine_backend, examine_disk};
+#[cfg(not(akidb_loom))]
 pub use engine::Watermarks;
 #[cfg(not(akidb_loom))]
 pub use error::{Error, ErrorKind, Fate, Result};
@@ -131,6 +141,8 @@ pub use id::{Id, MAX_ID_BYTES};
 pub use inspect::inspect;
 #[cfg(not(akidb_loom))]
 pub use log_view::{LogFile, LogFrame, LogRecord, LogTail, dump_log_file, log_files, tail_log};
+#[cfg(not(akidb_loom))]
+pub use metrics::{MetricFamily, MetricKind, MetricSample, exact as metric_value};
 #[cfg(not(akidb_loom))]
 pub use recovery::{CutReport, RecoveryReport, UnsyncedReport};
 #[cfg(not(akidb_loom))]

@@ -111,7 +111,8 @@ fn beyond_the_log(dir: &Path, floor: Lsn) -> String {
     }
 }
 
-fn take_lock(dir: &Path) -> Result<Box<dyn akidb_host::LockGuard>> {
+/// The lock of a directory whose database is not open.
+pub(crate) fn take_lock(dir: &Path) -> Result<Box<dyn akidb_host::LockGuard>> {
     let path = dir.join("LOCK");
     let lock = RealFs
         .try_lock(&path)

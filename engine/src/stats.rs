@@ -1,5 +1,6 @@
 //! Figures of a running database, for people and programs.
 
+use akidb_wal::State;
 use serde::Serialize;
 
 use crate::config::Durability;
@@ -28,7 +29,7 @@ pub struct Stats {
     pub held_back_by: Option<String>,
     /// Why the last flush failed, until one succeeds.
     pub flush_failure: Option<String>,
-    /// Why no more manifests are written, if so: reopening is the repair.
+    /// Why nothing more is written, to the log or to manifests, if so: reopening is the repair.
     pub poisoned: Option<String>,
     /// Per backend.
     pub backends: Vec<BackendStats>,
@@ -110,7 +111,17 @@ pub(crate) fn stats(engine: &Engine, uploads: &Uploads) -> Result<Stats> {
         free_disk_bytes: engine.free_disk_bytes.load(std::sync::atomic::Ordering::Relaxed),
         held_back_by: held.map(|stall| format!("{}: {}", stall.which, stall.detail)),
         flush_failure: engine.last_flush_failure().map(|error| error.to_string()),
-        poisoned: engine.writer_if_any().and_then(|w| w.committer.poisoned()).map(ToString::to_string),
+        poisoned: poisoned(engine),
         backends: uploads.stats(),
     })
+}
+
+fn poisoned(engine: &Engine) -> Option<String> {
+    let writer = engine.writer_if_any()?;
+    if let Some(error) = writer.committer.poisoned() {
+        return Some(error.to_string());
+    }
+    let log = writer.sequencer.log().inner();
+    (log.watermarks().state == State::Poisoned)
+        .then(|| "a sync of the log failed; reopen the database".to_owned())
 }

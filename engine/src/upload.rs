@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use akidb_backends::{
-    Backend, BackendConfig, CallKind, Client, ClockSleep, DeadLetters, FilePlan, Guard, Identity, Known,
-    Multiparts, PlanItem, PublishOptions, Reason, Secret, Sleep, State, SweepSettings, Totals, Uploader,
-    UploaderParts,
+    Backend, BackendConfig, CallKind, Client, ClockSleep, DeadLetters, FilePlan, Guard, Identity, InFlight,
+    Known, Multiparts, PlanItem, PublishOptions, Reason, Secret, Sleep, State, SweepSettings, Totals,
+    Uploader, UploaderParts,
 };
 use akidb_host::{Access, Fs, Rng, publish_over};
 use serde::Serialize;
@@ -80,6 +80,14 @@ pub struct BreakerView {
     pub totals: Totals,
 }
 
+/// What one backend may have under way, and has.
+#[derive(Clone, Debug)]
+pub(crate) struct LimitsView {
+    pub(crate) backend: String,
+    pub(crate) in_flight: InFlight,
+    pub(crate) budget_tokens: u64,
+}
+
 /// The uploaders of a database.
 pub(crate) struct Uploads {
     backends: Vec<One>,
@@ -93,6 +101,7 @@ struct One {
     url: String,
     required: bool,
     guard: Option<Arc<Guard>>,
+    client: Client,
     uploader: Uploader,
 }
 
@@ -195,6 +204,15 @@ impl Uploads {
     /// Makes the uploader of one backend, or of all, look again now.
     pub(crate) fn wake(&self, backend: Option<&str>) {
         self.named(backend).for_each(|one| one.uploader.wake());
+    }
+
+    pub(crate) fn limits(&self) -> Vec<LimitsView> {
+        let one = |one: &One| {
+            let budget_tokens = one.client.budget_tokens();
+            let in_flight = one.guard.as_ref()?.in_flight();
+            Some(LimitsView { backend: one.name.clone(), in_flight, budget_tokens })
+        };
+        self.backends.iter().filter_map(one).collect()
     }
 
     pub(crate) fn breakers(&self) -> Vec<BreakerView> {
@@ -327,8 +345,9 @@ fn start_one(
             engine.wake_driver();
         }
     };
+    let client = Client::new(opened, sleep, rng);
     let parts = UploaderParts {
-        client: Client::new(opened, sleep, rng),
+        client: client.clone(),
         fs: Arc::clone(&engine.place.fs),
         clock,
         identity: Identity {
@@ -348,7 +367,7 @@ fn start_one(
     let uploader = Uploader::start(&*engine.place.spawn, parts).map_err(|cause| {
         Error::io("AKI-0250", &engine.place.dir, "could not start an uploader's thread", &cause)
     })?;
-    Ok(One { name, url, required: backend.required(), guard, uploader })
+    Ok(One { name, url, required: backend.required(), guard, client, uploader })
 }
 
 fn open_multiparts(engine: &Engine, name: &str) -> Multiparts {

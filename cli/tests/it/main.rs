@@ -3,11 +3,17 @@
 
 mod bad_input;
 mod bench;
+mod breaker;
 mod commands_named;
 mod damage;
 mod demo;
+mod dlq;
+mod doctor;
 mod imports;
 mod log;
 mod log_damage;
+mod metrics;
+mod serve;
+mod server;
 mod support;
 mod verbs;
