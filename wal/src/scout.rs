@@ -1,0 +1,129 @@
+//! Where the empty end of each file of the last session begins: looked at from behind while the frames are checked
+//! from the front, on a thread of its own where there is enough to look at.
+//!
+//! Most of a log's bytes are the zeros that its files were made with, and the rule of recovery wants each of them seen.
+//! Both threads take pieces from one list, so the one that checks frames helps once it is done. What comes out is the
+//! same whoever looked at what.
+
+use std::sync::Arc;
+
+use akidb_host::{Job, Spawn};
+
+use crate::header::HEADER_PAGE_BYTES;
+use crate::log_file::View;
+use crate::search::{is_zero, may_hold_salt};
+use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, lock};
+
+/// What is looked at between two looks at the list.
+const PIECE_BYTES: usize = 256 << 10;
+/// Below so many bytes of files a thread costs more than it saves.
+const WORTH_A_THREAD_BYTES: usize = 4 << 20;
+
+/// A search for empty ends under way. Dropping it ends it.
+#[derive(Debug)]
+pub(crate) struct Scout {
+    ground: Arc<Ground>,
+    job: Option<Box<dyn Job>>,
+}
+
+#[derive(Debug)]
+struct Ground {
+    stretches: Vec<Stretch>,
+    /// The next piece: it ends here in the stretch of that index. From the last file to the first, each from behind.
+    next: Mutex<(usize, usize)>,
+    stop: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Stretch {
+    view: View,
+    /// What lies from here on is empty; final once every piece was looked at.
+    empty_from: AtomicU64,
+    /// A piece that is not empty was found: those before it are not asked for.
+    found: AtomicBool,
+}
+
+impl Scout {
+    /// Begins to look at `views`.
+    pub(crate) fn send(views: &[View], spawn: &dyn Spawn) -> Self {
+        let stretch = |view: &View| Stretch {
+            view: view.clone(),
+            empty_from: AtomicU64::new(0),
+            found: AtomicBool::new(false),
+        };
+        let stretches: Vec<Stretch> = views.iter().map(stretch).collect();
+        let bytes: usize = stretches.iter().map(|s| s.view.bytes().len()).sum();
+        let last = stretches.last().map_or(0, |s| s.view.bytes().len());
+        let next = Mutex::new((stretches.len().saturating_sub(1), last));
+        let ground = Arc::new(Ground { stretches, next, stop: AtomicBool::new(false) });
+        let job = (bytes >= WORTH_A_THREAD_BYTES)
+            .then(|| {
+                let ground = Arc::clone(&ground);
+                // Without a thread the caller of `ends` looks at everything.
+                spawn.job("wal-scout", Box::new(move || ground.look())).ok()
+            })
+            .flatten();
+        Self { ground, job }
+    }
+
+    /// For each view the offset from which on it is empty: zeros, or in a recycled file nothing with its salt, not even
+    /// in words that differ from it in one bit. Looks at what is still left; what lies before the first piece that is
+    /// not empty was not looked at.
+    pub(crate) fn ends(&mut self) -> Vec<usize> {
+        self.ground.look();
+        self.wait();
+        let end = |s: &Stretch| usize::try_from(s.empty_from.load(Ordering::Acquire)).expect("an offset in it");
+        self.ground.stretches.iter().map(end).collect()
+    }
+
+    fn wait(&mut self) {
+        if let Some(job) = self.job.take() {
+            assert!(job.join(), "looking at bytes does not panic");
+        }
+    }
+}
+
+impl Drop for Scout {
+    fn drop(&mut self) {
+        self.ground.stop.store(true, Ordering::Release);
+        if let Some(job) = self.job.take() {
+            job.join();
+        }
+    }
+}
+
+impl Ground {
+    fn look(&self) {
+        while let Some((stretch, from, to)) = self.take().filter(|_| !self.stop.load(Ordering::Acquire)) {
+            if !is_empty(&stretch.view, from, to) {
+                stretch.found.store(true, Ordering::Release);
+                stretch.empty_from.fetch_max(to as u64, Ordering::AcqRel);
+            }
+        }
+    }
+
+    /// The next piece. Each is given out once.
+    fn take(&self) -> Option<(&Stretch, usize, usize)> {
+        let mut next = lock(&self.next);
+        loop {
+            let (index, to) = *next;
+            let stretch = self.stretches.get(index)?;
+            if to > HEADER_PAGE_BYTES && !stretch.found.load(Ordering::Acquire) {
+                let from = (to - 1) / PIECE_BYTES * PIECE_BYTES;
+                let from = from.max(HEADER_PAGE_BYTES);
+                next.1 = from;
+                return Some((stretch, from, to));
+            }
+            let before = index.checked_sub(1);
+            *next = before.map_or((usize::MAX, 0), |before| (before, self.stretches[before].view.bytes().len()));
+        }
+    }
+}
+
+fn is_empty(view: &View, from: usize, to: usize) -> bool {
+    let Some(bytes) = view.bytes().get(from..to) else { return true };
+    if view.is_recycled() { !may_hold_salt(bytes, view.header.salt) } else { is_zero(bytes) }
+}
+
+#[cfg(test)]
+mod tests;
