@@ -147,9 +147,8 @@ impl Findings {
             before = Some(*last);
         }
         let ends = read.iter().rev().filter(|file| file.view >= session_from);
-        let on_disk = ends
-            .filter_map(|file| Some((file.view, end_on_disk(&views[file.view], file, proven)?)))
-            .next();
+        let on_disk =
+            ends.filter_map(|file| Some((file.view, end_on_disk(&views[file.view], file, proven)?))).next();
         let (i, end) = on_disk.unwrap_or((session_from, HEADER_PAGE_BYTES as u64));
         (found.proven_seq, found.proven_end) = (views[i].header.seq, end);
         let live = |view: &&View| !found.live.iter().any(|old| old.seq == view.header.seq);

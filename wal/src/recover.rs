@@ -310,7 +310,8 @@ impl<'a> Walk<'a> {
         if view.made_at_open() && !self.opened {
             return corrupt("these frames were on disk before the file got its name".into());
         }
-        let rest = search(&self.views[i..until], at, &self.ends(i, until));
+        let ends = self.scout.as_mut().expect("sent before the first frame was read").ends();
+        let rest = search(&self.views[i..until], at, &ends[i - self.last_session..until - self.last_session]);
         let expected = next.max(self.floor);
         if let Some(witness) =
             rest.witness.filter(|w| w.durable >= expected && !cfg!(seeded_bug = "stamps_ignored"))
@@ -332,12 +333,6 @@ impl<'a> Walk<'a> {
             self.cut = Some(Cut { file: view.path.clone(), offset: at, bytes, frames, by_order: false });
         }
         Ok(())
-    }
-
-    /// From where on each of the views `from..until`, which are of the last session, is empty.
-    fn ends(&mut self, from: usize, until: usize) -> Vec<usize> {
-        let ends = self.scout.as_mut().expect("sent before the first frame was read").ends();
-        ends[from - self.last_session..until - self.last_session].to_vec()
     }
 
     /// Whether the right frame stands at `at` by now: beside a writer the file grows while it is read, and what was found

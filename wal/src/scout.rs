@@ -1,9 +1,9 @@
 //! Where the empty end of each file of the last session begins: looked at from behind while the frames are checked
 //! from the front, on a thread of its own where there is enough to look at.
 //!
-//! Most of a log's bytes are the zeros that its files were made with, and the rule of recovery wants each of them seen.
-//! Both threads take pieces from one list, so the one that checks frames helps once it is done. What comes out is the
-//! same whoever looked at what.
+//! Most of a log's bytes are the zeros that its files were made with, and the rule of recovery wants them seen. Both
+//! threads take pieces from one list, so the one that checks frames helps once it is done. What comes out is the same
+//! whoever looked at what. Files that were never in use are left to a search that needs them.
 
 use std::sync::Arc;
 
@@ -22,8 +22,19 @@ const WORTH_A_THREAD_BYTES: usize = 4 << 20;
 /// A search for empty ends under way. Dropping it ends it.
 #[derive(Debug)]
 pub(crate) struct Scout {
+    files: Vec<Found>,
     ground: Arc<Ground>,
     job: Option<Box<dyn Job>>,
+}
+
+/// What is known of a file's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// What lies from here on is empty: zeros, or in a recycled file nothing with its salt, not even in words that
+    /// differ from it in one bit. What lies before may be empty as well.
+    pub(crate) empty_from: usize,
+    /// The place of its first frame is empty: a spare.
+    pub(crate) unused: bool,
 }
 
 #[derive(Debug)]
@@ -46,15 +57,23 @@ struct Stretch {
 impl Scout {
     /// Begins to look at `views`.
     pub(crate) fn send(views: &[View], spawn: &dyn Spawn) -> Self {
+        let found = |view: &View| {
+            let len = view.bytes().len();
+            Found {
+                empty_from: len,
+                unused: is_empty(view, HEADER_PAGE_BYTES, (2 * HEADER_PAGE_BYTES).min(len)),
+            }
+        };
+        let files: Vec<Found> = views.iter().map(found).collect();
         let stretch = |view: &View| Stretch {
             view: view.clone(),
             empty_from: AtomicU64::new(0),
             found: AtomicBool::new(false),
         };
-        let stretches: Vec<Stretch> = views.iter().map(stretch).collect();
-        let bytes: usize = stretches.iter().map(|s| s.view.bytes().len()).sum();
-        let last = stretches.last().map_or(0, |s| s.view.bytes().len());
-        let next = Mutex::new((stretches.len().saturating_sub(1), last));
+        let used = views.iter().zip(&files).filter(|(_, found)| !found.unused);
+        let stretches: Vec<Stretch> = used.map(|(view, _)| stretch(view)).collect();
+        let bytes: usize = stretches.iter().map(Stretch::len).sum();
+        let next = Mutex::new((stretches.len().saturating_sub(1), stretches.last().map_or(0, Stretch::len)));
         let ground = Arc::new(Ground { stretches, next, stop: AtomicBool::new(false) });
         let job = (bytes >= WORTH_A_THREAD_BYTES)
             .then(|| {
@@ -63,17 +82,19 @@ impl Scout {
                 spawn.job("wal-scout", Box::new(move || ground.look())).ok()
             })
             .flatten();
-        Self { ground, job }
+        Self { files, ground, job }
     }
 
-    /// For each view the offset from which on it is empty: zeros, or in a recycled file nothing with its salt, not even
-    /// in words that differ from it in one bit. Looks at what is still left; what lies before the first piece that is
-    /// not empty was not looked at.
-    pub(crate) fn ends(&mut self) -> Vec<usize> {
+    /// What is known of each view, once all is known: looks at what is still left. An unused one was not looked at.
+    pub(crate) fn ends(&mut self) -> &[Found] {
         self.ground.look();
         self.wait();
-        let end = |s: &Stretch| usize::try_from(s.empty_from.load(Ordering::Acquire)).expect("an offset in it");
-        self.ground.stretches.iter().map(end).collect()
+        let used = self.files.iter_mut().filter(|found| !found.unused);
+        for (found, stretch) in used.zip(&self.ground.stretches) {
+            let end = stretch.empty_from.load(Ordering::Acquire);
+            found.empty_from = usize::try_from(end).expect("an offset in the file");
+        }
+        &self.files
     }
 
     fn wait(&mut self) {
@@ -89,6 +110,12 @@ impl Drop for Scout {
         if let Some(job) = self.job.take() {
             job.join();
         }
+    }
+}
+
+impl Stretch {
+    fn len(&self) -> usize {
+        self.view.bytes().len()
     }
 }
 
@@ -115,7 +142,7 @@ impl Ground {
                 return Some((stretch, from, to));
             }
             let before = index.checked_sub(1);
-            *next = before.map_or((usize::MAX, 0), |before| (before, self.stretches[before].view.bytes().len()));
+            *next = before.map_or((usize::MAX, 0), |before| (before, self.stretches[before].len()));
         }
     }
 }
