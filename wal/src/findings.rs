@@ -52,11 +52,13 @@ impl ReadFile {
     /// Bytes between two marks at least.
     const MARK_EVERY_BYTES: u64 = 256 << 10;
 
-    /// A batch with this last record ended at `end`.
-    pub(crate) fn batch(marks: &mut Vec<(u64, Lsn)>, end: u64, last: Lsn) {
-        if marks.last().map_or(0, |(mark, _)| *mark) + Self::MARK_EVERY_BYTES <= end {
+    /// A batch with this last record ended at `end`; whether that is worth a mark.
+    pub(crate) fn batch(marks: &mut Vec<(u64, Lsn)>, end: u64, last: Lsn) -> bool {
+        let far = marks.last().map_or(0, |(mark, _)| *mark) + Self::MARK_EVERY_BYTES <= end;
+        if far {
             marks.push((end, last));
         }
+        far
     }
 
     /// The last mark with nothing above `proven` before it.

@@ -365,8 +365,8 @@ impl<'a> Walk<'a> {
             self.take(&frame);
             let here = at as u64;
             at += usize::try_from(frame.head.frame_bytes()).expect("the frame lies in memory");
-            if frame.head.kind == FrameType::Batch {
-                ReadFile::batch(&mut marks, at as u64, self.last);
+            if frame.head.kind == FrameType::Batch && ReadFile::batch(&mut marks, at as u64, self.last) {
+                self.checked(i, at);
             }
             if frame.head.kind == FrameType::Seal && stop_at != Some(at as u64) {
                 break FileEnd::Sealed(here);
@@ -374,6 +374,12 @@ impl<'a> Walk<'a> {
         };
         self.read.push(ReadFile { view: i, end: at as u64, last: self.last, marks });
         end
+    }
+
+    fn checked(&self, i: usize, at: usize) {
+        if let (Some(scout), Some(index)) = (&self.scout, i.checked_sub(self.last_session)) {
+            scout.checked(index, at);
+        }
     }
 
     /// Whether an intact frame is the one that must stand here.

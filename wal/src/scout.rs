@@ -4,7 +4,11 @@
 //! Most of a log's bytes are the zeros that its files were made with, and the rule of recovery wants them seen. Both
 //! threads take pieces from one list, so the one that checks frames helps once it is done. What comes out is the same
 //! whoever looked at what. Files that were never in use are left to a search that needs them.
+//!
+//! A thread that is done early reads on from behind, towards the one that checks: reading 64 MiB for the first time
+//! takes as long as their checksums, and is half done when that one comes by.
 
+use std::hint::black_box;
 use std::sync::Arc;
 
 use akidb_host::{Job, Spawn};
@@ -16,8 +20,10 @@ use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, lock};
 
 /// What is looked at between two looks at the list.
 const PIECE_BYTES: usize = 256 << 10;
+/// One byte read of a line brings all of it.
+const LINE_BYTES: usize = 64;
 /// Below so many bytes of files a thread costs more than it saves.
-const WORTH_A_THREAD_BYTES: usize = 4 << 20;
+const WORTH_A_THREAD_BYTES: u64 = 4 << 20;
 
 /// A search for empty ends under way. Dropping it ends it.
 #[derive(Debug)]
@@ -42,12 +48,16 @@ struct Ground {
     stretches: Vec<Stretch>,
     /// The next piece: it ends here in the stretch of that index. From the last file to the first, each from behind.
     next: Mutex<(usize, usize)>,
+    /// How far the frames were checked, counted through all stretches.
+    checked: AtomicU64,
     stop: AtomicBool,
 }
 
 #[derive(Debug)]
 struct Stretch {
     view: View,
+    /// Bytes of the stretches before it.
+    base: u64,
     /// What lies from here on is empty; final once every piece was looked at.
     empty_from: AtomicU64,
     /// A piece that is not empty was found: those before it are not asked for.
@@ -65,28 +75,39 @@ impl Scout {
             }
         };
         let files: Vec<Found> = views.iter().map(found).collect();
-        let stretch = |view: &View| Stretch {
-            view: view.clone(),
-            empty_from: AtomicU64::new(0),
-            found: AtomicBool::new(false),
+        let mut bytes = 0;
+        let stretch = |view: &View| {
+            let base = bytes;
+            bytes += view.bytes().len() as u64;
+            let (empty_from, found) = (AtomicU64::new(0), AtomicBool::new(false));
+            Stretch { view: view.clone(), base, empty_from, found }
         };
         let used = views.iter().zip(&files).filter(|(_, found)| !found.unused);
-        let stretches: Vec<Stretch> = used.map(|(view, _)| stretch(view)).collect();
-        let bytes: usize = stretches.iter().map(Stretch::len).sum();
+        let stretches: Vec<Stretch> = used.map(|(view, _)| view).map(stretch).collect();
         let next = Mutex::new((stretches.len().saturating_sub(1), stretches.last().map_or(0, Stretch::len)));
-        let ground = Arc::new(Ground { stretches, next, stop: AtomicBool::new(false) });
+        let (checked, stop) = (AtomicU64::new(0), AtomicBool::new(false));
+        let ground = Arc::new(Ground { stretches, next, checked, stop });
         let job = (bytes >= WORTH_A_THREAD_BYTES)
             .then(|| {
                 let ground = Arc::clone(&ground);
                 // Without a thread the caller of `ends` looks at everything.
-                spawn.job("wal-scout", Box::new(move || ground.look())).ok()
+                spawn.job("wal-scout", Box::new(move || ground.scout())).ok()
             })
             .flatten();
         Self { files, ground, job }
     }
 
+    /// The frames of the view at `index` were checked up to `at`.
+    pub(crate) fn checked(&self, index: usize, at: usize) {
+        if !self.files[index].unused {
+            let used = self.files[..index].iter().filter(|found| !found.unused).count();
+            self.ground.checked.store(self.ground.stretches[used].base + at as u64, Ordering::Relaxed);
+        }
+    }
+
     /// What is known of each view, once all is known: looks at what is still left. An unused one was not looked at.
     pub(crate) fn ends(&mut self) -> &[Found] {
+        self.ground.checked.store(u64::MAX, Ordering::Relaxed);
         self.ground.look();
         self.wait();
         let used = self.files.iter_mut().filter(|found| !found.unused);
@@ -120,6 +141,28 @@ impl Stretch {
 }
 
 impl Ground {
+    fn scout(&self) {
+        self.look();
+        self.warm();
+    }
+
+    /// Reads what was not checked yet, from behind: then it is mapped, and in the cache if that is large enough.
+    fn warm(&self) {
+        for stretch in self.stretches.iter().rev() {
+            let end =
+                usize::try_from(stretch.empty_from.load(Ordering::Acquire)).expect("an offset in the file");
+            let mut left = end as u64;
+            for piece in stretch.view.bytes()[..end].rchunks(PIECE_BYTES) {
+                left -= piece.len() as u64;
+                let checked = self.checked.load(Ordering::Relaxed);
+                if checked >= stretch.base + left || self.stop.load(Ordering::Acquire) {
+                    return;
+                }
+                black_box(piece.iter().step_by(LINE_BYTES).fold(0, |any, byte| any | byte));
+            }
+        }
+    }
+
     fn look(&self) {
         while let Some((stretch, from, to)) = self.take().filter(|_| !self.stop.load(Ordering::Acquire)) {
             if !is_empty(&stretch.view, from, to) {
