@@ -32,6 +32,39 @@ pub(crate) struct Leg {
     pub(crate) salt: u64,
     pub(crate) from: u64,
     pub(crate) to: u64,
+    /// Payloads were checked in this very map and need not be again. ([`Frames`](crate::replay::Frames) says when.)
+    pub(crate) judged: bool,
+}
+
+/// A file as it was read.
+#[derive(Debug)]
+pub(crate) struct ReadFile {
+    pub(crate) view: usize,
+    /// Where its intact frames end, and the last record there.
+    pub(crate) end: u64,
+    pub(crate) last: Lsn,
+    /// Ends of some batches, in order, each with its last record: so that what lies near the end is found again
+    /// without a walk over all headers.
+    pub(crate) marks: Vec<(u64, Lsn)>,
+}
+
+impl ReadFile {
+    /// Bytes between two marks at least.
+    const MARK_EVERY_BYTES: u64 = 256 << 10;
+
+    /// A batch with this last record ended at `end`; whether that is worth a mark.
+    pub(crate) fn batch(marks: &mut Vec<(u64, Lsn)>, end: u64, last: Lsn) -> bool {
+        let far = marks.last().map_or(0, |(mark, _)| *mark) + Self::MARK_EVERY_BYTES <= end;
+        if far {
+            marks.push((end, last));
+        }
+        far
+    }
+
+    /// The last mark with nothing above `proven` before it.
+    fn mark_below(&self, proven: Lsn) -> Option<(u64, Lsn)> {
+        self.marks.iter().rev().find(|(_, last)| *last <= proven).copied()
+    }
 }
 
 /// A file whose records lie at or below `last`.
@@ -67,13 +100,14 @@ pub(crate) struct Findings {
 }
 
 impl Findings {
-    /// Files what was read, (view, end of its intact frames, last LSN at its end) in order, as proven or not.
-    /// `session_from` is the view where the last session begins; everything before it is proven by it.
-    pub(crate) fn collect(mut self, views: &[View], read: &[(usize, u64, Lsn)], session_from: usize) -> Self {
+    /// Files what was read, in order, as proven or not. `session_from` is the view where the last session begins;
+    /// everything before it is proven by it.
+    pub(crate) fn collect(mut self, views: &[View], read: &[ReadFile], session_from: usize) -> Self {
         let found = &mut self;
         let proven = found.proven;
         let mut before = None;
-        for (i, end, last) in read {
+        for file in read {
+            let ReadFile { view: i, end, last, .. } = file;
             let view = &views[*i];
             if *end == HEADER_PAGE_BYTES as u64 && !found.live.is_empty() {
                 // A spare, or nothing but a CUT.
@@ -82,7 +116,7 @@ impl Findings {
             let split = if *i < session_from || *last <= proven {
                 *end
             } else {
-                first_above(view, *end, proven, &mut before)
+                first_above(view, file, proven, &mut before)
             };
             if split < *end && found.unproven_legs.is_empty() {
                 // What a stamp or the floor says may lie between two records; what ends here is a record.
@@ -95,6 +129,7 @@ impl Findings {
                 salt: view.header.salt,
                 from,
                 to,
+                judged: false,
             };
             if found.unproven_legs.is_empty() {
                 found.proven_legs.push(leg(from, split));
@@ -113,9 +148,9 @@ impl Findings {
             }
             before = Some(*last);
         }
-        let ends = read.iter().rev().filter(|(i, ..)| *i >= session_from);
+        let ends = read.iter().rev().filter(|file| file.view >= session_from);
         let on_disk =
-            ends.filter_map(|(i, end, _)| Some((*i, end_on_disk(&views[*i], *end, proven)?))).next();
+            ends.filter_map(|file| Some((file.view, end_on_disk(&views[file.view], file, proven)?))).next();
         let (i, end) = on_disk.unwrap_or((session_from, HEADER_PAGE_BYTES as u64));
         (found.proven_seq, found.proven_end) = (views[i].header.seq, end);
         let live = |view: &&View| !found.live.iter().any(|old| old.seq == view.header.seq);
@@ -124,11 +159,15 @@ impl Findings {
     }
 }
 
-/// Offset of the first frame of intact bytes `..end` whose records lie above `proven`. `before` becomes the last record
-/// before that frame; it comes with the last one before this file, if another was read.
-fn first_above(view: &View, end: u64, proven: Lsn, before: &mut Option<Lsn>) -> u64 {
+/// Offset of the first intact frame of `file` whose records lie above `proven`, or its end. `before` becomes the last
+/// record before that frame; it comes with the last one before this file, if another was read.
+fn first_above(view: &View, file: &ReadFile, proven: Lsn, before: &mut Option<Lsn>) -> u64 {
     let mut at = HEADER_PAGE_BYTES;
-    while (at as u64) < end {
+    if let Some((mark, last)) = file.mark_below(proven) {
+        at = usize::try_from(mark).expect("the frame lies in memory");
+        *before = Some(last);
+    }
+    while (at as u64) < file.end {
         let Ok(head) = read_head(view.bytes(), at, view.header.salt) else { break };
         if head.kind == FrameType::Batch && head.last() > proven {
             break;
@@ -150,9 +189,11 @@ fn first_above(view: &View, end: u64, proven: Lsn, before: &mut Option<Lsn>) -> 
 /// Where the frames of a file end that are certainly on disk: behind the last proven batch, or behind the START that was
 /// synced before the file got its name. What follows, a STAMP, a SEAL, or the START of a file rotated into, was perhaps
 /// never synced: a session that began behind such a frame would take its loss in a power cut for damage.
-fn end_on_disk(view: &View, end: u64, proven: Lsn) -> Option<u64> {
-    let (mut at, mut on_disk) = (HEADER_PAGE_BYTES, None);
-    while (at as u64) < end {
+fn end_on_disk(view: &View, file: &ReadFile, proven: Lsn) -> Option<u64> {
+    let on_disk = file.mark_below(proven).map(|(mark, _)| mark);
+    let at = on_disk.unwrap_or(HEADER_PAGE_BYTES as u64);
+    let (mut at, mut on_disk) = (usize::try_from(at).expect("the frame lies in memory"), on_disk);
+    while (at as u64) < file.end {
         let Ok(head) = read_head(view.bytes(), at, view.header.salt) else { break };
         if head.kind == FrameType::Batch && head.last() > proven {
             break;

@@ -181,6 +181,22 @@ pub(crate) struct Frame<'a> {
 
 /// Reads and checks the whole frame at `at`: header, payload, shape and pad.
 pub(crate) fn read_frame(bytes: &[u8], at: usize, salt: u64) -> Result<Frame<'_>, Misfit> {
+    read_with(bytes, at, salt, |head, payload| crc32fast::hash(payload) == head.pcrc)
+}
+
+/// As [`read_frame`] of a frame that was read before, without its payload's checksum: what it says of itself holds
+/// together, so its records lie inside it.
+pub(crate) fn reread_frame(bytes: &[u8], at: usize, salt: u64) -> Result<Frame<'_>, Misfit> {
+    read_with(bytes, at, salt, |_, _| true)
+}
+
+#[inline]
+fn read_with(
+    bytes: &[u8],
+    at: usize,
+    salt: u64,
+    is_whole: impl Fn(&Head, &[u8]) -> bool,
+) -> Result<Frame<'_>, Misfit> {
     let head = read_head(bytes, at, salt)?;
     let damaged = Misfit::Payload(head);
     if u64::from(head.len) > HARD_MAX_PAYLOAD_BYTES {
@@ -192,7 +208,7 @@ pub(crate) fn read_frame(bytes: &[u8], at: usize, salt: u64) -> Result<Frame<'_>
     let (Some(payload), Some(pad)) = (bytes.get(start..end), bytes.get(end..padded)) else {
         return Err(damaged);
     };
-    if crc32fast::hash(payload) != head.pcrc || pad.iter().any(|b| *b != 0) || !well_shaped(&head, payload) {
+    if !is_whole(&head, payload) || pad.iter().any(|b| *b != 0) || !well_shaped(&head, payload) {
         return Err(damaged);
     }
     Ok(Frame { head, payload })

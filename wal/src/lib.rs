@@ -27,6 +27,7 @@ mod reader;
 mod recover;
 mod repair;
 mod replay;
+mod scout;
 mod search;
 mod spares;
 mod sync;

@@ -100,7 +100,8 @@ impl Log {
         // Before the files: a living writer may go on while they are read.
         let page = control::read_control(&*options.fs, &options.dir);
         let (views, leftovers) = open::survey(&*options.fs, &options.dir)?;
-        let mut found = recover(&views, options.floor, control::evidence(page.as_ref(), &views))?;
+        let evidence = control::evidence(page.as_ref(), &views);
+        let mut found = recover(&views, options.floor, evidence, &*options.spawn)?;
         let epoch = if options.read_only { found.max_epoch } else { open::next_epoch(&options, &found)? };
         let mut rng = open::rng(&options.config, epoch);
         let log_id = views.first().map_or_else(|| open::fresh_log_id(&mut rng), |v| v.header.log_id);
@@ -113,6 +114,7 @@ impl Log {
         } else {
             let seq = views.last().map_or(1, |v| v.header.seq + 1);
             let file = open::begin(&options, &found, &me, seq, &mut rng)?;
+            legs.iter_mut().for_each(|leg| leg.judged = true);
             if !found.unproven_legs.is_empty() {
                 legs.push(open::relogged(&file));
             }

@@ -179,6 +179,7 @@ pub(crate) fn relogged(file: &LogFile) -> Leg {
         salt: file.header.salt,
         from: HEADER_PAGE_BYTES as u64,
         to: file.end(),
+        judged: false,
     }
 }
 

@@ -9,12 +9,15 @@
 
 use std::path::PathBuf;
 
+use akidb_host::Spawn;
+
 use crate::error::{Error, ErrorKind, Fate, Result};
-use crate::findings::{Cut, Findings};
+use crate::findings::{Cut, Findings, ReadFile};
 use crate::frame::{Frame, FrameType, Misfit, Start, StartKind, read_frame};
 use crate::header::{HEADER_PAGE_BYTES, file_name};
 use crate::log_file::View;
 use crate::lsn::Lsn;
+use crate::scout::Scout;
 use crate::search::search;
 
 /// How a session that ends by itself is described.
@@ -22,14 +25,16 @@ const SEALED: &str = "a seal";
 
 /// Reads all of `views` (sorted by seq, of one log) and judges them. Changes nothing. `on_disk` is the LSN that the
 /// control page gives evidence for; [`Lsn::ZERO`] for none.
-pub(crate) fn recover(views: &[View], floor: Lsn, on_disk: Lsn) -> Result<Findings> {
+pub(crate) fn recover(views: &[View], floor: Lsn, on_disk: Lsn, spawn: &dyn Spawn) -> Result<Findings> {
     if views.is_empty() {
         return Ok(Findings { proven: floor.pred(), last: floor.pred(), ..Findings::default() });
     }
     let front = find_front(views, floor);
-    let mut walk = Walk::new(views, floor, on_disk);
-    walk.enter(front)?;
     let mut opens: Vec<usize> = (front + 1..views.len()).filter(|i| views[*i].made_at_open()).collect();
+    let mut walk = Walk::new(views, floor, on_disk);
+    walk.last_session = *opens.last().unwrap_or(&front);
+    walk.scout = Some(Scout::send(&views[walk.last_session..], spawn));
+    walk.enter(front)?;
     opens.push(views.len());
     let mut from = front;
     for until in opens {
@@ -88,10 +93,13 @@ struct Walk<'a> {
     durable: Lsn,
     /// Index of the view where the last session began.
     session_from: usize,
+    /// Index of the view where the last session of all begins, and who looks at the empty ends from there on.
+    last_session: usize,
+    scout: Option<Scout>,
     /// In the file being read, the START that opens its epoch was met.
     opened: bool,
-    /// (view, end of its intact frames, last LSN at its end), in order.
-    read: Vec<(usize, u64, Lsn)>,
+    /// In order.
+    read: Vec<ReadFile>,
     cut: Option<Cut>,
     max_epoch: u32,
 }
@@ -108,6 +116,8 @@ impl<'a> Walk<'a> {
             first: Lsn::ZERO,
             durable: floor.pred().max(on_disk),
             session_from: 0,
+            last_session: 0,
+            scout: None,
             opened: false,
             read: Vec::new(),
             cut: None,
@@ -291,7 +301,8 @@ impl<'a> Walk<'a> {
         if let Some(stop) = stop {
             return Err(self.unreached(i, at, stop, misfit.reason()));
         }
-        let corrupt = |evidence: String| Err(Error::corrupt(&view.path, at, self.next, evidence));
+        let next = self.next;
+        let corrupt = |evidence: String| Err(Error::corrupt(&view.path, at, next, evidence));
         if view.truncated {
             let (is, was) = (view.region.bytes().len(), view.header.file_bytes);
             return corrupt(format!("the file was made with {was} bytes and has {is}"));
@@ -299,8 +310,9 @@ impl<'a> Walk<'a> {
         if view.made_at_open() && !self.opened {
             return corrupt("these frames were on disk before the file got its name".into());
         }
-        let rest = search(&self.views[i..until], at);
-        let expected = self.next.max(self.floor);
+        let ends = self.scout.as_mut().expect("sent before the first frame was read").ends();
+        let rest = search(&self.views[i..until], at, &ends[i - self.last_session..until - self.last_session]);
+        let expected = next.max(self.floor);
         if let Some(witness) =
             rest.witness.filter(|w| w.durable >= expected && !cfg!(seeded_bug = "stamps_ignored"))
         {
@@ -336,6 +348,7 @@ impl<'a> Walk<'a> {
     fn file(&mut self, i: usize, mut at: usize, stop_at: Option<u64>) -> FileEnd {
         let view = &self.views[i];
         let bytes = view.bytes();
+        let mut marks = Vec::new();
         let end = loop {
             if stop_at == Some(at as u64) {
                 break FileEnd::Stopped;
@@ -352,12 +365,21 @@ impl<'a> Walk<'a> {
             self.take(&frame);
             let here = at as u64;
             at += usize::try_from(frame.head.frame_bytes()).expect("the frame lies in memory");
+            if frame.head.kind == FrameType::Batch && ReadFile::batch(&mut marks, at as u64, self.last) {
+                self.checked(i, at);
+            }
             if frame.head.kind == FrameType::Seal && stop_at != Some(at as u64) {
                 break FileEnd::Sealed(here);
             }
         };
-        self.read.push((i, at as u64, self.last));
+        self.read.push(ReadFile { view: i, end: at as u64, last: self.last, marks });
         end
+    }
+
+    fn checked(&self, i: usize, at: usize) {
+        if let (Some(scout), Some(index)) = (&self.scout, i.checked_sub(self.last_session)) {
+            scout.checked(index, at);
+        }
     }
 
     /// Whether an intact frame is the one that must stand here.

@@ -1,10 +1,10 @@
-//! The records of a recovered log, in LSN order, each frame checked again as it is read.
+//! The records of a recovered log, in LSN order, out of the maps in which the log was judged.
 
 use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::findings::{Cut, Leg};
-use crate::frame::{Frame, FrameRecords, FrameType, read_frame};
+use crate::frame::{Frame, FrameRecords, FrameType, read_frame, reread_frame};
 use crate::lsn::Lsn;
 
 /// What an open found.
@@ -89,7 +89,14 @@ impl<'a> Iterator for RecordsIter<'a> {
     }
 }
 
-/// The batches of some legs.
+/// The batches of some legs, each frame checked again as it is read.
+///
+/// Of a judged leg the payload's checksum is left out: recovery has computed it a moment ago, over the same bytes of the
+/// same map, and none of this process writes to an old file. What could still change those bytes is a second writer,
+/// whom the caller's lock keeps out (a read-only open has no such promise: its legs are never judged), or a page
+/// dropped and read again from a disk that answers differently the second time. Header and shape are checked all the
+/// same, so whatever the bytes are, the records handed out lie inside their frames. Frames that are copied into a new file
+/// and those read from it are checked in full.
 #[derive(Debug)]
 pub(crate) struct Frames<'a> {
     legs: std::slice::Iter<'a, Leg>,
@@ -116,7 +123,8 @@ impl<'a> Iterator for Frames<'a> {
                 self.leg = None;
                 continue;
             }
-            let read = usize::try_from(*at).ok().and_then(|at| read_frame(bytes, at, leg.salt).ok());
+            let read = if leg.judged { reread_frame } else { read_frame };
+            let read = usize::try_from(*at).ok().and_then(|at| read(bytes, at, leg.salt).ok());
             let Some(frame) = read else {
                 let error = changed(&leg.path, *at);
                 self.legs = [].iter();

@@ -4,6 +4,7 @@ use crate::frame::{FRAME_HEADER_BYTES, read_head, u64_at};
 use crate::header::HEADER_PAGE_BYTES;
 use crate::log_file::View;
 use crate::lsn::Lsn;
+use crate::scout::Found;
 
 /// An intact header whose stamp says what was durable.
 #[derive(Clone, Copy, Debug)]
@@ -22,17 +23,28 @@ pub(crate) struct Rest {
 }
 
 /// Searches the rest of the first view from `at`, and all of the others, for intact headers.
-pub(crate) fn search(views: &[View], at: u64) -> Rest {
+///
+/// A later file that was never in use is searched only if anything lies behind `at`. An acknowledged record in it would
+/// have come to the disk with its START, and after the end of the file before it. So where the place of its START is
+/// empty and nothing at all lies behind `at`, frames of its own would be ones that nobody was told of, behind a START
+/// that a power cut took, and evidence only in a log that also lost its synced end, to zeros, to the last byte.
+pub(crate) fn search(views: &[View], at: u64, ends: &[Found]) -> Rest {
+    let used = search_where(views, at, ends, |i| i == 0 || !ends[i].unused);
+    if used.bytes == 0 { used } else { search_where(views, at, ends, |_| true) }
+}
+
+fn search_where(views: &[View], at: u64, ends: &[Found], wanted: impl Fn(usize) -> bool) -> Rest {
+    assert_eq!(views.len(), ends.len(), "one end a view");
     let mut rest = Rest::default();
-    for (i, view) in views.iter().enumerate() {
+    for (i, (view, end)) in views.iter().zip(ends).enumerate().filter(|(i, _)| wanted(*i)) {
         let bytes = view.bytes();
         let from = if i == 0 { usize::try_from(at).unwrap_or(usize::MAX) } else { HEADER_PAGE_BYTES };
-        let Some(tail) = bytes.get(from..) else { continue };
+        let Some(tail) = bytes.get(from..end.empty_from) else { continue };
         let (mut used, tail) = if view.is_recycled() {
             (0, tail)
         } else {
             let used = without_zeros(tail);
-            (used, &tail[..(used + FRAME_HEADER_BYTES).min(tail.len())])
+            (used, &bytes[from..(from + used + FRAME_HEADER_BYTES).min(bytes.len())])
         };
         for salt_at in salts(tail, view.header.salt) {
             let Some(offset) = (from + salt_at).checked_sub(SALT_AT).filter(|offset| *offset >= from) else {
@@ -51,11 +63,23 @@ pub(crate) fn search(views: &[View], at: u64) -> Rest {
     rest
 }
 
+/// Zeros are looked for in blocks of this size: one look a block, and no branch in it.
+const BLOCK_BYTES: usize = 4096;
+
+/// Whether all of `bytes` are zero.
+pub(crate) fn is_zero(bytes: &[u8]) -> bool {
+    bytes.chunks(BLOCK_BYTES).all(|block| block.iter().fold(0, |any, byte| any | byte) == 0)
+}
+
+/// Whether an 8-byte word of `bytes` is the salt, or differs from it in one bit. They begin at a multiple of 8 of a file.
+pub(crate) fn may_hold_salt(bytes: &[u8], salt: u64) -> bool {
+    salts(bytes, salt).next().is_some()
+}
+
 /// How many bytes there are up to the last that is not zero. Most of a log file is zeros: they go by in blocks.
 fn without_zeros(bytes: &[u8]) -> usize {
-    const BLOCK_BYTES: usize = 4096;
-    let zeros = |block: &&[u8]| block.iter().fold(0, |any, byte| any | byte) == 0;
-    let blocks = bytes.rchunks(BLOCK_BYTES).take_while(zeros).map(<[u8]>::len).sum::<usize>();
+    let blocks =
+        bytes.rchunks(BLOCK_BYTES).take_while(|block| is_zero(block)).map(<[u8]>::len).sum::<usize>();
     let left = &bytes[..bytes.len() - blocks];
     left.iter().rposition(|b| *b != 0).map_or(0, |last| last + 1)
 }

@@ -13,6 +13,7 @@ mod docs;
 mod durability;
 mod flips;
 mod kill;
+mod long_log;
 mod many;
 mod model;
 mod oracle;
