@@ -55,7 +55,7 @@ async fn puts(at_once: usize, warm_up: usize, puts: usize) -> Figures {
 }
 
 fn main() {
-    println!("{}", machine());
+    println!("{}", machine(&std::env::temp_dir()));
     println!("a link with 50 ms latency, simulated; objects of 64 KiB with 38 rows; the limit starts at 16");
     for (at_once, warm_up, aim) in [
         (5, 0, "the seed hopes for 600 here; 5 at once over 50 ms are 100"),
