@@ -25,16 +25,13 @@ use crate::schema::Schema;
 use crate::segment::Segment;
 use crate::write::Sequencer;
 
-mod ahead;
 mod replay;
 mod report;
-mod tail;
 
 pub use report::{CutReport, RecoveryReport, UnsyncedReport};
 
-use replay::{give_memory_back, replay};
+use replay::{Schemas, give_memory_back, replay};
 use report::{note_cut, unsynced};
-use tail::{Schemas, Tail};
 
 /// How long an open waits for a handle that is being dropped in this process, in steps of 10 ms.
 const LOCK_TRIES: u32 = 100;
@@ -102,8 +99,7 @@ pub(crate) fn open(place: Place, settings: &Settings, create: bool) -> Result<(A
         report.unsynced = Some(unsynced(&engine.place, &recovered, opened.floor));
     }
     let log_end = recovered.last;
-    let tail = Tail { records: recovered.records, floor: opened.floor, schemas };
-    replay(sequencer.applier(), tail, &*engine.place.spawn, &mut report, || {
+    replay(sequencer.applier(), recovered, opened, &schemas, &mut report, || {
         give_memory_back(&engine, sequencer.applier(), &limits)
     })?;
     show_all(sequencer.applier(), log_end);
@@ -153,8 +149,7 @@ pub(crate) fn open_read_only(place: Place, limits: Limits) -> Result<(Arc<Engine
             report.unproven = Some([recovered.proven.to_string(), recovered.last.to_string()]);
         }
         let log_end = recovered.last;
-        let tail = Tail { records: recovered.records, floor: newest.floor, schemas };
-        replay(&applier, tail, &*place.spawn, &mut report, || Ok(()))?;
+        replay(&applier, recovered, &newest, &schemas, &mut report, || Ok(()))?;
         show_all(&applier, log_end);
         drop(log);
     } else {

@@ -1,27 +1,30 @@
 //! The log's tail into memtables, within the memory of a running database.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use akidb_host::Spawn;
-use akidb_wal::Record;
+use akidb_wal::Recovered;
 
 use super::RecoveryReport;
-use super::ahead::{Ahead, Batches, Decoded};
-use super::tail::Tail;
 use crate::apply::Applier;
 use crate::engine::Engine;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::flush;
+use crate::id::Id;
 use crate::limits::Limits;
 use crate::log::from_wal;
 use crate::lsn::Lsn;
-use crate::ops::{Memory, Op};
+use crate::manifest::Manifest;
+use crate::ops::{Change, Memory, Op};
+use crate::record::{self, Record};
+use crate::row::{self, Row};
+use crate::schema::{IdKind, Schema};
 
 /// Bytes of records between two looks at the memory they took.
 const LOOK_EVERY_BYTES: usize = 16 << 10;
 
-/// A log of fewer batches is not worth a thread.
-const ALONE_BATCHES: u64 = 8;
+/// Of each collection the versions of its schema, and up to where it is flushed.
+pub(super) type Schemas = BTreeMap<u32, (Vec<Arc<Schema>>, Lsn)>;
 
 /// Keeps a replay within the memory of a running database. A full memtable is only sealed: the driver flushes it behind
 /// the open. Above the bound of all memtables it is flushed here and now.
@@ -50,28 +53,26 @@ pub(super) fn give_memory_back(engine: &Engine, applier: &Applier<Memory>, limit
 }
 
 /// Applies the log's frames above what is flushed, one at a time and in order, so that memory can be given back
-/// in between. A long log is decoded on a thread of `spawn` as well.
+/// in between.
 pub(super) fn replay(
     applier: &Applier<Memory>,
-    tail: Tail,
-    spawn: &dyn Spawn,
+    recovered: Recovered,
+    manifest: &Manifest,
+    schemas: &Schemas,
     report: &mut RecoveryReport,
     mut after: impl FnMut() -> Result<()>,
 ) -> Result<()> {
-    let tail = Arc::new(tail);
     let mut frame = Vec::new();
     let mut first = None;
     let mut range: Option<(Lsn, Lsn)> = None;
     let mut bytes = 0;
-    let mut decoder = Decoder::new(&tail, spawn);
-    for item in tail.records.iter() {
+    for item in recovered.records.iter() {
         let item = item.map_err(|error| from_wal(&error))?;
-        decoder.come_to(&item);
-        if item.lsn < tail.floor {
+        if item.lsn < manifest.floor {
             report.skipped_records += 1;
             continue;
         }
-        let op = decoder.op(&item)?;
+        let op = replayed_op(&item, schemas)?;
         if op.is_nothing() {
             report.skipped_records += 1;
         } else {
@@ -96,36 +97,36 @@ pub(super) fn replay(
     Ok(())
 }
 
-/// Decodes records in their order, or takes what was decoded ahead.
-struct Decoder<'a> {
-    tail: &'a Arc<Tail>,
-    spawn: &'a dyn Spawn,
-    batches: Batches,
-    batch: Option<u64>,
-    ahead: Option<Ahead>,
-    ready: Option<Decoded>,
-}
-
-impl<'a> Decoder<'a> {
-    fn new(tail: &'a Arc<Tail>, spawn: &'a dyn Spawn) -> Self {
-        Self { tail, spawn, batches: Batches::default(), batch: None, ahead: None, ready: None }
+fn replayed_op(item: &akidb_wal::Record<'_>, schemas: &Schemas) -> Result<Op> {
+    let bad = |what: String| {
+        let message = format!("record {} is whole but cannot be read: {what}", item.lsn);
+        Error::new(ErrorKind::Corrupt, "AKI-0226", message)
+            .help_is("it was written by another version or by a bug; please report it, with the file")
+    };
+    let record = Record::decode(item.bytes).map_err(|error| match error.is_newer_format() {
+        true => Error::new(ErrorKind::NewerFormat, "AKI-0227", format!("record {}: {error}", item.lsn))
+            .help_is("a newer version wrote it: open the database with that version"),
+        false => bad(error.to_string()),
+    })?;
+    // Ids of collections are never reused, so a record of an unknown one is of a dropped one.
+    let Some((versions, flushed)) = schemas.get(&record.collection) else {
+        return Ok(Op::nothing(record.collection));
+    };
+    if item.lsn <= *flushed {
+        return Ok(Op::nothing(record.collection));
     }
-
-    /// Of every record, in order.
-    fn come_to(&mut self, item: &Record<'_>) {
-        let number = self.batches.of(item);
-        if self.batch == Some(number) {
-            return;
+    let newest = versions.last().expect("a collection has a schema");
+    let id =
+        Id::from_key(record.key, newest.id_kind == IdKind::Int).ok_or_else(|| bad("the id".to_owned()))?;
+    let change = match record.op {
+        record::Op::Delete => Change::Delete(id),
+        record::Op::Upsert => {
+            let schema = versions.iter().find(|schema| schema.version == record.schema);
+            let schema = schema.ok_or_else(|| bad(format!("schema version {}", record.schema)))?;
+            let (fields, rest) =
+                row::split_logged(schema, record.payload).map_err(|error| bad(error.to_string()))?;
+            Change::Upsert(Arc::new(Row { id, vector: record.vector.to_f32(), fields, rest }))
         }
-        self.batch = Some(number);
-        if number == ALONE_BATCHES {
-            self.ahead = Some(Ahead::start(self.tail, number + 1, self.spawn));
-        }
-        self.ready = self.ahead.as_ref().and_then(|ahead| ahead.take(number));
-    }
-
-    fn op(&mut self, item: &Record<'_>) -> Result<Op> {
-        let ready = self.ready.as_mut().and_then(Iterator::next);
-        ready.unwrap_or_else(|| self.tail.op(item))
-    }
+    };
+    Ok(Op::new(record.collection, change))
 }

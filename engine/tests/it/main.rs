@@ -13,7 +13,6 @@ mod docs;
 mod durability;
 mod flips;
 mod kill;
-mod long_log;
 mod many;
 mod model;
 mod oracle;
