@@ -97,7 +97,7 @@ pub use publish::{PublishOptions, Published, Publisher};
 #[cfg(not(akidb_loom))]
 pub use restore::Restorer;
 #[cfg(not(akidb_loom))]
-pub use retry::{Schedule, Sleep, TokioSleep, Tries, classify};
+pub use retry::{ClockSleep, Schedule, Sleep, TokioSleep, Tries, classify};
 #[cfg(not(akidb_loom))]
 pub use store::GuardedStore;
 #[cfg(not(akidb_loom))]

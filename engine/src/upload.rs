@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use akidb_backends::{
-    BackendConfig, Client, FilePlan, Identity, Known, PlanItem, PublishOptions, Secret, TokioSleep, Uploader,
-    UploaderParts,
+    Backend, BackendConfig, Client, ClockSleep, FilePlan, Identity, Known, PlanItem, PublishOptions, Secret,
+    Sleep, Uploader, UploaderParts,
 };
 use akidb_host::{Access, Fs, Rng, publish_over};
 use serde::Serialize;
@@ -69,6 +69,16 @@ impl Uploads {
     pub(crate) fn start(settings: &Settings, engine: &Engine) -> Result<Self> {
         let mut backends = Vec::new();
         for backend in &settings.backends {
+            let config = of_breakers(settings, backend_config(backend, settings.engine.upload_attempts));
+            let backend = akidb_backends::open(&config).map_err(|error| from_backend(&error))?;
+            backends.push(start_one(backend, settings, engine)?);
+        }
+        for (name, store) in &engine.place.stores {
+            let config = BackendConfig {
+                attempts: settings.engine.upload_attempts,
+                ..of_breakers(settings, BackendConfig::new(name, store.to_string()))
+            };
+            let backend = Backend::over(&config, Arc::clone(store)).map_err(|error| from_backend(&error))?;
             backends.push(start_one(backend, settings, engine)?);
         }
         let uploads = Self { backends, offered: AtomicU64::new(0) };
@@ -156,35 +166,40 @@ pub(crate) fn backend_config(backend: &BackendSettings, attempts: u32) -> Backen
     }
 }
 
-fn start_one(backend: &BackendSettings, settings: &Settings, engine: &Engine) -> Result<One> {
-    let config = BackendConfig {
+fn of_breakers(settings: &Settings, config: BackendConfig) -> BackendConfig {
+    BackendConfig {
         circuit_breaker_enabled: settings.circuit_breaker_enabled,
         circuit_breaker_config: settings.circuit_breaker_config.clone(),
-        ..backend_config(backend, settings.engine.upload_attempts)
-    };
+        ..config
+    }
+}
+
+fn start_one(backend: Backend, settings: &Settings, engine: &Engine) -> Result<One> {
     let mut rng = Rng::from_machine();
-    let opened = akidb_backends::open(&config).map_err(|error| from_backend(&error))?;
+    let (name, url) = (backend.name().to_owned(), backend.place().to_owned());
+    let clock = Arc::clone(&engine.place.clock);
+    let sleep: Arc<dyn Sleep> = Arc::new(ClockSleep(Arc::clone(&clock)));
     // From here on every call takes a permit, and a backend that is down is left alone.
-    let opened = opened.guarded(Arc::clone(&engine.place.clock), Arc::new(TokioSleep), rng.u64());
+    let opened = backend.guarded(Arc::clone(&clock), Arc::clone(&sleep), rng.u64());
     let writer = engine.writer()?;
     let newest = writer.committer.newest();
     let parts = UploaderParts {
-        client: Client::new(opened, Arc::new(TokioSleep), rng),
+        client: Client::new(opened, sleep, rng),
         fs: Arc::clone(&engine.place.fs),
-        clock: Arc::clone(&engine.place.clock),
+        clock,
         identity: Identity {
             db_id: newest.manifest.db_id.to_string(),
             epoch: u64::from(writer.epoch),
             writer: writer.writer_id,
         },
-        known: Known::from_json(&read_known(engine, &backend.name)),
+        known: Known::from_json(&read_known(engine, &name)),
         options: PublishOptions::default(),
         remote_commit_interval: Duration::from_millis(settings.engine.remote_commit_interval_ms),
     };
     let uploader = Uploader::start(&*engine.place.spawn, parts).map_err(|cause| {
         Error::io("AKI-0250", &engine.place.dir, "could not start an uploader's thread", &cause)
     })?;
-    Ok(One { name: backend.name.clone(), url: backend.url.clone(), uploader })
+    Ok(One { name, url, uploader })
 }
 
 fn read_known(engine: &Engine, name: &str) -> Vec<u8> {

@@ -66,6 +66,23 @@ fn a_start_reads_back() {
 }
 
 #[test]
+fn a_start_that_comes_before_what_it_follows_is_no_frame() {
+    let start = |previous_last| {
+        let start = Start {
+            kind: StartKind::Continue,
+            previous_seq: 1,
+            previous_last,
+            previous_end: 0,
+            epoch: 2,
+            boot_id: [0; 16],
+        };
+        encode_whole(FrameType::Start, Lsn::new(2, 5), Lsn::new(2, 4), &start.encode(), SALT)
+    };
+    assert!(read_frame(&start(Lsn::new(2, 4)), 0, SALT).is_ok());
+    assert!(matches!(read_frame(&start(Lsn::new(2, 5)), 0, SALT), Err(Misfit::Payload(_))));
+}
+
+#[test]
 fn a_cut_that_names_an_impossible_epoch_is_no_frame() {
     let cut = |epoch: u32| {
         let mut payload = [0; CUT_PAYLOAD_BYTES];

@@ -367,3 +367,36 @@ fn a_floor_between_two_epochs_leaves_a_log_that_opens_again() {
         assert_eq!(rows(&recovered), model[1..], "floor {floor}");
     }
 }
+
+/// With right checksums, in a file that was made by rotation: a START as a file made at an open has it.
+#[test]
+fn a_start_of_the_wrong_kind_is_cut_and_its_word_about_the_past_is_not_taken() {
+    const START: usize = 4096;
+    let place = Place::new();
+    let (log, _) = place.open();
+    let mut model = Vec::new();
+    while place.used_files().len() < 2 {
+        append_synced(&log, &[&[7; 900]], &mut model);
+    }
+    drop(log);
+    let rotated = place.last_file();
+    place.files().iter().filter(|file| **file != rotated).for_each(|file| fs::remove_file(file).unwrap());
+    fs::remove_file(place.path().join("control")).unwrap();
+    edit(&rotated, |bytes| {
+        bytes[START + 96..].fill(0);
+        bytes[START + 8..START + 16].copy_from_slice(&Lsn::new(9, 10).as_u64().to_le_bytes());
+        bytes[START + 32..START + 40].fill(0);
+        let payload = &mut bytes[START + 40..START + 96];
+        (payload[0], payload[8]) = (1, 0);
+        payload[16..24].copy_from_slice(&Lsn::new(9, 9).as_u64().to_le_bytes());
+        let pcrc = crc32fast::hash(payload).to_le_bytes();
+        bytes[START + 16..START + 20].copy_from_slice(&pcrc);
+        let hcrc = crc32fast::hash(&bytes[START + 4..START + 40]).to_le_bytes();
+        bytes[START..START + 4].copy_from_slice(&hcrc);
+    });
+    assert_eq!(frames(&rotated).len(), 1, "its checksums are right");
+    // Below the floor nothing is missed, so nothing but the START speaks of the past.
+    let options = Options { floor: Lsn::new(1, 2), read_only: true, ..place.options() };
+    let (_, recovered) = Log::open(options).unwrap();
+    assert_eq!((recovered.last, recovered.cut.map(|cut| cut.offset)), (Lsn::new(1, 1), Some(START as u64)));
+}
