@@ -60,8 +60,9 @@ fn main() {
     for (at_once, warm_up, aim) in [
         (5, 0, "the seed hopes for 600 here; 5 at once over 50 ms are 100"),
         (10, 0, "the seed hopes for 500 here; 10 at once are 200"),
+        (30, 2_000, "what the seed's 500 and 600 take"),
         (256, 0, "from a cold start"),
-        (256, 10_000, "goal 1200, the seed's 500 and 600 with it"),
+        (256, 10_000, "goal 1200"),
     ] {
         let Figures { puts_a_second, limit } = run(puts(at_once, warm_up, 20_000));
         let (rows, mib) =
@@ -70,7 +71,7 @@ fn main() {
             "{at_once:3} wanted at once after {warm_up} puts: {puts_a_second:.0} puts/s, {rows:.0} rows/s, {mib:.0} MiB/s, \
              limit {limit} ({aim})"
         );
-        if warm_up > 0 {
+        if at_once == 256 {
             assert!(puts_a_second >= 1_200.0, "the goal is 1200 puts/s");
         }
     }

@@ -137,6 +137,10 @@ impl MultipartStore for Meeting {
         while index < self.awaited && self.under_way.load(Ordering::SeqCst) < self.awaited {
             tokio::task::yield_now().await;
         }
+        // Each takes its time, so that all that may be under way are.
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
         let done = self.inner.put_part(path, id, index, part).await;
         self.bytes.fetch_sub(len, Ordering::SeqCst);
         done

@@ -83,6 +83,18 @@ async fn over_memory_it_passes_object_stores_own_suite() {
 }
 
 #[tokio::test]
+async fn over_memory_uploads_with_ids_pass_it_too() {
+    let (inner, guard) = (Arc::new(InMemory::new()), guard());
+    let parts = GuardedParts::new(Arc::<InMemory>::clone(&inner) as _, Arc::clone(&guard));
+    let store = GuardedStore::new(Arc::<InMemory>::clone(&inner) as Arc<dyn ObjectStore>, Arc::clone(&guard));
+    integration::multipart(&store, &parts).await;
+    integration::multipart_put_part_out_of_order(&store, &parts).await;
+    let totals = guard.status(CallKind::Upload).totals;
+    assert!(totals.successes > 5 && totals.failures == 0, "{totals:?}");
+    assert_eq!(guard.in_flight().calls, 0);
+}
+
+#[tokio::test]
 async fn over_a_directory_it_passes_object_stores_own_suite() {
     let dir = tempfile::tempdir().unwrap();
     let inner = LocalFileSystem::new_with_prefix(dir.path()).unwrap().with_fsync(true);
