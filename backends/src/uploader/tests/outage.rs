@@ -106,7 +106,8 @@ async fn forty_nine_failures_of_each_hundred_calls_never_open_it_fifty_one_do_an
             "{fails} of 100: highest share while closed {highest:.3}, opened {opened}, letters {most_letters}, \
              pending {left}"
         );
-        assert!(highest <= 0.5, "{highest}");
+        // At 51 a window may pass the threshold by old successes that leave it: the next failure opens it.
+        assert!(opens || highest <= 0.5, "{highest}");
         assert_eq!(opened > 0, opens);
         assert!(opens || (left < 1_500 && most_letters > 0), "half of it goes up, some of it by a redrive");
         sim.faults.set_pattern(None);
