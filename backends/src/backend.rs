@@ -68,6 +68,15 @@ impl Backend {
         Self::assemble_with_parts(&BackendConfig::new(name, format!("{store}")), Kind::Custom, store)
     }
 
+    /// A backend over a store that the program brings along, with the settings of `config`.
+    ///
+    /// # Errors
+    /// `Invalid` for settings that cannot work, naming the setting.
+    pub fn over(config: &BackendConfig, store: Arc<dyn ObjectStore>) -> Result<Self> {
+        check(config)?;
+        Ok(Self::assemble(config, Kind::Custom, store))
+    }
+
     /// The same backend with its store behind a decorator. Its multipart uploads have no ids then: a decorator of the
     /// one is none of the other.
     #[must_use]
@@ -200,12 +209,7 @@ impl fmt::Debug for Backend {
     }
 }
 
-/// Builds a backend from its settings. Makes no request; a `local` one creates its directory.
-///
-/// # Errors
-/// `Invalid` for settings that cannot work, naming the setting; without the feature `s3` also for an S3 URL,
-/// naming the feature.
-pub fn open(config: &BackendConfig) -> Result<Backend> {
+fn check(config: &BackendConfig) -> Result<()> {
     let name_is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     if config.name.is_empty() || !config.name.chars().all(name_is_plain) {
         return Err(Error::invalid(&config.name, "name: must be letters, digits, '-' and '_'"));
@@ -216,6 +220,16 @@ pub fn open(config: &BackendConfig) -> Result<Backend> {
     if let Some((key, why)) = config.circuit_breaker_config.refusal() {
         return Err(Error::invalid(&config.name, format!("circuit_breaker_config.{key}: {why}")));
     }
+    Ok(())
+}
+
+/// Builds a backend from its settings. Makes no request; a `local` one creates its directory.
+///
+/// # Errors
+/// `Invalid` for settings that cannot work, naming the setting; without the feature `s3` also for an S3 URL,
+/// naming the feature.
+pub fn open(config: &BackendConfig) -> Result<Backend> {
+    check(config)?;
     match config.url.split_once("://") {
         None if config.url.is_empty() => Err(Error::invalid(&config.name, "url: must not be empty")),
         None | Some(("file", _)) => local::open(config),

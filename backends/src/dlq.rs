@@ -28,6 +28,8 @@ mod which;
 mod age;
 #[cfg(not(akidb_loom))]
 mod disk;
+#[cfg(all(not(akidb_loom), feature = "test-util"))]
+mod fuzz;
 #[cfg(not(akidb_loom))]
 mod id;
 #[cfg(not(akidb_loom))]
@@ -38,10 +40,13 @@ mod load;
 mod queue;
 #[cfg(not(akidb_loom))]
 mod snapshot;
-#[cfg(all(test, not(akidb_loom)))]
+#[cfg(not(akidb_loom))]
+#[cfg(test)]
 mod test_letters;
 
 pub use claim::Claim;
+#[cfg(all(not(akidb_loom), feature = "test-util"))]
+pub use fuzz::{fuzz_dlq_journal, fuzz_dlq_snapshot};
 #[cfg(not(akidb_loom))]
 pub(crate) use ledger::Trouble;
 pub use letter::{Attempt, Letter, LetterId, LetterState, NewLetter};

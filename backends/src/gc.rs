@@ -1,5 +1,6 @@
 //! The sweep of a backend: objects that no kept document names and no plan needs.
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -128,11 +129,18 @@ impl Publisher {
     async fn check_still_newest(&self) -> Result<()> {
         let known = self.newest().map(|(number, _)| number);
         let found = numbered::numbers(&self.client).await?.into_iter().max();
-        if found <= known {
-            return Ok(());
+        match found.cmp(&known) {
+            Ordering::Equal => Ok(()),
+            Ordering::Greater => {
+                let what = "another writer has published since; this one does not sweep";
+                Err(Error::new(ErrorKind::Fenced, Class::Permanent, self.client.name(), what))
+            }
+            // What a document names that the list does not show yet would be swept.
+            Ordering::Less => {
+                let what = "the list does not show the newest document yet; nothing is swept";
+                Err(Error::new(ErrorKind::Unavailable, Class::Transient, self.client.name(), what))
+            }
         }
-        let what = "another writer has published since; this one does not sweep";
-        Err(Error::new(ErrorKind::Fenced, Class::Permanent, self.client.name(), what))
     }
 
     async fn server_unix_micros(&self) -> Result<i64> {

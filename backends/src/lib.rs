@@ -26,6 +26,9 @@ mod explored;
 #[cfg(not(akidb_loom))]
 mod backend;
 #[cfg(not(akidb_loom))]
+#[cfg(test)]
+mod chaos;
+#[cfg(not(akidb_loom))]
 mod client;
 #[cfg(not(akidb_loom))]
 mod error;
@@ -86,6 +89,8 @@ pub use dlq::{
 };
 #[cfg(not(akidb_loom))]
 pub use dlq::{DeadLetters, Loaded};
+#[cfg(all(not(akidb_loom), feature = "test-util"))]
+pub use dlq::{fuzz_dlq_journal, fuzz_dlq_snapshot};
 #[cfg(not(akidb_loom))]
 pub use error::{Error, ErrorKind, Fate, Result};
 #[cfg(not(akidb_loom))]
@@ -110,7 +115,7 @@ pub use publish::{PublishOptions, Published, Publisher};
 #[cfg(not(akidb_loom))]
 pub use restore::Restorer;
 #[cfg(not(akidb_loom))]
-pub use retry::{Schedule, Sleep, TokioSleep, Tries, classify};
+pub use retry::{ClockSleep, Schedule, Sleep, TokioSleep, Tries, classify};
 #[cfg(not(akidb_loom))]
 pub use store::GuardedStore;
 #[cfg(not(akidb_loom))]

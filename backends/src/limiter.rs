@@ -163,7 +163,8 @@ impl Limiter {
         match pace {
             Pace::Unknown => {}
             Pace::Well => {
-                if queues.latency.is_slow(bytes, now_ms.saturating_sub(started_ms)) {
+                let is_first = started_ms >= queues.cut_ms;
+                if queues.latency.is_slow(bytes, now_ms.saturating_sub(started_ms), is_first) {
                     queues.cut(&self.settings, started_ms, now_ms);
                 } else {
                     queues.grow(&self.settings);

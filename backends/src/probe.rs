@@ -12,7 +12,8 @@ use crate::error::{Error, Result};
 /// It finds a store that ignores conditions. It cannot find one whose check and write are not one step.
 ///
 /// # Errors
-/// `Invalid` for a liar, naming the setting that overrides; what the store answered if it cannot be asked.
+/// `Invalid` for a liar, naming the setting that overrides; `Corrupt` if what was stored comes back changed; what the
+/// store answered if it cannot be asked.
 pub async fn probe(client: &Client) -> Result<()> {
     let key = format!("probe/{}", client.random_id());
     let (first, second) = (Bytes::from_static(b"first"), Bytes::from_static(b"second"));
@@ -22,12 +23,16 @@ pub async fn probe(client: &Client) -> Result<()> {
     {
         return Err(error);
     }
-    let again = client.put_once(&key, second, PutMode::Create).await;
+    let again = client.put_once(&key, second.clone(), PutMode::Create).await;
     let found = client.get(&key).await?;
     client.delete(&key).await?;
     match (again, found) {
-        (_, Some(found)) if found != first => {
+        (_, Some(found)) if found == second => {
             Err(liar(client, "a conditional put replaced an existing object"))
+        }
+        (_, Some(found)) if found != first => {
+            Err(Error::corrupt(client.name(), &key, "a probe object came back with other bytes")
+                .into_transient())
         }
         (Ok(()), _) => Err(liar(client, "a second conditional put of the same key was accepted")),
         (Err(error), Some(_)) if error.class() == Class::Conflict => Ok(()),

@@ -307,6 +307,11 @@ impl Publisher {
         self.options.gc_grace
     }
 
+    #[cfg(test)]
+    pub(crate) fn set_grace(&mut self, grace: Duration) {
+        self.options.gc_grace = grace;
+    }
+
     pub(crate) fn forget(&self, key: &str) {
         self.lock_known().forget(key);
     }

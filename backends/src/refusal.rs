@@ -50,6 +50,7 @@ impl Refusal {
             return Class::Auth;
         }
         match self.status {
+            401 | 403 => Class::Auth,
             429 | 503 => Class::Throttle,
             408 => open(Class::Timeout),
             300..=499 | 501 | 505 => Class::Permanent,

@@ -3,9 +3,10 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
-use akidb_host::Rng;
+use akidb_host::{Clock, Rng};
 use futures::future::BoxFuture;
 
 use crate::class::{Class, Op};
@@ -174,6 +175,20 @@ pub trait Sleep: Send + Sync + fmt::Debug {
 /// Waits by the timer of the tokio runtime it runs in.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TokioSleep;
+
+/// As [`TokioSleep`], with pauses in the time of a clock. Deadlines stay the machine's: so much work needs so long.
+#[derive(Clone, Debug)]
+pub struct ClockSleep(pub Arc<dyn Clock>);
+
+impl Sleep for ClockSleep {
+    fn pause(&self, time: Duration) -> BoxFuture<'static, ()> {
+        TokioSleep.pause(self.0.machine_time(time))
+    }
+
+    fn deadline(&self, time: Duration) -> BoxFuture<'static, ()> {
+        TokioSleep.deadline(time)
+    }
+}
 
 #[expect(clippy::disallowed_methods, reason = "the one place of this crate that waits for time to pass")]
 impl Sleep for TokioSleep {

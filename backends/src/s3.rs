@@ -185,9 +185,13 @@ fn is_error_document(said: &str) -> bool {
     root.trim_start().starts_with("<Error>")
 }
 
-/// Statuses that may need another word than object_store's: 304, 401, 403, 404 of an object, 409 and 412 have their own.
+/// Statuses that may need another word than object_store's: 304, 404 of an object, 409 and 412 have their own. (401 and
+/// 403 have, but not for a list or a bulk delete.)
 fn is_refusal(status: u16) -> bool {
-    matches!(status, 301 | 307 | 308 | 400 | 404 | 405 | 408 | 411 | 413 | 414 | 416 | 429 | 431 | 500..=599)
+    matches!(
+        status,
+        301 | 307 | 308 | 400 | 401 | 403 | 404 | 405 | 408 | 411 | 413 | 414 | 416 | 429 | 431 | 500..=599
+    )
 }
 
 /// The refusal in an answer, or `None` where object_store's own error says as much.

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use akidb_host::{Clock, Fs, RealClock, RealFs, RealSpawn, Spawn};
+use object_store::ObjectStore;
 
 use crate::config::{BackendSettings, Durability, Settings, Tiering};
 use crate::db::Db;
@@ -22,6 +23,7 @@ pub struct Builder {
     fs: Arc<dyn Fs>,
     clock: Arc<dyn Clock>,
     spawn: Arc<dyn Spawn>,
+    stores: Vec<(String, Arc<dyn ObjectStore>)>,
 }
 
 impl Db {
@@ -47,6 +49,7 @@ impl Db {
             fs: Arc::new(RealFs),
             clock: Arc::new(RealClock),
             spawn: Arc::new(RealSpawn),
+            stores: Vec::new(),
         }
     }
 }
@@ -69,6 +72,16 @@ impl Builder {
             }
             Err(error) => self.refused = Some(error),
         }
+        self
+    }
+
+    /// Copies every flushed segment to a store that the program brings along: one of another make, a decorated or a
+    /// scripted one. Its own retries should be off: each call is one attempt, and the backend's breakers count it.
+    ///
+    /// [`crate::restore`] takes a backend's settings; such a store is restored from by its own URL, if it has one.
+    pub fn store(mut self, name: impl Into<String>, store: Arc<dyn ObjectStore>) -> Self {
+        self.stores.push((name.into(), store));
+        self.settings.tiering = Tiering::Mirror;
         self
     }
 
@@ -108,7 +121,8 @@ impl Builder {
         if let Some(error) = self.refused {
             return Err(error);
         }
-        let place = Place { dir: self.dir, fs: self.fs, clock: self.clock, spawn: self.spawn };
+        let Self { dir, fs, clock, spawn, stores, .. } = self;
+        let place = Place { dir, fs, clock, spawn, stores };
         Db::start(place, self.settings, self.create, self.read_only)
     }
 }

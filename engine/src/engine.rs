@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use akidb_host::{Clock, Fs, Spawn, Ticker};
+use object_store::ObjectStore;
 
 use crate::apply::Applier;
 use crate::catalog::Catalog;
@@ -27,6 +28,8 @@ pub(crate) struct Place {
     pub(crate) fs: Arc<dyn Fs>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) spawn: Arc<dyn Spawn>,
+    /// Backends that the program brought along, by name.
+    pub(crate) stores: Vec<(String, Arc<dyn ObjectStore>)>,
 }
 
 impl Place {

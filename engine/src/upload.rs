@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use akidb_backends::{
-    BackendConfig, CallKind, Client, DeadLetters, FilePlan, Guard, Identity, InFlight, Known, Multiparts,
-    PlanItem, PublishOptions, Reason, Secret, State, SweepSettings, TokioSleep, Totals, Uploader,
-    UploaderParts,
+    Backend, BackendConfig, CallKind, Client, ClockSleep, DeadLetters, FilePlan, Guard, Identity, InFlight,
+    Known, Multiparts, PlanItem, PublishOptions, Reason, Secret, Sleep, State, SweepSettings, Totals,
+    Uploader, UploaderParts,
 };
 use akidb_host::{Access, Fs, Rng, publish_over};
 use serde::Serialize;
@@ -119,12 +119,22 @@ impl Uploads {
 
     /// Starts an uploader for each backend; none of them has to answer.
     pub(crate) fn start(settings: &Settings, engine: &Arc<Engine>) -> Result<Self> {
-        if settings.backends.is_empty() {
+        if settings.backends.is_empty() && engine.place.stores.is_empty() {
             return Ok(Self::none());
         }
         let letters = Arc::new(open_letters(settings, engine)?);
         let mut backends = Vec::new();
         for backend in &settings.backends {
+            let config = of_breakers(settings, backend_config(backend, settings.engine.upload_attempts));
+            let backend = akidb_backends::open(&config).map_err(|error| from_backend(&error))?;
+            backends.push(start_one(backend, settings, engine, &letters)?);
+        }
+        for (name, store) in &engine.place.stores {
+            let config = BackendConfig {
+                attempts: settings.engine.upload_attempts,
+                ..of_breakers(settings, BackendConfig::new(name, store.to_string()))
+            };
+            let backend = Backend::over(&config, Arc::clone(store)).map_err(|error| from_backend(&error))?;
             backends.push(start_one(backend, settings, engine, &letters)?);
         }
         let uploads = Self { backends, letters: Some(letters), offered: AtomicU64::new(0) };
@@ -306,21 +316,26 @@ pub(crate) fn backend_config(backend: &BackendSettings, attempts: u32) -> Backen
     }
 }
 
+fn of_breakers(settings: &Settings, config: BackendConfig) -> BackendConfig {
+    BackendConfig {
+        circuit_breaker_enabled: settings.circuit_breaker_enabled,
+        circuit_breaker_config: settings.circuit_breaker_config.clone(),
+        ..config
+    }
+}
+
 fn start_one(
-    backend: &BackendSettings,
+    backend: Backend,
     settings: &Settings,
     engine: &Arc<Engine>,
     letters: &Arc<DeadLetters>,
 ) -> Result<One> {
-    let config = BackendConfig {
-        circuit_breaker_enabled: settings.circuit_breaker_enabled,
-        circuit_breaker_config: settings.circuit_breaker_config.clone(),
-        ..backend_config(backend, settings.engine.upload_attempts)
-    };
     let mut rng = Rng::from_machine();
-    let opened = akidb_backends::open(&config).map_err(|error| from_backend(&error))?;
+    let (name, url) = (backend.name().to_owned(), backend.place().to_owned());
+    let clock = Arc::clone(&engine.place.clock);
+    let sleep: Arc<dyn Sleep> = Arc::new(ClockSleep(Arc::clone(&clock)));
     // From here on every call takes a permit, and a backend that is down is left alone.
-    let opened = opened.guarded(Arc::clone(&engine.place.clock), Arc::new(TokioSleep), rng.u64());
+    let opened = backend.guarded(Arc::clone(&clock), Arc::clone(&sleep), rng.u64());
     let guard = opened.guard().cloned();
     let writer = engine.writer()?;
     let newest = writer.committer.newest();
@@ -330,21 +345,21 @@ fn start_one(
             engine.wake_driver();
         }
     };
-    let client = Client::new(opened, Arc::new(TokioSleep), rng);
+    let client = Client::new(opened, sleep, rng);
     let parts = UploaderParts {
         client: client.clone(),
         fs: Arc::clone(&engine.place.fs),
-        clock: Arc::clone(&engine.place.clock),
+        clock,
         identity: Identity {
             db_id: newest.manifest.db_id.to_string(),
             epoch: u64::from(writer.epoch),
             writer: writer.writer_id,
         },
-        known: Known::from_json(&read_known(engine, &backend.name)),
+        known: Known::from_json(&read_known(engine, &name)),
         options: PublishOptions::default(),
         remote_commit_interval: Duration::from_millis(settings.engine.remote_commit_interval_ms),
         letters: Some(Arc::clone(letters)),
-        multiparts: Some(Arc::new(open_multiparts(engine, &backend.name))),
+        multiparts: Some(Arc::new(open_multiparts(engine, &name))),
         sweep: Some(SweepSettings::new("collections")),
         // The driver measures what is pending: only writers that wait for it must know at once.
         on_change: engine.limits.max_pending_bytes.map(|_| Arc::new(wake_driver) as _),
@@ -352,8 +367,7 @@ fn start_one(
     let uploader = Uploader::start(&*engine.place.spawn, parts).map_err(|cause| {
         Error::io("AKI-0250", &engine.place.dir, "could not start an uploader's thread", &cause)
     })?;
-    let (name, url) = (backend.name.clone(), backend.url.clone());
-    Ok(One { name, url, required: backend.required, guard, client, uploader })
+    Ok(One { name, url, required: backend.required(), guard, client, uploader })
 }
 
 fn open_multiparts(engine: &Engine, name: &str) -> Multiparts {

@@ -23,7 +23,7 @@ mod rng;
 pub mod sim;
 mod spawn;
 
-pub use clock::{Clock, RealClock};
+pub use clock::{Clock, FastClock, RealClock};
 pub use fs::{
     Access, Advice, DirEntry, EntryKind, File, Fs, FsKind, FsStats, LockGuard, Metadata, RealFs, publish_new,
     publish_over,

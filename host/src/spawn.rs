@@ -146,7 +146,11 @@ impl Bell {
             if left.is_zero() {
                 return;
             }
-            rung = self.changed.wait_timeout(rung, left).unwrap_or_else(PoisonError::into_inner).0;
+            rung = self
+                .changed
+                .wait_timeout(rung, clock.machine_time(left))
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
         }
     }
 }

@@ -12,10 +12,12 @@ use super::settings::{DlqSettings, Overflow};
 use super::which::{DlqStats, Which};
 
 pub(crate) mod changes;
-#[cfg(all(test, not(akidb_loom)))]
+#[cfg(not(akidb_loom))]
+#[cfg(test)]
 mod property;
 mod redrive;
-#[cfg(all(test, not(akidb_loom)))]
+#[cfg(not(akidb_loom))]
+#[cfg(test)]
 mod tests;
 
 pub(crate) use changes::{Change, What, Why};
@@ -106,6 +108,9 @@ impl Letters {
     /// A letter's upload has failed outside a redrive.
     fn tell_again(&mut self, id: &LetterId, new: NewLetter, now_unix_ms: i64) {
         let poison = new.poison;
+        if poison && let Some(before) = self.held.get_mut(id) {
+            *before = LetterState::Poison;
+        }
         self.change(id, |letter| {
             letter.blame(new.class, &new.error_message);
             letter.remember(new.attempts);
@@ -120,9 +125,6 @@ impl Letters {
                 letter.state = LetterState::Poison;
             }
         });
-        if poison && let Some(before) = self.held.get_mut(id) {
-            *before = LetterState::Poison;
-        }
     }
 
     /// Letters and notes of these uploads go: nobody wants them any more.

@@ -19,8 +19,8 @@ pub enum Link {
     Refuse,
     /// A connection is cut once so many bytes have gone to the server.
     Cut(u64),
-    /// The request passes, the answer is thrown away and the connection is cut.
-    LoseAnswers,
+    /// The next so many answers are thrown away and their connections cut; then bytes pass again.
+    LoseAnswers(u64),
     /// Each piece of an answer comes so much later.
     Delay(Duration),
     /// Answers come a byte at a time, each after this pause.
@@ -124,7 +124,12 @@ async fn carry(mut client: TcpStream, server: SocketAddr, link: SharedLink) -> i
             }
             let (mut chunk_len, mut pause) = (len, Duration::ZERO);
             match now(&link) {
-                Link::LoseAnswers | Link::Refuse => return Err(io::ErrorKind::ConnectionAborted.into()),
+                Link::LoseAnswers(left) => {
+                    let next = if left > 1 { Link::LoseAnswers(left - 1) } else { Link::Pass };
+                    *link.lock().unwrap_or_else(PoisonError::into_inner) = next;
+                    return Err(io::ErrorKind::ConnectionAborted.into());
+                }
+                Link::Refuse => return Err(io::ErrorKind::ConnectionAborted.into()),
                 Link::Stall => std::future::pending().await,
                 Link::Delay(time) => pause = time,
                 Link::Trickle(time) => (chunk_len, pause) = (1, time),

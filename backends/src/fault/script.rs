@@ -11,6 +11,7 @@ use object_store::path::Path;
 
 use super::stale::History;
 use crate::class::Op;
+use crate::guard::CallKind;
 use crate::refusal::Refusal;
 use crate::retry::Sleep;
 
@@ -87,10 +88,15 @@ pub struct Call {
 pub(super) struct Script {
     pub(super) rules: VecDeque<Rule>,
     pub(super) dead: Option<Cause>,
+    /// What one call meets, by its number.
+    pub(super) at: Option<(usize, Fault)>,
+    /// What every put on such keys meets.
+    pub(super) poison: Option<(String, Fault)>,
     pub(super) lying: bool,
     pub(super) seeded: Option<(Rng, f64)>,
     pub(super) pattern: Option<(u64, Cause)>,
-    pub(super) met: u64,
+    /// Calls that met the pattern, by kind: each kind has a breaker of its own.
+    pub(super) met: [u64; 3],
     pub(super) latency: Option<(Arc<dyn Sleep>, Duration)>,
     pub(super) stale: History,
     pub(super) calls: Vec<Call>,
@@ -112,6 +118,9 @@ impl Script {
     }
 
     fn fault(&mut self, op: Op, path: &Path) -> Option<Fault> {
+        if let Some((_, fault)) = self.at.take_if(|(number, _)| *number == self.calls.len()) {
+            return Some(fault);
+        }
         if let Some(cause) = self.dead {
             return Some(Fault::Fail(cause));
         }
@@ -122,9 +131,16 @@ impl Script {
             }
             self.rules[at].skip -= 1;
         }
+        if let Some((key_part, fault)) = &self.poison
+            && op == Op::Put
+            && path.as_ref().contains(key_part)
+        {
+            return Some(*fault);
+        }
         if let Some((fails, cause)) = self.pattern {
-            let at = self.met % 100;
-            self.met += 1;
+            let met = &mut self.met[CallKind::of(op) as usize];
+            let at = *met % 100;
+            *met += 1;
             return ((at + 1) * fails / 100 > at * fails / 100).then_some(Fault::Fail(cause));
         }
         let (rng, p) = self.seeded.as_mut()?;

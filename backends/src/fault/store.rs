@@ -51,9 +51,20 @@ impl FaultStore {
         self.lock().rules.push_back(Rule { op, key_part: key_part.to_owned(), skip, fault });
     }
 
+    /// The call after `skip` more, whatever it asks, meets `fault`.
+    pub fn script_call(&self, skip: usize, fault: Fault) {
+        let mut script = self.lock();
+        script.at = Some((script.calls.len() + skip, fault));
+    }
+
     /// Every call fails with this until `None` is set.
     pub fn set_dead(&self, cause: Option<Cause>) {
         self.lock().dead = cause;
+    }
+
+    /// Every put on a key that contains this meets this, until `None` is set.
+    pub fn set_poison(&self, poison: Option<(&str, Fault)>) {
+        self.lock().poison = poison.map(|(key_part, fault)| (key_part.to_owned(), fault));
     }
 
     /// Lying mode: conditional puts ignore their condition.
@@ -66,10 +77,10 @@ impl FaultStore {
         self.lock().seeded = (p > 0.0).then(|| (Rng::seeded(seed), p));
     }
 
-    /// So many of each hundred calls fail with this, spread evenly, the same ones in every hundred.
+    /// So many of each hundred calls of a kind fail with this, spread evenly, the same ones in every hundred.
     pub fn set_pattern(&self, fails: Option<(u64, Cause)>) {
         let mut script = self.lock();
-        (script.pattern, script.met) = (fails, 0);
+        (script.pattern, script.met) = (fails, [0; 3]);
     }
 
     /// Every call takes so long, by this way of waiting. Set it again to make a spike.

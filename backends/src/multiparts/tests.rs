@@ -103,7 +103,7 @@ async fn leftovers_are_aborted_once_and_what_cannot_be_aborted_stays() {
 }
 
 #[test]
-fn a_disk_that_cannot_hold_the_journal_stops_no_upload() {
+fn chaos_disk_full_a_disk_that_cannot_hold_the_journal_stops_no_upload() {
     let dir = tempfile::tempdir().unwrap();
     // A file where the directory should be.
     let blocked = dir.path().join("uploads");

@@ -71,7 +71,7 @@ async fn a_reopen_takes_what_is_uploaded_from_the_newest_document_and_a_restart_
 }
 
 #[tokio::test]
-async fn a_local_file_that_fails_its_checksum_is_not_put_and_nothing_names_it() {
+async fn chaos_bit_flip_in_the_local_file_nothing_is_put_and_nothing_names_it() {
     let dir = tempfile::tempdir().unwrap();
     let mut rng = Rng::seeded(3);
     for len in [1000, 20_000] {
@@ -100,7 +100,7 @@ async fn a_local_file_that_fails_its_checksum_is_not_put_and_nothing_names_it() 
 }
 
 #[tokio::test]
-async fn an_object_that_arrived_damaged_is_seen_and_put_again() {
+async fn chaos_bit_flip_in_the_body_is_seen_and_put_again() {
     let dir = tempfile::tempdir().unwrap();
     let mut rng = Rng::seeded(4);
     let (faults, store) = faulty();

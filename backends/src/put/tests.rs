@@ -199,7 +199,7 @@ async fn parts_go_at_once_and_no_more_bytes_are_in_memory_than_the_bound() {
 }
 
 #[tokio::test]
-async fn dropped_at_any_step_nothing_is_visible_and_the_next_start_aborts_what_was_left() {
+async fn chaos_half_written_multipart_dropped_at_any_step_is_never_visible_and_the_next_start_aborts_it() {
     let mut steps_with_leftovers = 0;
     for step in 0.. {
         let dir = tempfile::tempdir().unwrap();

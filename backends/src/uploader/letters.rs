@@ -14,8 +14,8 @@ use crate::guard::CallKind;
 use crate::plan::PlanItem;
 use crate::publish::{Blame, Failed, Tried};
 
-/// Letters redriven in one turn, and the pause after each: 10 a second at most.
-const REDRIVES_A_TURN: usize = 10;
+/// Letters claimed at once, and the pause after each: 10 a second at most.
+const CLAIMED: usize = 10;
 const REDRIVE_PAUSE: Duration = Duration::from_millis(100);
 /// All of a backend's letters: no list is longer.
 const ALL: usize = usize::MAX;
@@ -97,12 +97,12 @@ impl Letters {
     fn claim(&self, revived: &mut VecDeque<LetterId>) -> Vec<Claim> {
         let Some(queue) = &self.queue else { return Vec::new() };
         let mut claims = Vec::new();
-        while claims.len() < REDRIVES_A_TURN
+        while claims.len() < CLAIMED
             && let Some(id) = revived.pop_front()
         {
             claims.extend(queue.claim(&id));
         }
-        let left = REDRIVES_A_TURN - claims.len();
+        let left = CLAIMED - claims.len();
         claims.extend(queue.claim_due(&self.backend, self.now_unix_ms(), left));
         claims
     }
@@ -148,49 +148,47 @@ impl Worker {
         left.map_or(Ok(buried), Err)
     }
 
-    /// Tries the letters whose time has come, at a pace and a share that leave room for others. `true` if there are
-    /// more.
+    /// Tries the letters whose time has come, at a pace and a share that leave room for others. `true` if it was ended
+    /// before they all were.
     ///
     /// # Errors
     /// What showed that the backend is not well: no letter is charged with it.
     pub(super) async fn redrive(&mut self, turn: &PlanTurn<'_>, missing: &[&PlanItem]) -> Result<bool> {
-        let shared = Arc::clone(&self.shared);
-        let Some(queue) = &shared.letters.queue else { return Ok(false) };
-        let claims = shared.letters.claim(&mut self.revived);
         let wanted: BTreeMap<&str, &PlanItem> =
             missing.iter().map(|item| (item.key.as_str(), *item)).collect();
-        let mut any = false;
-        for claim in claims {
-            if turn.is_over() {
-                return Ok(true);
+        let shared = Arc::clone(&self.shared);
+        let Some(queue) = &shared.letters.queue else { return Ok(false) };
+        loop {
+            let claims = shared.letters.claim(&mut self.revived);
+            if claims.is_empty() {
+                return Ok(false);
             }
-            let Some(item) = wanted.get(claim.letter().key.as_str()) else {
-                queue.resolve(claim);
-                continue;
-            };
-            any = true;
-            match self.publisher.put_in_background(item).await {
-                Ok(()) => {
+            for claim in claims {
+                if turn.is_over() {
+                    return Ok(true);
+                }
+                let Some(item) = wanted.get(claim.letter().key.as_str()) else {
                     queue.resolve(claim);
-                    shared.change(|status| {
-                        status.files_put += 1;
-                        status.bytes_put += item.len;
-                    });
+                    continue;
+                };
+                match self.publisher.put_in_background(item).await {
+                    Ok(()) => {
+                        queue.resolve(claim);
+                        shared.change(|status| {
+                            status.files_put += 1;
+                            status.bytes_put += item.len;
+                        });
+                    }
+                    // The claim is given back as it was.
+                    Err(failed) if failed.blame == Blame::Backend => return Err(failed.error),
+                    Err(failed) => {
+                        let Some(last) = failed.tries.last() else { continue };
+                        let last = attempt(last, &failed.error);
+                        queue.failed(claim, failed.error.class(), &failed.error.to_string(), last);
+                    }
                 }
-                Err(failed) if failed.blame == Blame::Backend => {
-                    drop(claim);
-                    return Err(failed.error);
-                }
-                Err(failed) => {
-                    let last = failed.tries.last().map_or_else(
-                        || Attempt { unix_ms: 0, status: None, request_id: None, millis: 0 },
-                        |tried| attempt(tried, &failed.error),
-                    );
-                    queue.failed(claim, failed.error.class(), &failed.error.to_string(), last);
-                }
+                self.client.sleep().pause(REDRIVE_PAUSE).await;
             }
-            self.client.sleep().pause(REDRIVE_PAUSE).await;
         }
-        Ok(any)
     }
 }

@@ -17,6 +17,12 @@ use crate::restore::runtime;
 use crate::test_support::{NoSleep, client_over, faulty, identity, item, judge, plan, real_fs};
 use crate::{Backend, FilePlan, Sleep};
 
+mod killed;
+mod letters;
+mod outage;
+mod simulated;
+mod sweeping;
+
 const LONG: Duration = Duration::from_secs(60);
 
 /// Pauses last until the end of the test, and are told: only hurry gets past them.

@@ -6,6 +6,7 @@
 )]
 
 mod arrow_and_async;
+mod backends;
 mod bad_disk;
 mod bad_input;
 mod docs;

@@ -143,6 +143,15 @@ fn a_journal_that_a_snapshot_has_overtaken_changes_nothing() {
 }
 
 #[test]
+fn what_a_snapshot_saw_go_does_not_come_back_from_the_journal() {
+    let all = letters(3);
+    let changes = changes(&all);
+    let snapshot = snapshot::write(&all[1..], 9);
+    let found = of_bytes(Some(&snapshot), Some(&journal_of(&changes[..3])));
+    assert_eq!((found.letters, found.last), (all[1..].to_vec(), 9));
+}
+
+#[test]
 fn a_snapshot_of_a_newer_version_is_left_alone() {
     let text = String::from_utf8(snapshot::write(&letters(2), 9)).unwrap();
     let body = &text[..text.rfind("  \"crc32\"").unwrap()].replace("\"version\": 1", "\"version\": 2");
@@ -161,4 +170,27 @@ fn the_snapshot_is_one_json_document() {
         let ids: Vec<_> = entries.iter().map(|entry| entry["id"].as_str().unwrap()).collect();
         assert_eq!(ids, all.iter().map(|letter| letter.id.as_str()).collect::<Vec<_>>());
     }
+}
+
+/// The bytes stay readable, and stay these bytes.
+#[test]
+fn golden_files() {
+    const SNAPSHOT: &[u8] = include_bytes!("../../../tests/golden/dlq.json");
+    const JOURNAL: &[u8] = include_bytes!("../../../tests/golden/dlq.journal.jsonl");
+    let all = letters(3);
+    let changes = changes(&all);
+    let (early, late) = changes.split_at(3);
+    let found = of_bytes(None, Some(&journal_of(early)));
+    let bytes = (snapshot::write(&found.letters, found.last), journal_of(late));
+    if let Some(dir) = std::env::var_os("AKIDB_WRITE_GOLDEN") {
+        let dir = Path::new(&dir);
+        std::fs::write(dir.join("dlq.json"), &bytes.0).unwrap();
+        std::fs::write(dir.join("dlq.journal.jsonl"), &bytes.1).unwrap();
+    }
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    assert_eq!(text(&bytes.0), text(SNAPSHOT));
+    assert_eq!(text(&bytes.1), text(JOURNAL));
+    let golden = of_bytes(Some(SNAPSHOT), Some(JOURNAL));
+    assert_eq!((golden.letters.as_slice(), golden.last), (&all[1..], 5));
+    assert!(!golden.is_snapshot_bad && !golden.is_journal_bad);
 }

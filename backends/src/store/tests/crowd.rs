@@ -43,7 +43,7 @@ async fn work(store: GuardedStore<Slow>, clock: Arc<FakeClock>, key: Path, polls
 }
 
 #[tokio::test]
-async fn two_thousand_calls_at_once_half_of_them_given_up_lose_no_permit_and_no_place() {
+async fn chaos_crowd_two_thousand_calls_at_once_half_of_them_given_up_lose_no_permit_and_no_place() {
     for seed in [5, 6, 7] {
         println!("seed {seed}");
         let clock = Arc::<FakeClock>::default();

@@ -17,7 +17,7 @@ async fn drive(store: &GuardedStore<FaultStore>, clock: &FakeClock, faults: &Fau
 }
 
 #[tokio::test]
-async fn an_hour_of_a_dead_backend_costs_a_call_a_cooldown_and_ends_by_itself() {
+async fn chaos_always_fail_an_hour_costs_a_call_a_cooldown_and_ends_by_itself() {
     let (store, clock, faults) = faulty();
     faults.set_dead(Some(Cause::Refused));
     let while_open = drive(&store, &clock, &faults, 3_600).await;
@@ -30,7 +30,7 @@ async fn an_hour_of_a_dead_backend_costs_a_call_a_cooldown_and_ends_by_itself() 
 }
 
 #[tokio::test]
-async fn forty_nine_failures_of_each_hundred_never_open_it_and_fifty_one_do() {
+async fn chaos_share_of_failures_forty_nine_of_each_hundred_never_open_it_and_fifty_one_do() {
     for (fails, opens) in [(49, false), (51, true)] {
         let (store, clock, faults) = faulty();
         faults.set_pattern(Some((fails, Cause::Reset)));
@@ -54,7 +54,7 @@ async fn forty_nine_failures_of_each_hundred_never_open_it_and_fifty_one_do() {
 }
 
 #[tokio::test]
-async fn an_hour_of_wrong_keys_costs_a_call_an_interval_and_ends_by_itself() {
+async fn chaos_denied_an_hour_of_wrong_keys_costs_a_call_an_interval_and_ends_by_itself() {
     let (store, clock, faults) = faulty();
     faults.set_dead(Some(Cause::Denied));
     assert_eq!(drive(&store, &clock, &faults, 3_600).await, 0);
@@ -69,7 +69,7 @@ async fn an_hour_of_wrong_keys_costs_a_call_an_interval_and_ends_by_itself() {
 }
 
 #[tokio::test]
-async fn a_backend_that_flaps_changes_the_breaker_no_oftener_than_cooldowns_allow() {
+async fn chaos_flapping_changes_the_breaker_no_oftener_than_cooldowns_allow() {
     let (store, clock, faults) = faulty();
     for second in 0..7_200 {
         faults.set_dead((second % 2 == 0).then_some(Cause::Reset));

@@ -2,6 +2,11 @@
 #![cfg(feature = "s3-live")]
 #![expect(clippy::unwrap_used, reason = "a check that cannot go on has failed")]
 
+mod killed;
+mod link;
+mod speed;
+mod suite;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +17,11 @@ use akidb_backends::{
 };
 use akidb_host::{Fs, RealClock, RealFs, RealSpawn, Rng};
 use futures::{StreamExt, TryStreamExt};
-use object_store::{ObjectStoreExt, PutMode};
+use object_store::{ObjectStore, ObjectStoreExt, PutMode};
+use tokio::sync::RwLock;
+
+/// Held for reading by every check that needs the server, for writing by the one that kills it.
+static SERVER: RwLock<()> = RwLock::const_new(());
 
 /// A missing variable is a failure: a check that did not run must not look like one that passed.
 fn variable(name: &str) -> String {
@@ -78,22 +87,29 @@ async fn clean(backend: &Backend) {
 
 #[tokio::test]
 async fn the_server_honours_conditional_puts() {
+    let _server = SERVER.read().await;
     let backend = akidb_backends::open(&config()).unwrap();
     probe(&client(&backend, 1)).await.unwrap();
     clean(&backend).await;
 }
 
+/// Who of sixteen that create the same object at once is told that it did.
+async fn race(store: &Arc<dyn ObjectStore>, round: u32) -> Vec<u32> {
+    let path = object_store::path::Path::from(format!("race/{round}"));
+    let creates = (0..16).map(|n: u32| {
+        let (store, path) = (Arc::clone(store), path.clone());
+        async move { store.put_opts(&path, n.to_string().into(), PutMode::Create.into()).await.map(|_| n) }
+    });
+    futures::future::join_all(creates).await.into_iter().filter_map(Result::ok).collect()
+}
+
 #[tokio::test]
 async fn of_sixteen_racing_creates_exactly_one_wins_each_round() {
+    let _server = SERVER.read().await;
     let backend = akidb_backends::open(&config()).unwrap();
     for round in 0..4 {
+        let won = race(backend.store(), round).await;
         let path = object_store::path::Path::from(format!("race/{round}"));
-        let creates = (0..16).map(|n: u32| {
-            let (store, path) = (Arc::clone(backend.store()), path.clone());
-            async move { store.put_opts(&path, n.to_string().into(), PutMode::Create.into()).await.map(|_| n) }
-        });
-        let won: Vec<u32> =
-            futures::future::join_all(creates).await.into_iter().filter_map(Result::ok).collect();
         let stored = backend.store().get(&path).await.unwrap().bytes().await.unwrap();
         assert_eq!(won.len(), 1, "round {round}: {won:?}");
         assert_eq!(stored, won[0].to_string());
@@ -103,6 +119,7 @@ async fn of_sixteen_racing_creates_exactly_one_wins_each_round() {
 
 #[tokio::test]
 async fn plans_are_published_in_one_part_and_in_many_and_come_back_whole() {
+    let _server = SERVER.read().await;
     let dir = tempfile::tempdir().unwrap();
     let config = config();
     let backend = akidb_backends::open(&config).unwrap();
@@ -129,6 +146,7 @@ async fn plans_are_published_in_one_part_and_in_many_and_come_back_whole() {
 
 #[tokio::test]
 async fn the_newer_writer_claims_and_the_older_is_fenced() {
+    let _server = SERVER.read().await;
     let backend = akidb_backends::open(&config()).unwrap();
     let (mut old, mut new) = (publisher(&backend, 1), publisher(&backend, 2));
     old.publish(&plan(1, &[])).await.unwrap();
@@ -140,6 +158,7 @@ async fn the_newer_writer_claims_and_the_older_is_fenced() {
 
 #[tokio::test]
 async fn a_sweep_by_the_servers_clock_spares_the_young_and_the_named() {
+    let _server = SERVER.read().await;
     let dir = tempfile::tempdir().unwrap();
     let backend = akidb_backends::open(&config()).unwrap();
     let mut up = publisher(&backend, 1);
@@ -152,6 +171,7 @@ async fn a_sweep_by_the_servers_clock_spares_the_young_and_the_named() {
 
 #[test]
 fn the_uploader_publishes_over_the_network() {
+    let _server = SERVER.blocking_read();
     let dir = tempfile::tempdir().unwrap();
     let backend = akidb_backends::open(&config()).unwrap();
     let parts = UploaderParts {
@@ -181,6 +201,7 @@ fn the_uploader_publishes_over_the_network() {
 
 #[tokio::test]
 async fn a_wrong_secret_is_one_clear_error_at_once() {
+    let _server = SERVER.read().await;
     let config = BackendConfig { secret_key: Some(Secret::new("wrong")), ..config() };
     let backend = akidb_backends::open(&config).unwrap();
     let error = publisher(&backend, 1).claim().await.unwrap_err();
@@ -190,6 +211,7 @@ async fn a_wrong_secret_is_one_clear_error_at_once() {
 
 #[tokio::test]
 async fn a_missing_bucket_is_one_clear_error_at_once() {
+    let _server = SERVER.read().await;
     let config = BackendConfig { url: "s3://akidb-no-such-bucket/p".into(), ..config() };
     let backend = akidb_backends::open(&config).unwrap();
     let error = publisher(&backend, 1).claim().await.unwrap_err();

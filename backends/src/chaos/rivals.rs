@@ -1,0 +1,92 @@
+//! Processes that die at any step, and two that share one store.
+
+use std::future::poll_fn;
+use std::task::Poll;
+
+use super::*;
+use crate::ErrorKind;
+use crate::test_support::{NoSleep, judge, plan};
+
+/// Polls a future so many times, then drops it: the process has died there. Gives what it came to, if it ended.
+async fn killed_after<T>(polls: u64, work: impl Future<Output = T>) -> Option<T> {
+    let mut work = std::pin::pin!(work);
+    for _ in 0..polls {
+        if let Poll::Ready(done) = poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx))).await {
+            return Some(done);
+        }
+        tokio::task::yield_now().await;
+    }
+    None
+}
+
+#[tokio::test(start_paused = true)]
+async fn chaos_killed_at_any_step_the_documents_stay_true_and_the_next_open_finishes() {
+    let mut steps = 0;
+    for step in 0.. {
+        let dir = tempfile::tempdir().unwrap();
+        let uploads = dir.path().join("uploads");
+        let rig = rig(exact(), step);
+        // A turn before each call, so that the process may also die in the middle of one.
+        rig.faults.set_latency(Arc::new(NoSleep::default()), Duration::ZERO);
+        let small = items(dir.path(), &["a", "b"], 500, &mut Rng::seeded(step));
+        let files = [small, items(dir.path(), &["c"], 9_000, &mut Rng::seeded(step))].concat();
+        let first = plan(1, &files[..1]);
+        let mut up = publisher(&rig.client, 1, None);
+        up.publish(&first).await.unwrap();
+        let journal = Arc::new(Multiparts::open(real_fs(), &uploads, "t"));
+        let mut up = publisher(&rig.client, 2, Some(&journal));
+        let second = plan(2, &files);
+        let done = killed_after(step, up.publish(&second)).await;
+        drop(up);
+        let newest = judge(rig.store()).await.pop().unwrap().content;
+        assert!([Some(first.content()), Some(second.content())].contains(&newest), "step {step}");
+        // The next process: what was half-written is aborted, and the same plan is still to be published.
+        let journal = Arc::new(Multiparts::open(real_fs(), &uploads, "t"));
+        journal.abort_leftovers(&rig.client).await.unwrap();
+        let mut up = publisher(&rig.client, 3, Some(&journal));
+        up.publish(&second).await.unwrap();
+        assert_eq!(judge(rig.store()).await.pop().unwrap().content, Some(second.content()), "step {step}");
+        assert_eq!((journal.leftovers(), journal.under_way()), (0, 0));
+        rig.assert_all_given_back();
+        steps = step;
+        if done.is_some() {
+            break;
+        }
+    }
+    println!("killed at each of {steps} steps");
+    assert!(steps > 12);
+}
+
+#[tokio::test(start_paused = true)]
+async fn chaos_two_processes_of_one_store_the_newer_fences_the_older_in_any_order() {
+    for seed in 0..60 {
+        let dir = tempfile::tempdir().unwrap();
+        let rig = rig(exact(), seed);
+        rig.faults.set_latency(Arc::new(TokioSleep), Duration::from_millis(10));
+        let mut rng = Rng::seeded(seed);
+        let files = items(dir.path(), &["a", "b", "c", "d", "e", "f"], 300, &mut rng);
+        let starts = [rng.below(300), rng.below(300)].map(Duration::from_millis);
+        let run = |epoch: u64, start: Duration| {
+            let (mut up, files) = (publisher(&rig.client, epoch, None), &files);
+            async move {
+                pass(start).await;
+                for number in 1..=6u64 {
+                    let plan = plan(number, &files[..usize::try_from(number).unwrap()]);
+                    match up.publish(&plan).await {
+                        Ok(_) => {}
+                        Err(error) if error.kind() == ErrorKind::Fenced => return number,
+                        Err(error) => panic!("seed {seed}: {error}"),
+                    }
+                }
+                7
+            }
+        };
+        let (old, new) = futures::future::join(run(1, starts[0]), run(2, starts[1])).await;
+        assert_eq!(new, 7, "seed {seed}: the newer is never fenced");
+        let documents = judge(rig.store()).await;
+        let first_of_new = documents.iter().position(|document| document.epoch == 2).unwrap();
+        assert!(documents[first_of_new..].iter().all(|document| document.epoch == 2), "seed {seed}");
+        let by_old = documents.iter().filter(|d| d.epoch == 1 && d.content.is_some()).count() as u64;
+        assert!(old == 7 || by_old <= old, "seed {seed}");
+    }
+}

@@ -1,0 +1,186 @@
+//! Files that will not go up although the backend is well: one letter each, the others unhindered, all of them mended.
+
+use super::simulated::Sim;
+use super::*;
+use crate::fault::Fault;
+use crate::{Class, DeadLetters, DlqSettings, LetterState, Which};
+
+#[tokio::test]
+async fn one_poisonous_file_holds_up_no_other_and_no_document_until_it_is_mended() {
+    let mut sim = Sim::new();
+    let items: Vec<_> = (0..10).map(|n| sim.item(&format!("{n}.parquet"))).collect();
+    sim.faults.set_poison(Some(("4.parquet", Fault::Fail(Cause::Status(400, None)))));
+    sim.offer(&items);
+    sim.drive(3_600).await;
+    let status = sim.status();
+    assert_eq!((status.pending_files, status.parked_files, status.files_put), (1, 1, 9));
+    assert_eq!(status.published_local_number, None, "a document is a whole copy or none");
+    assert_eq!(sim.puts_of("4.parquet"), 1, "parked: not tried again, whatever the time");
+    let letter = sim.letters.list(&Which::all(), 9).remove(0);
+    assert_eq!(
+        (letter.state, letter.class, letter.retry_count, letter.attempts[0].status, letter.key.as_str()),
+        (LetterState::Poison, Class::Permanent, 1, Some(400), items[4].key.as_str())
+    );
+    sim.faults.set_poison(None);
+    sim.letters.ask_retry_all(&Which::all());
+    sim.drive(10).await;
+    sim.assert_drained().await;
+    assert_eq!(sim.puts_of("4.parquet"), 2);
+}
+
+#[tokio::test]
+async fn attempts_used_up_on_a_backend_that_is_well_make_a_letter_that_is_redriven_by_its_timer() {
+    let mut sim = Sim::new();
+    let items = [sim.item("a.parquet"), sim.item("b.parquet")];
+    sim.drive(1).await;
+    sim.faults.set_poison(Some(("a.parquet", Fault::Fail(Cause::Status(500, None)))));
+    sim.offer(&items);
+    sim.drive(30).await;
+    let letter = sim.letters.list(&Which::all(), 9).remove(0);
+    assert_eq!(
+        (letter.state, letter.class, letter.retry_count, letter.attempts.len()),
+        (LetterState::Dead, Class::Transient, 3, 3)
+    );
+    assert_eq!(sim.puts_of("a.parquet"), 3);
+    sim.drive(25).await;
+    assert_eq!(sim.puts_of("a.parquet"), 3, "not before its minute");
+    sim.drive(10).await;
+    assert_eq!(sim.puts_of("a.parquet"), 6);
+    sim.faults.set_poison(None);
+    sim.drive(60).await;
+    assert_eq!(sim.puts_of("a.parquet"), 6, "two minutes after the second failure");
+    sim.drive(70).await;
+    sim.assert_drained().await;
+}
+
+#[tokio::test]
+async fn a_local_file_that_is_damaged_is_poison_at_once_and_goes_up_when_it_is_mended() {
+    let mut sim = Sim::new();
+    let items = [sim.item("a.parquet"), sim.item("b.parquet")];
+    let good = std::fs::read(&items[0].local).unwrap();
+    let mut bad = good.clone();
+    bad[100] ^= 1;
+    std::fs::write(&items[0].local, bad).unwrap();
+    sim.offer(&items);
+    sim.drive(7_200).await;
+    assert_eq!((sim.classes(), sim.puts_of("a.parquet")), (vec![Class::Local], 0));
+    assert_eq!(sim.letters.stats().poison, 1);
+    std::fs::write(&items[0].local, good).unwrap();
+    assert_eq!(sim.letters.ask_retry_all(&Which::backend("t")), 1);
+    sim.drive(10).await;
+    sim.assert_drained().await;
+}
+
+#[tokio::test]
+async fn a_newer_plan_without_the_file_takes_its_letter_along() {
+    let mut sim = Sim::new();
+    let items = [sim.item("a.parquet"), sim.item("b.parquet")];
+    sim.faults.set_poison(Some(("a.parquet", Fault::Fail(Cause::Status(413, None)))));
+    sim.offer(&items);
+    sim.drive(10).await;
+    assert_eq!(sim.letters.stats().size, 1);
+    sim.offer(&items[1..]);
+    sim.drive(10).await;
+    sim.assert_drained().await;
+}
+
+#[tokio::test]
+async fn being_throttled_for_an_hour_makes_no_letter() {
+    let mut sim = Sim::new();
+    let items = [sim.item("a.parquet"), sim.item("b.parquet")];
+    sim.drive(1).await;
+    sim.faults.set_poison(Some(("parquet", Fault::Fail(Cause::SLOW_DOWN))));
+    sim.offer(&items);
+    sim.drive(3_600).await;
+    assert_eq!(sim.letters.stats().size, 0);
+    sim.faults.set_poison(None);
+    sim.drive(400).await;
+    sim.assert_drained().await;
+}
+
+#[tokio::test]
+async fn letters_are_tried_again_when_a_breaker_closes() {
+    let mut sim = Sim::new();
+    let items = [sim.item("a.parquet")];
+    sim.drive(1).await;
+    sim.faults.set_poison(Some(("a.parquet", Fault::Fail(Cause::Status(500, None)))));
+    sim.offer(&items);
+    // Letters that wait for most of an hour by now.
+    sim.drive(3_600).await;
+    sim.faults.set_poison(None);
+    sim.faults.set_dead(Some(Cause::Reset));
+    let other = [items[0].clone(), sim.item("b.parquet")];
+    sim.offer(&other);
+    sim.drive(200).await;
+    assert!(!sim.is_calm());
+    assert_eq!((sim.letters.stats().size, sim.status().pending_files), (1, 2));
+    sim.faults.set_dead(None);
+    sim.drive(310).await;
+    sim.assert_drained().await;
+}
+
+#[tokio::test]
+async fn twenty_thousand_poisonous_files_cost_ten_thousand_letters_and_not_one_file() {
+    let mut sim = Sim::with(DlqSettings { max_size: 10_000, ..DlqSettings::default() }, None);
+    let one = sim.item("x.parquet");
+    let items: Vec<_> = (0..20_000)
+        .map(|n| crate::PlanItem { key: format!("collections/1-x/{n}.parquet"), ..one.clone() })
+        .collect();
+    sim.drive(1).await;
+    sim.faults.set_poison(Some((".parquet", Fault::Fail(Cause::Status(400, None)))));
+    sim.offer(&items);
+    sim.drive(600).await;
+    let stats = sim.letters.stats();
+    println!("{stats:?}");
+    assert_eq!((stats.size, stats.total_evictions, stats.parked), (10_000, 10_000, 10_000));
+    let status = sim.status();
+    assert_eq!((status.pending_files, status.parked_files), (20_000, 20_000));
+    assert_eq!(sim.puts_of(".parquet"), 20_000, "each was tried once");
+    sim.faults.set_poison(None);
+    sim.faults.clear_calls();
+    assert_eq!(sim.letters.ask_retry_all(&Which::all()), 10_000);
+    let started = sim.clock.now();
+    while sim.status().pending_files > 0 {
+        sim.drive(60).await;
+    }
+    let took = sim.clock.now().saturating_duration_since(started);
+    println!("all up {} s after retry-all", took.as_secs());
+    assert!(took >= Duration::from_secs(990), "10 a second at most: {took:?}");
+    assert_eq!(sim.puts_of(".parquet"), 20_000, "one put a file");
+    sim.assert_drained().await;
+}
+
+#[test]
+fn a_hundred_times_retry_all_during_a_redrive_is_one_put_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let (faults, store) = faulty();
+    let clock: Arc<dyn Clock> = Arc::new(RealClock);
+    let path = dir.path().join("dlq.json");
+    let (letters, _) = DeadLetters::open(real_fs(), clock, &path, DlqSettings::default()).unwrap();
+    let letters = Arc::new(letters);
+    faults.set_poison(Some((".parquet", Fault::Fail(Cause::Status(400, None)))));
+    let parts = UploaderParts {
+        letters: Some(Arc::clone(&letters)),
+        ..parts(client_over(&store, 1), 1, Duration::ZERO)
+    };
+    let uploader = Uploader::start(&RealSpawn, parts).unwrap();
+    let mut rng = Rng::seeded(1);
+    let items: Vec<_> = (0..50).map(|n| item(dir.path(), &format!("{n}.parquet"), 100, &mut rng)).collect();
+    uploader.offer(plan(1, &items));
+    while letters.stats().size < 50 {
+        std::thread::yield_now();
+    }
+    faults.set_poison(None);
+    faults.clear_calls();
+    for _ in 0..100 {
+        letters.ask_retry_all(&Which::all());
+        uploader.wake();
+    }
+    uploader.wait_published(1, LONG).unwrap();
+    for item in &items {
+        let puts = faults.calls().iter().filter(|call| call.op == Op::Put && call.key == item.key).count();
+        assert_eq!(puts, 1, "{}", item.key);
+    }
+    assert_eq!(letters.stats().size, 0);
+    judged(&store);
+}

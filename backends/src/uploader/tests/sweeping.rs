@@ -1,0 +1,87 @@
+//! The sweep by the uploader's own thread: when it is due, by the holder, never while the backend is not well.
+
+use object_store::ObjectStoreExt;
+
+use super::simulated::Sim;
+use super::*;
+use crate::guard::CallKind;
+use crate::uploader::worker::Worker;
+use crate::{DlqSettings, SweepSettings};
+
+fn sweeping() -> Sim {
+    let sweep = SweepSettings { keep_documents: 3, ..SweepSettings::new("collections") };
+    Sim::with(DlqSettings::default(), Some(sweep))
+}
+
+async fn documents(sim: &Sim) -> Vec<u64> {
+    let mut found = crate::numbered::numbers(&client_over(&sim.store, 0)).await.unwrap();
+    found.sort_unstable();
+    found
+}
+
+#[tokio::test]
+async fn old_documents_go_after_an_hour_and_the_newest_stay() {
+    let mut sim = sweeping();
+    let mut items = Vec::new();
+    for n in 0..9 {
+        items.push(sim.item(&format!("{n}.parquet")));
+        sim.offer(&items);
+        sim.drive(5).await;
+    }
+    let orphan = "collections/1-x/orphan.parquet";
+    sim.store.put(&orphan.into(), "x".into()).await.unwrap();
+    assert_eq!(documents(&sim).await.len(), 10, "a claim and nine");
+    sim.drive(3_000).await;
+    assert_eq!(documents(&sim).await.len(), 10, "not before its hour");
+    sim.drive(700).await;
+    assert_eq!(documents(&sim).await, [8, 9, 10]);
+    assert_eq!(sim.status().pruned_documents, 7);
+    assert!(sim.store.head(&orphan.into()).await.is_ok(), "too young to go");
+    // The writer goes on where it was.
+    items.push(sim.item("later.parquet"));
+    sim.offer(&items);
+    sim.drive(10).await;
+    assert_eq!(documents(&sim).await, [8, 9, 10, 11]);
+}
+
+#[tokio::test]
+async fn nothing_is_swept_while_a_breaker_is_not_closed() {
+    let mut sim = sweeping();
+    for _ in 0..9 {
+        sim.offer(&[]);
+        sim.drive(5).await;
+    }
+    sim.guard().breaker(CallKind::Upload).force_open();
+    sim.faults.clear_calls();
+    sim.drive(3 * 3_600).await;
+    assert_eq!(sim.faults.calls(), []);
+    assert_eq!(documents(&sim).await.len(), 10);
+    sim.guard().breaker(CallKind::Upload).reset();
+    sim.drive(61).await;
+    assert_eq!(documents(&sim).await.len(), 3);
+}
+
+#[tokio::test]
+async fn a_writer_that_was_away_meets_the_one_that_claimed_and_pruned_meanwhile() {
+    let mut old = sweeping();
+    old.offer(&[]);
+    old.drive(5).await;
+    let parts = UploaderParts {
+        clock: Arc::<FakeClock>::clone(&old.clock) as _,
+        ..parts(client_over(&old.store, 2), 2, Duration::ZERO)
+    };
+    let mut new = Worker::new(parts);
+    for number in 1..=9 {
+        new.shared().offer(plan(number, &[]));
+        new.turn().await;
+    }
+    // Its claim is pruned, so the number after the old one's last is free again.
+    new.publisher.prune(2, LONG, false).await.unwrap();
+    let left = documents(&old).await;
+    assert!(left[0] > 3, "{left:?}");
+    old.clock.advance(Duration::from_secs(2 * 3_600));
+    old.offer(&[]);
+    old.drive(5).await;
+    assert_eq!(old.status().refused.unwrap().kind(), ErrorKind::Fenced);
+    assert_eq!(documents(&old).await, left);
+}
