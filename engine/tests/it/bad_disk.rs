@@ -107,6 +107,8 @@ fn a_failed_sync_of_the_log_ends_writes_and_loses_nothing_acknowledged() {
     broken.store(true, Ordering::SeqCst);
     let error = put(&rows, 20, 10).unwrap_err();
     assert_eq!((error.kind(), error.fate()), (ErrorKind::Poisoned, Fate::Unknown), "{error}");
+    let said = db.stats().unwrap().poisoned.unwrap();
+    assert!(said.contains("reopen"), "{said}");
     broken.store(false, Ordering::SeqCst);
     // The kernel may have dropped the pages: a later sync that succeeds proves nothing.
     assert_eq!(put(&rows, 21, 10).unwrap_err().kind(), ErrorKind::Poisoned);
