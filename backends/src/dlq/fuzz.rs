@@ -43,8 +43,11 @@ fn came_from(found: &Found, sealed: &[Letter]) {
 /// By other means than the readers': a value first.
 fn letter_of(json: &[u8], member: Option<&str>) -> Option<Letter> {
     let mut value: serde_json::Value = serde_json::from_slice(json).ok()?;
-    let value = member.map_or(Some(value.take()), |member| Some(value.get_mut(member)?.take()))?;
-    serde_json::from_value(value).ok()
+    let letter = match member {
+        Some(member) => value.get_mut(member)?.take(),
+        None => value,
+    };
+    serde_json::from_value(letter).ok()
 }
 
 fn sealed_letter_of_line(line: &[u8]) -> Option<Letter> {

@@ -38,7 +38,7 @@ impl Ids {
             0x8000 | (random >> 48 & 0x3fff),
             random & MILLIS_MASK,
         );
-        LetterId::try_from(text).expect("made of hex digits and dashes")
+        text.parse().expect("made of hex digits and dashes")
     }
 }
 

@@ -1,10 +1,13 @@
 //! One dead letter: which upload, why it failed, and when it is tried again.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::class::{Class, Op};
 
@@ -14,9 +17,8 @@ const MESSAGE_BYTES: usize = 2_048;
 const ATTEMPTS: usize = 5;
 
 /// Name of a dead letter: a UUID of version 7 as text, so that ids in order are letters in the order they came.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct LetterId(String);
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LetterId(Arc<str>);
 
 impl LetterId {
     /// The text, 36 characters.
@@ -31,29 +33,27 @@ impl FromStr for LetterId {
 
     /// Takes a UUID in lower-case hex digits with dashes.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::try_from(text.to_owned())
-    }
-}
-
-impl TryFrom<String> for LetterId {
-    type Error = &'static str;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
         let fits = |(at, byte): (usize, u8)| match at {
             8 | 13 | 18 | 23 => byte == b'-',
             _ => byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte),
         };
         if text.len() == 36 && text.bytes().enumerate().all(fits) {
-            Ok(Self(text))
+            Ok(Self(text.into()))
         } else {
             Err("not the id of a dead letter: expected 36 lower-case hex digits and dashes")
         }
     }
 }
 
-impl From<LetterId> for String {
-    fn from(id: LetterId) -> Self {
-        id.0
+impl Serialize for LetterId {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for LetterId {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        <Cow<'_, str>>::deserialize(from)?.parse().map_err(D::Error::custom)
     }
 }
 

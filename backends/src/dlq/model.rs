@@ -150,6 +150,7 @@ fn model_m11_with_four_threads() {
     explore("m11, 4 threads", || m11(3));
 }
 
+/// Bug `dlq_failed_snapshot_forgets`.
 #[test]
 fn model_m11_a_snapshot_that_fails_takes_nothing_with_it() {
     explore("m11, the first write fails", || {

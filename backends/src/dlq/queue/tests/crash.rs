@@ -1,4 +1,4 @@
-//! Power cuts before every call of a life of the queue: what was acknowledged is there, what never was is not.
+//! Power cuts and kills before every call of a life of the queue: what was acknowledged is there, what never was is not.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -46,7 +46,8 @@ impl Life {
             Arc::new(rig.disk.clone()),
             Arc::new(move |call| {
                 if call.op.changes() {
-                    let image = disk.power_cut(&mut rng.lock());
+                    let mut rng = rng.lock();
+                    let image = if rng.below(3) == 0 { disk.kill() } else { disk.power_cut(&mut rng) };
                     let place = format!(
                         "seed {seed}, before call {} ({:?} {})",
                         call.n,
@@ -156,7 +157,7 @@ fn check(cut: &Cut, rig: &Rig, states: &BTreeMap<LetterId, Vec<Letter>>) {
 }
 
 #[test]
-fn a_power_cut_at_any_call_loses_nothing_acknowledged() {
+fn a_power_cut_or_a_kill_at_any_call_loses_nothing_acknowledged() {
     let mut seen = 0;
     for seed in 0..40 {
         let cuts = Arc::new(Mutex::new(Vec::new()));
@@ -167,5 +168,33 @@ fn a_power_cut_at_any_call_loses_nothing_acknowledged() {
         cuts.iter().for_each(|cut| check(cut, &life.rig, &life.states));
         seen += cuts.len();
     }
-    println!("{seen} power cuts");
+    println!("{seen} power cuts and kills");
+}
+
+#[test]
+fn what_many_threads_were_told_is_on_disk_whatever_snapshots_are_taken_meanwhile() {
+    const THREADS: u32 = 8;
+    const EACH: u32 = 40;
+    let rig = Rig::new();
+    let (queue, _) = rig.open();
+    let gate = std::sync::Barrier::new(THREADS as usize + 1);
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let (queue, gate) = (&queue, &gate);
+            scope.spawn(move || {
+                gate.wait();
+                for n in 0..EACH {
+                    queue.add(new_letter(&format!("{thread}-{n}"))).unwrap().unwrap();
+                }
+            });
+        }
+        gate.wait();
+        (0..20).for_each(|_| queue.persist().unwrap());
+    });
+    let ids: Vec<_> = queue.list(&Which::all(), usize::MAX).into_iter().map(|letter| letter.id).collect();
+    let rig = Rig { disk: rig.disk.power_cut_keeping(0, &mut Rng::seeded(1)), ..rig };
+    let (again, loaded) = rig.open();
+    let left: Vec<_> = again.list(&Which::all(), usize::MAX).into_iter().map(|letter| letter.id).collect();
+    assert_eq!((left.len(), loaded.corrupt_lines), ((THREADS * EACH) as usize, 0));
+    assert_eq!(left, ids);
 }
