@@ -27,7 +27,7 @@ const ABSENCE_MICROS: u64 = 3_600_000_000;
 /// How a plan is published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PublishOptions {
-    /// Files put at the same time, at most; the limiter of a guard lets fewer through. Default 64. However many and
+    /// Files put at the same time, at most; the limiter of a guard lets fewer through. Default 128. However many and
     /// large, at most 256 MiB of them are in memory.
     pub parallel_puts: usize,
     /// Files above this length go in parts of a quarter of it (of 5 MiB at least). Default 64 MiB.
@@ -38,7 +38,7 @@ pub struct PublishOptions {
 
 impl Default for PublishOptions {
     fn default() -> Self {
-        Self { parallel_puts: 64, part_len_bytes: 64 << 20, gc_grace: Duration::from_secs(24 * 3600) }
+        Self { parallel_puts: 128, part_len_bytes: 64 << 20, gc_grace: Duration::from_secs(24 * 3600) }
     }
 }
 

@@ -145,7 +145,8 @@ pub struct EngineSettings {
     /// Attempts of one upload, the first included, before it counts as failed. 3: a blip is gone by then, an
     /// outage is not.
     pub upload_attempts: u32,
-    /// Bytes of files that a `required` backend may lack before writes are refused. `None`, the default: never, an
+    /// Bytes of files that a `required` backend may lack before writes are refused; of a backend that has not
+    /// answered since the open, files made since then count. `None`, the default: never, an
     /// outage of a backend is no reason to stop writing while the disk has room.
     #[serde(deserialize_with = "file::some_bytes")]
     pub max_pending_bytes: Option<u64>,

@@ -177,7 +177,7 @@ impl Uploads {
             return;
         }
         let required = self.backends.iter().filter(|one| one.required);
-        let behind = required.map(|one| (one.uploader.status().pending_bytes, &one.name)).max();
+        let behind = required.map(|one| (one.uploader.status().lacking_bytes, &one.name)).max();
         if let Some((bytes, name)) = behind {
             engine.pending.note(name, bytes);
             engine.stalls.notify();

@@ -1,6 +1,6 @@
 //! What an uploader's thread and those who ask it share.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -30,6 +30,9 @@ pub(super) struct Standing {
     pub(super) ended: bool,
     /// Since when a file of the newest plan has been waiting.
     waiting_since: BTreeMap<String, Instant>,
+    /// Files of the first plan, of which nothing is known before the first look at the backend.
+    unlooked: BTreeSet<String>,
+    is_offered: bool,
 }
 
 impl Shared {
@@ -88,7 +91,12 @@ impl Shared {
             let (known, now) = (self.known(), self.clock.now());
             let waits = plan.items.iter().filter(|item| !known.has(item));
             let since = |key: &String| standing.waiting_since.get(key).copied().unwrap_or(now);
-            standing.waiting_since = waits.map(|item| (item.key.clone(), since(&item.key))).collect();
+            let waiting_since = waits.map(|item| (item.key.clone(), since(&item.key))).collect();
+            drop(known);
+            if !standing.is_offered {
+                standing.unlooked = plan.items.iter().map(|item| item.key.clone()).collect();
+            }
+            (standing.waiting_since, standing.is_offered) = (waiting_since, true);
         }
         self.queue.offer(plan.local_number, Arc::new(plan));
     }
@@ -103,6 +111,8 @@ impl Shared {
         for item in target.items.iter().filter(|item| !known.has(item)) {
             status.pending_files += 1;
             status.pending_bytes += item.len;
+            let is_known = status.remote_number.is_some() || !standing.unlooked.contains(&item.key);
+            status.lacking_bytes += if is_known { item.len } else { 0 };
             status.parked_files += u64::from(!self.letters.is_free(&item.key));
             let since = standing.waiting_since.get(&item.key).copied();
             oldest = oldest.into_iter().chain(since).min();

@@ -15,6 +15,8 @@ pub struct Status {
     pub pending_files: u64,
     /// Their bytes.
     pub pending_bytes: u64,
+    /// Those bytes of them that it is known to lack: before the first look at it, files that came after the first plan.
+    pub lacking_bytes: u64,
     /// Those of them that wait for a redrive, or for a person.
     pub parked_files: u64,
     /// How long the longest of them has been waiting, in seconds, counted from the open at the earliest.

@@ -155,6 +155,8 @@ impl Worker {
         shared.change(|status| {
             status.files_put += round.files_put;
             status.bytes_put += round.bytes_put;
+            // While files go up, those that do not are no reason for longer and longer pauses.
+            status.failures = if round.files_put > 0 { 0 } else { status.failures };
         });
         let not_tried = round.not_tried;
         let buried = self.bury(plan.local_number, round.failed).await?;

@@ -49,6 +49,8 @@ async fn round(k: usize) -> bool {
         () = works => false,
         () = hangs => true,
     };
+    // Not met by what comes after.
+    sim.faults.script_call(usize::MAX >> 1, Fault::Hang);
     let items: &[PlanItem] = if sim.number == 1 { &first } else { &second };
     let expected = derived(&sim.store, items).await;
     // Neither dlq/ nor uploads/ is there any more.

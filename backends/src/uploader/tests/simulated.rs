@@ -76,7 +76,7 @@ impl Sim {
         let (letters, _) =
             DeadLetters::open(disk, Arc::clone(&time), std::path::Path::new("/dlq/dlq.json"), dlq).unwrap();
         let letters = Arc::new(letters);
-        let client = Client::new(backend, sleep, Rng::seeded(1));
+        let client = Client::new(backend, sleep, Rng::seeded(epoch));
         let parts = UploaderParts {
             clock: time,
             letters: Some(Arc::clone(&letters)),
