@@ -5,6 +5,7 @@ use clap::Args;
 
 use crate::database::{Globals, holds_database};
 use crate::failure::{Failure, Result};
+use crate::output::printable;
 
 /// Try out the disk and every backend: rights, conditional puts, clocks; whatever is made for it is removed
 #[derive(Args, Debug)]
@@ -45,10 +46,11 @@ fn tell(globals: &Globals, report: DoctorReport) -> Result<DoctorReport> {
     }
     for finding in &report.findings {
         let help = finding.help.as_ref().map_or(String::new(), |help| format!("; {help}"));
-        output.sentence(&format!(
+        // A server's own words may have more lines than one.
+        output.sentence(&printable(&format!(
             "{} {}: {} {}: {}{help}",
             report.kind, report.name, finding.check, finding.verdict, finding.said
-        ))?;
+        )))?;
     }
     Ok(report)
 }

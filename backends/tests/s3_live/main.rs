@@ -2,6 +2,7 @@
 #![cfg(feature = "s3-live")]
 #![expect(clippy::unwrap_used, reason = "a check that cannot go on has failed")]
 
+mod doctor;
 mod killed;
 mod link;
 mod speed;
