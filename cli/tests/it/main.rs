@@ -9,6 +9,7 @@ mod damage;
 mod demo;
 mod dlq;
 mod doctor;
+mod drill;
 mod imports;
 mod log;
 mod log_damage;
