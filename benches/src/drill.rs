@@ -13,7 +13,10 @@ use akidb_host::{Clock, FastClock, RealFs, RealSpawn};
 use serde::Serialize;
 
 mod load;
+mod poison;
 mod watched;
+
+pub use poison::{PoisonFigures, PoisonPlan, drill_poison};
 
 use load::{Load, Model, Pace, lost, pass};
 use watched::{Notes, Watched};

@@ -9,7 +9,9 @@ mod sample;
 mod upsert;
 pub mod wal;
 
-pub use drill::{DrillError, OutageFigures, OutagePlan, Trouble, drill_outage};
+pub use drill::{
+    DrillError, OutageFigures, OutagePlan, PoisonFigures, PoisonPlan, Trouble, drill_outage, drill_poison,
+};
 pub use exact::{cosine_f64, exact_top_k_cosine_f64};
 pub use npy::{MAX_DIM as NPY_MAX_DIM, Npy, NpyError, read_npy};
 pub use report::{Contender, bench_dir, interleaved, machine, median, timed};

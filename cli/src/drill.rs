@@ -1,10 +1,13 @@
 //! `akidb drill outage`: the backend goes away for an hour, in seconds, and every figure of what that did is computed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use akidb_benches::{DrillError, OutageFigures, OutagePlan, Trouble, drill_outage};
+use akidb_benches::{
+    DrillError, OutageFigures, OutagePlan, PoisonFigures, PoisonPlan, Trouble, drill_outage, drill_poison,
+};
 use akidb_host::Rng;
 use clap::{Args, Subcommand, ValueEnum};
+use tempfile::TempDir;
 
 use crate::database::Globals;
 use crate::failure::{Failure, Result};
@@ -25,7 +28,8 @@ enum What {
 /// Take a backend away under writes and searches, for an hour that passes in seconds, and give it back
 ///
 /// A database and its backend are made in a directory of their own. Dead: nobody listens. Failing: 49, or 51, of each
-/// hundred calls fail. Denied: every call is answered with 403. The last line of `--json` is the first scenario's.
+/// hundred calls fail. Denied: every call is answered with 403. Poison: the backend is well and refuses
+/// every file. Without `--scenario` all are played, and the last line of `--json` is of the dead backend.
 #[derive(Args, Debug)]
 struct Outage {
     /// What is wrong with the backend
@@ -59,6 +63,8 @@ enum Scenario {
     Failing51,
     /// Every call is answered with 403
     Denied,
+    /// The backend is well, and refuses 20,000 files; there is room for 10,000 dead letters
+    Poison,
 }
 
 impl Scenario {
@@ -70,7 +76,12 @@ impl Scenario {
             Self::Failing49 => vec![Trouble::Failing(49)],
             Self::Failing51 => vec![Trouble::Failing(51)],
             Self::Denied => vec![Trouble::Denied],
+            Self::Poison => Vec::new(),
         }
+    }
+
+    fn poisons(self) -> bool {
+        matches!(self, Self::All | Self::Poison)
     }
 }
 
@@ -90,11 +101,15 @@ impl Outage {
         let seed = self.seed.unwrap_or_else(|| Rng::from_machine().u64());
         let parent = self.dir.clone().unwrap_or_else(std::env::temp_dir);
         let mut broken = Vec::new();
+        if self.scenario.poisons() {
+            let plan = PoisonPlan { files: 20_000, max_letters: 10_000, speed: self.speed, seed };
+            let home = home(&parent)?;
+            let figures = drill_poison(home.path(), &plan).map_err(|error| failure(&home, error))?;
+            tell_poison(output, &figures)?;
+            broken.extend(figures.broken_promises(&plan));
+        }
         for trouble in self.scenario.troubles() {
-            let home = tempfile::Builder::new()
-                .prefix("akidb-drill-")
-                .tempdir_in(&parent)
-                .map_err(|cause| Failure::io(&parent, "making a directory", &cause))?;
+            let home = home(&parent)?;
             let plan = OutagePlan {
                 dir: home.path().to_path_buf(),
                 trouble,
@@ -102,13 +117,7 @@ impl Outage {
                 speed: self.speed,
                 seed,
             };
-            let figures = drill_outage(&plan).map_err(|error| match error {
-                DrillError::Db(error) => Failure::from(error),
-                DrillError::Backend(error) => {
-                    Failure::io(home.path(), "the drill's backend", &std::io::Error::other(error.to_string()))
-                }
-                DrillError::Machine(cause) => Failure::io(home.path(), "the drill", &cause),
-            })?;
+            let figures = drill_outage(&plan).map_err(|error| failure(&home, error))?;
             tell(output, &figures)?;
             broken.extend(figures.broken_promises());
         }
@@ -117,6 +126,39 @@ impl Outage {
             false => Err(Failure::broken_promise(broken.join("; ")).note(format!("seed {seed}"))),
         }
     }
+}
+
+fn home(parent: &Path) -> Result<TempDir> {
+    let made = tempfile::Builder::new().prefix("akidb-drill-").tempdir_in(parent);
+    made.map_err(|cause| Failure::io(parent, "making a directory", &cause))
+}
+
+fn failure(home: &TempDir, error: DrillError) -> Failure {
+    match error {
+        DrillError::Db(error) => Failure::from(error),
+        DrillError::Backend(error) => {
+            Failure::io(home.path(), "the drill's backend", &std::io::Error::other(error.to_string()))
+        }
+        DrillError::Machine(cause) => Failure::io(home.path(), "the drill", &cause),
+    }
+}
+
+fn tell_poison(output: Output, figures: &PoisonFigures) -> Result<()> {
+    if output.is_json() {
+        return output.object(figures);
+    }
+    output.sentence(&format!(
+        "poison: {} files refused: {} letters, {} evicted, {} files still pending\n  mended, and all asked for again: {} \
+         puts, {} {} s, {} letters left",
+        figures.files,
+        figures.letters,
+        figures.evictions,
+        figures.pending,
+        figures.puts_after_mending,
+        if figures.published { "all up after" } else { "not all up after" },
+        figures.retry_all_seconds,
+        figures.letters_left,
+    ))
 }
 
 fn tell(output: Output, figures: &OutageFigures) -> Result<()> {
