@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::Path as LocalPath;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use akidb::object_store::path::Path;
 use akidb::object_store::{
@@ -43,6 +44,7 @@ pub(super) fn live(plan: &Plan) {
             Step::Uploaded => db.wait_uploaded(LONG).unwrap(),
             Step::Letter => {
                 while db.backends().dead_letters().unwrap().stats().size == 0 {
+                    db.wait_uploaded(Duration::ZERO).expect_err("uploaded, though a file was refused");
                     std::thread::yield_now();
                 }
                 assert_eq!(db.backends().retry_all(&Which::all()).unwrap(), 1);
