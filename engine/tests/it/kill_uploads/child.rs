@@ -12,7 +12,7 @@ use akidb::object_store::{
     CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
     ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
-use akidb::{Db, Which};
+use akidb::{Db, ErrorKind, Which};
 use akidb_host::sim::{Act, Call, HookFs, Op, kill_at};
 use akidb_host::{Fs, RealClock, RealFs, RealSpawn};
 use async_trait::async_trait;
@@ -44,7 +44,8 @@ pub(super) fn live(plan: &Plan) {
             Step::Uploaded => db.wait_uploaded(LONG).unwrap(),
             Step::Letter => {
                 while db.backends().dead_letters().unwrap().stats().size == 0 {
-                    db.wait_uploaded(Duration::ZERO).expect_err("uploaded, though a file was refused");
+                    let refused = db.wait_uploaded(Duration::ZERO).expect_err("a file was refused");
+                    assert_eq!(refused.kind(), ErrorKind::Unavailable, "{refused}");
                     std::thread::yield_now();
                 }
                 assert_eq!(db.backends().retry_all(&Which::all()).unwrap(), 1);
