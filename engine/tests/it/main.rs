@@ -13,6 +13,7 @@ mod docs;
 mod durability;
 mod flips;
 mod kill;
+mod kill_uploads;
 mod many;
 mod model;
 mod oracle;
