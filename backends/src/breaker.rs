@@ -311,9 +311,9 @@ impl fmt::Debug for Breaker {
 #[cfg(akidb_loom)]
 #[cfg(test)]
 mod model;
-#[cfg(not(akidb_loom))]
+#[cfg(not(any(akidb_loom, akidb_shuttle)))]
 #[cfg(test)]
 mod property;
-#[cfg(not(akidb_loom))]
+#[cfg(not(any(akidb_loom, akidb_shuttle)))]
 #[cfg(test)]
 mod tests;

@@ -75,7 +75,7 @@ impl Budget {
 #[cfg(test)]
 mod model;
 
-#[cfg(not(akidb_loom))]
+#[cfg(not(any(akidb_loom, akidb_shuttle)))]
 #[cfg(test)]
 mod tests {
     use super::*;

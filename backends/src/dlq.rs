@@ -24,35 +24,43 @@ mod parked;
 mod settings;
 mod which;
 
-#[cfg(not(akidb_loom))]
+#[cfg(not(any(akidb_loom, akidb_shuttle)))]
 mod age;
-#[cfg(not(akidb_loom))]
+#[cfg(not(any(akidb_loom, akidb_shuttle)))]
 mod disk;
-#[cfg(all(not(akidb_loom), feature = "test-util"))]
+#[cfg(all(not(any(akidb_loom, akidb_shuttle)), feature = "test-util"))]
 mod fuzz;
-#[cfg(not(akidb_loom))]
+#[cfg(not(any(akidb_loom, akidb_shuttle)))]
 mod id;
-#[cfg(not(akidb_loom))]
+#[cfg(not(any(akidb_loom, akidb_shuttle)))]
 mod line;
-#[cfg(not(akidb_loom))]
+#[cfg(not(any(akidb_loom, akidb_shuttle)))]
 mod load;
-#[cfg(not(akidb_loom))]
+#[cfg(not(any(akidb_loom, akidb_shuttle)))]
 mod queue;
-#[cfg(not(akidb_loom))]
+#[cfg(not(any(akidb_loom, akidb_shuttle)))]
 mod snapshot;
-#[cfg(not(akidb_loom))]
+#[cfg(not(any(akidb_loom, akidb_shuttle)))]
 #[cfg(test)]
 mod test_letters;
 
 pub use claim::Claim;
-#[cfg(all(not(akidb_loom), feature = "test-util"))]
+#[cfg(all(not(any(akidb_loom, akidb_shuttle)), feature = "test-util"))]
 pub use fuzz::{fuzz_dlq_journal, fuzz_dlq_snapshot};
-#[cfg(not(akidb_loom))]
 pub(crate) use ledger::Trouble;
+#[cfg(akidb_shuttle)]
+#[cfg(test)]
+pub(crate) use ledger::{Ledger, Sink};
 pub use letter::{Attempt, Letter, LetterId, LetterState, NewLetter};
-#[cfg(not(akidb_loom))]
+#[cfg(akidb_shuttle)]
+#[cfg(test)]
+pub(crate) use letters::{Added, Change, Letters, What};
+#[cfg(not(any(akidb_loom, akidb_shuttle)))]
 pub use load::Loaded;
-#[cfg(not(akidb_loom))]
+#[cfg(akidb_shuttle)]
+#[cfg(test)]
+pub(crate) use parked::PARKED_MS;
+#[cfg(not(any(akidb_loom, akidb_shuttle)))]
 pub use queue::DeadLetters;
 pub use settings::{DlqSettings, Overflow};
 pub use which::{DlqStats, Which};

@@ -7,7 +7,10 @@
 //! Every call reaches a store through the `Arc<dyn ObjectStore>` of a [`Backend`]: that is the seam where
 //! decorators (breaker, limits) stand.
 #![forbid(unsafe_code)]
-#![cfg_attr(akidb_loom, allow(dead_code, unused_imports, reason = "the models see the pure modules alone"))]
+#![cfg_attr(
+    any(akidb_loom, akidb_shuttle),
+    allow(dead_code, unused_imports, reason = "loom and shuttle see the pure modules alone")
+)]
 
 mod breaker;
 mod budget;
@@ -22,101 +25,104 @@ mod window;
 #[cfg(akidb_loom)]
 #[cfg(test)]
 mod explored;
+#[cfg(akidb_shuttle)]
+#[cfg(test)]
+mod shuttle_tests;
 
-#[cfg(not(akidb_loom))]
+#[cfg(not(any(akidb_loom, akidb_shuttle)))]
 mod backend;
-#[cfg(not(akidb_loom))]
+#[cfg(not(any(akidb_loom, akidb_shuttle)))]
 #[cfg(test)]
 mod chaos;
-#[cfg(not(akidb_loom))]
+#[cfg(not(any(akidb_loom, akidb_shuttle)))]
 mod client;
-#[cfg(not(akidb_loom))]
+#[cfg(not(any(akidb_loom, akidb_shuttle)))]
 mod error;
-#[cfg(not(akidb_loom))]
+#[cfg(not(any(akidb_loom, akidb_shuttle)))]
 mod examine;
-#[cfg(all(not(akidb_loom), any(test, feature = "test-util")))]
+#[cfg(all(not(any(akidb_loom, akidb_shuttle)), any(test, feature = "test-util")))]
 pub mod fault;
-#[cfg(not(akidb_loom))]
+#[cfg(not(any(akidb_loom, akidb_shuttle)))]
 mod gc;
-#[cfg(not(akidb_loom))]
+#[cfg(not(any(akidb_loom, akidb_shuttle)))]
 mod guard;
-#[cfg(not(akidb_loom))]
+#[cfg(not(any(akidb_loom, akidb_shuttle)))]
 mod known;
-#[cfg(not(akidb_loom))]
+#[cfg(not(any(akidb_loom, akidb_shuttle)))]
 mod local;
-#[cfg(not(akidb_loom))]
+#[cfg(not(any(akidb_loom, akidb_shuttle)))]
 mod multiparts;
-#[cfg(not(akidb_loom))]
+#[cfg(not(any(akidb_loom, akidb_shuttle)))]
 mod numbered;
-#[cfg(not(akidb_loom))]
+#[cfg(not(any(akidb_loom, akidb_shuttle)))]
 mod plan;
-#[cfg(not(akidb_loom))]
+#[cfg(not(any(akidb_loom, akidb_shuttle)))]
 mod probe;
-#[cfg(not(akidb_loom))]
+#[cfg(not(any(akidb_loom, akidb_shuttle)))]
 mod publish;
-#[cfg(not(akidb_loom))]
+#[cfg(not(any(akidb_loom, akidb_shuttle)))]
 mod put;
-#[cfg(not(akidb_loom))]
+#[cfg(not(any(akidb_loom, akidb_shuttle)))]
 #[cfg_attr(
     not(feature = "s3"),
     allow(dead_code, reason = "refusals come from the S3 client and from the test kit")
 )]
 mod refusal;
-#[cfg(not(akidb_loom))]
+#[cfg(not(any(akidb_loom, akidb_shuttle)))]
 mod restore;
-#[cfg(not(akidb_loom))]
+#[cfg(not(any(akidb_loom, akidb_shuttle)))]
 mod retry;
-#[cfg(all(not(akidb_loom), feature = "s3"))]
+#[cfg(all(not(any(akidb_loom, akidb_shuttle)), feature = "s3"))]
 mod s3;
-#[cfg(not(akidb_loom))]
+#[cfg(not(any(akidb_loom, akidb_shuttle)))]
 mod store;
-#[cfg(not(akidb_loom))]
+#[cfg(not(any(akidb_loom, akidb_shuttle)))]
 #[cfg(test)]
 mod test_support;
-#[cfg(not(akidb_loom))]
+#[cfg(not(any(akidb_loom, akidb_shuttle)))]
 mod uploader;
 
-#[cfg(not(akidb_loom))]
+#[cfg(not(any(akidb_loom, akidb_shuttle)))]
 pub use backend::{Backend, Kind, open};
 pub use breaker::{Breaker, BreakerStatus, Failure, Permit, Reason, Refused, Settled, State, Totals};
 pub use budget::Budget;
 pub use class::{Class, Op};
-#[cfg(not(akidb_loom))]
+#[cfg(not(any(akidb_loom, akidb_shuttle)))]
 pub use client::Client;
 pub use config::{BackendConfig, BreakerSettings, Secret};
 pub use dlq::{
     Attempt, Claim, DlqSettings, DlqStats, Letter, LetterId, LetterState, NewLetter, Overflow, Which,
 };
-#[cfg(not(akidb_loom))]
+#[cfg(not(any(akidb_loom, akidb_shuttle)))]
 pub use dlq::{DeadLetters, Loaded};
-#[cfg(all(not(akidb_loom), feature = "test-util"))]
+#[cfg(all(not(any(akidb_loom, akidb_shuttle)), feature = "test-util"))]
 pub use dlq::{fuzz_dlq_journal, fuzz_dlq_snapshot};
-#[cfg(not(akidb_loom))]
+#[cfg(not(any(akidb_loom, akidb_shuttle)))]
 pub use error::{Error, ErrorKind, Fate, Result};
-#[cfg(not(akidb_loom))]
+#[cfg(not(any(akidb_loom, akidb_shuttle)))]
 pub use examine::{Check, Finding, Verdict, examine};
-#[cfg(not(akidb_loom))]
+#[cfg(not(any(akidb_loom, akidb_shuttle)))]
 pub use gc::{SweepSettings, Swept};
-#[cfg(not(akidb_loom))]
+#[cfg(not(any(akidb_loom, akidb_shuttle)))]
 pub use guard::{CallKind, Guard, GuardSettings, Held};
-#[cfg(not(akidb_loom))]
+#[cfg(not(any(akidb_loom, akidb_shuttle)))]
 pub use known::Known;
 pub use limiter::{Entry, InFlight, Limiter, LimiterSettings, Pace, Place, Share};
-#[cfg(not(akidb_loom))]
+#[cfg(not(any(akidb_loom, akidb_shuttle)))]
 pub use multiparts::{Aborted, Multiparts};
-#[cfg(not(akidb_loom))]
+#[cfg(not(any(akidb_loom, akidb_shuttle)))]
 pub use numbered::{Chain, Content, Document, Identity, RemoteFile};
-#[cfg(not(akidb_loom))]
+#[cfg(not(any(akidb_loom, akidb_shuttle)))]
 pub use plan::{FilePlan, PlanItem};
-#[cfg(not(akidb_loom))]
+#[cfg(not(any(akidb_loom, akidb_shuttle)))]
 pub use probe::probe;
-#[cfg(not(akidb_loom))]
+#[cfg(not(any(akidb_loom, akidb_shuttle)))]
 pub use publish::{PublishOptions, Published, Publisher};
-#[cfg(not(akidb_loom))]
+#[cfg(not(any(akidb_loom, akidb_shuttle)))]
 pub use restore::Restorer;
-#[cfg(not(akidb_loom))]
+#[cfg(not(any(akidb_loom, akidb_shuttle)))]
 pub use retry::{ClockSleep, Schedule, Sleep, TokioSleep, Tries, classify};
-#[cfg(not(akidb_loom))]
+#[cfg(not(any(akidb_loom, akidb_shuttle)))]
 pub use store::GuardedStore;
-#[cfg(not(akidb_loom))]
+#[cfg(not(any(akidb_loom, akidb_shuttle)))]
 pub use uploader::{Status, Uploader, UploaderParts};

@@ -261,6 +261,6 @@ impl fmt::Debug for Limiter {
 #[cfg(akidb_loom)]
 #[cfg(test)]
 mod model;
-#[cfg(not(akidb_loom))]
+#[cfg(not(any(akidb_loom, akidb_shuttle)))]
 #[cfg(test)]
 mod tests;

@@ -1,11 +1,11 @@
-//! Locks and atomics of the pure modules: std's in the program, loom's in the models, so that loom sees the code
-//! that ships.
+//! Locks and atomics of the pure modules: std's in the program, loom's in the models, shuttle's in `shuttle_tests`, so
+//! that both see the code that ships.
 
-#[cfg(not(akidb_loom))]
+#[cfg(not(any(akidb_loom, akidb_shuttle)))]
 use std::sync::Mutex as RawMutex;
-#[cfg(not(akidb_loom))]
+#[cfg(not(any(akidb_loom, akidb_shuttle)))]
 pub(crate) use std::sync::atomic::{AtomicU64, Ordering, fence};
-#[cfg(not(akidb_loom))]
+#[cfg(not(any(akidb_loom, akidb_shuttle)))]
 pub(crate) use std::sync::{Condvar, MutexGuard};
 
 #[cfg(akidb_loom)]
@@ -14,6 +14,13 @@ use loom::sync::Mutex as RawMutex;
 pub(crate) use loom::sync::atomic::{AtomicU64, Ordering, fence};
 #[cfg(akidb_loom)]
 pub(crate) use loom::sync::{Condvar, MutexGuard};
+
+#[cfg(akidb_shuttle)]
+use shuttle::sync::Mutex as RawMutex;
+#[cfg(akidb_shuttle)]
+pub(crate) use shuttle::sync::atomic::{AtomicU64, Ordering, fence};
+#[cfg(akidb_shuttle)]
+pub(crate) use shuttle::sync::{Condvar, MutexGuard};
 
 /// A mutex whose holder's panic does not take the others down: what it guards here is counts and queues that are
 /// right at every step.

@@ -174,7 +174,7 @@ impl Window {
     }
 }
 
-#[cfg(not(akidb_loom))]
+#[cfg(not(any(akidb_loom, akidb_shuttle)))]
 #[cfg(test)]
 mod tests {
     use super::*;

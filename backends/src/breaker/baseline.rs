@@ -52,7 +52,7 @@ pub(super) fn share_to_ppm(share: f64) -> u64 {
     (share.clamp(0.0, 1.0) * 1_000_000.0).round() as u64
 }
 
-#[cfg(not(akidb_loom))]
+#[cfg(not(any(akidb_loom, akidb_shuttle)))]
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -75,7 +75,7 @@ fn fraction(seed: u64) -> f64 {
     ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
 }
 
-#[cfg(not(akidb_loom))]
+#[cfg(not(any(akidb_loom, akidb_shuttle)))]
 #[cfg(test)]
 mod tests {
     use super::*;

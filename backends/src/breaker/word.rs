@@ -124,7 +124,7 @@ fn low32(bits: u64) -> u32 {
     u32::try_from(bits & 0xffff_ffff).expect("masked to 32 bits")
 }
 
-#[cfg(not(akidb_loom))]
+#[cfg(not(any(akidb_loom, akidb_shuttle)))]
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -92,7 +92,7 @@ impl BreakerSettings {
     }
 }
 
-#[cfg(not(akidb_loom))]
+#[cfg(not(any(akidb_loom, akidb_shuttle)))]
 #[cfg(test)]
 mod tests {
     use super::*;

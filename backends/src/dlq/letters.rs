@@ -12,11 +12,11 @@ use super::settings::{DlqSettings, Overflow};
 use super::which::{DlqStats, Which};
 
 pub(crate) mod changes;
-#[cfg(not(akidb_loom))]
+#[cfg(not(any(akidb_loom, akidb_shuttle)))]
 #[cfg(test)]
 mod property;
 mod redrive;
-#[cfg(not(akidb_loom))]
+#[cfg(not(any(akidb_loom, akidb_shuttle)))]
 #[cfg(test)]
 mod tests;
 

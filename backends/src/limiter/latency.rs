@@ -33,7 +33,7 @@ impl Latency {
     }
 }
 
-#[cfg(not(akidb_loom))]
+#[cfg(not(any(akidb_loom, akidb_shuttle)))]
 #[cfg(test)]
 mod tests {
     use super::*;
