@@ -240,7 +240,7 @@ fn write_new_segment(
     let meta = loop {
         tries += 1;
         let file = Writing { fs, dir: &state.dir, name: writer.next_segment_name(), schema: &state.schema };
-        match write_segment(&file, rows) {
+        match write_segment(&file, rows, None) {
             Err(error) if error.kind() == ErrorKind::Unavailable && tries < SEGMENT_TRIES => {
                 tracing::warn!(%error, "writing a segment failed; a new file is tried");
             }

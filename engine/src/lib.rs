@@ -53,6 +53,8 @@ mod handle;
 #[cfg(not(akidb_loom))]
 mod id;
 #[cfg(not(akidb_loom))]
+mod index;
+#[cfg(not(akidb_loom))]
 mod inspect;
 #[cfg(not(akidb_loom))]
 mod limits;

@@ -27,7 +27,7 @@ const ORDER: &[&[&str]] = &[
     &["catalog", "version"],
     &["overlay", "memtable", "segment", "manifest"],
     &["segment_meta"],
-    &["deletion_vector"],
+    &["index", "deletion_vector"],
     &["filter", "distance", "topk"],
     &["row", "record", "schema"],
     &["config", "id", "lsn"],
