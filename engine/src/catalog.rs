@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::deletion_vector::DeletionVector;
 use crate::error::{Error, ErrorKind, Result};
+use crate::filter_cache::FilterCache;
 use crate::id::Id;
 use crate::lsn::Lsn;
 use crate::memtable::Memtable;
@@ -102,12 +103,19 @@ impl CollectionState {
 }
 
 /// Every collection, by number.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Catalog {
     pub(crate) collections: BTreeMap<u32, Arc<CollectionState>>,
+    /// Shared by all versions.
+    pub(crate) filters: Arc<FilterCache>,
 }
 
 impl Catalog {
+    /// No collection yet.
+    pub(crate) fn new(filters: FilterCache) -> Self {
+        Self { collections: BTreeMap::new(), filters: Arc::new(filters) }
+    }
+
     pub(crate) fn get(&self, id: u32) -> Result<&Arc<CollectionState>> {
         self.collections
             .get(&id)

@@ -2,10 +2,17 @@
 
 mod ast;
 mod bind;
+mod canonical;
+mod coded;
+mod columnwise;
 mod eval;
+mod extent;
 mod lex;
 mod parse;
 
 pub use ast::{Filter, Literal};
 pub(crate) use bind::Bound;
-pub(crate) use eval::RowFields;
+pub(crate) use coded::Coded;
+pub(crate) use columnwise::Columns;
+pub(crate) use eval::{RowFields, Source};
+pub(crate) use extent::Extent;

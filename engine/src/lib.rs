@@ -17,6 +17,8 @@ mod loom_tests;
 #[cfg(not(akidb_loom))]
 mod backends;
 #[cfg(not(akidb_loom))]
+mod bitmap;
+#[cfg(not(akidb_loom))]
 mod builder;
 #[cfg(not(akidb_loom))]
 mod catalog;
@@ -44,6 +46,8 @@ mod engine;
 mod error;
 #[cfg(not(akidb_loom))]
 mod filter;
+#[cfg(not(akidb_loom))]
+mod filter_cache;
 #[cfg(not(akidb_loom))]
 mod flush;
 #[cfg(not(akidb_loom))]

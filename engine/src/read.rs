@@ -8,7 +8,7 @@ use crate::filter::{Bound, Filter};
 use crate::id::Id;
 use crate::lsn::Lsn;
 use crate::row::Row;
-use crate::search::fields::{self, MemoryRow};
+use crate::search::fields::MemoryRow;
 use crate::version::View;
 
 /// The live row with this id.
@@ -48,23 +48,24 @@ pub(crate) fn count(view: &View<Catalog>, state: &CollectionState, filter: Optio
     for live in state.segments.iter() {
         count += match &bound {
             None => live.live_rows(view.lsn()),
-            Some(bound) => matching_live(live, state, view.lsn(), bound)?.count() as u64,
+            Some(bound) => matching_live(view, state, live, bound)?,
         };
     }
     Ok(count)
 }
 
-fn matching_live<'a>(
-    live: &'a LiveSegment,
+/// How many rows of a segment match and live.
+fn matching_live(
+    view: &View<Catalog>,
     state: &CollectionState,
-    lsn: Lsn,
+    live: &LiveSegment,
     bound: &Bound,
-) -> Result<impl Iterator<Item = u32> + use<'a>> {
-    let rows = fields::matching_rows(&live.segment, &state.schema, bound)?;
-    Ok((0u32..)
-        .zip(rows)
-        .filter(move |(row, matches)| *matches && live.lives_at(*row, lsn))
-        .map(|(row, _)| row))
+) -> Result<u64> {
+    let matching = view.content().filters.matching(&live.segment, &state.schema, bound)?;
+    if !live.has_dead_rows() {
+        return Ok(matching.count.into());
+    }
+    Ok(matching.rows.iter().filter(|row| live.lives_at(*row, view.lsn())).count() as u64)
 }
 
 /// A page of live, matching rows with ids above `after`, in id order, at most `limit`.
@@ -101,12 +102,12 @@ pub(crate) fn scan(
             None => 0,
             Some(after) => rows_up_to(live, after)?,
         };
+        let filters = &view.content().filters;
         let matching =
-            bound.as_ref().map(|b| fields::matching_rows(&live.segment, &state.schema, b)).transpose()?;
+            bound.as_ref().map(|b| filters.matching(&live.segment, &state.schema, b)).transpose()?;
         let rows: Vec<u32> = (start..live.segment.rows())
-            .filter(|row| {
-                matching.as_ref().is_none_or(|m| m[*row as usize]) && live.lives_at(*row, view.lsn())
-            })
+            .filter(|row| matching.as_ref().is_none_or(|m| m.rows.contains(*row)))
+            .filter(|row| live.lives_at(*row, view.lsn()))
             .take(limit)
             .collect();
         for (row, id) in rows.iter().zip(ids_of(live, &rows)?) {

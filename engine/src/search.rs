@@ -7,6 +7,7 @@ use crate::catalog::{Catalog, CollectionState, LiveSegment};
 use crate::distance::Scorer;
 use crate::error::{Error, Result};
 use crate::filter::{Bound, Filter};
+use crate::filter_cache::Matches;
 use crate::id::Id;
 use crate::lsn::Lsn;
 use crate::memtable::Memtable;
@@ -70,7 +71,10 @@ pub(crate) fn run(view: &View<Catalog>, state: &CollectionState, query: &Query) 
             scan_memtable(memtable, state, lsn, query.k, &scorer, bound.as_ref(), &mut best);
         }
         for (n, live) in state.segments.iter().enumerate() {
-            scan_segment(n, live, state, lsn, query.k, &scorer, bound.as_ref(), &mut best)?;
+            let filters = &view.content().filters;
+            let matching =
+                bound.as_ref().map(|b| filters.matching(&live.segment, &state.schema, b)).transpose()?;
+            scan_segment(n, live, lsn, query.k, &scorer, matching.as_deref(), &mut best)?;
         }
     }
     let _span = tracing::debug_span!("fetch").entered();
@@ -117,29 +121,25 @@ fn scan_memtable(
     );
 }
 
-#[expect(clippy::too_many_arguments, reason = "the query's parts, taken apart once outside the loop")]
 fn scan_segment(
     n: usize,
     live: &LiveSegment,
-    state: &CollectionState,
     lsn: Lsn,
     k: usize,
     scorer: &Scorer,
-    bound: Option<&Bound>,
+    matching: Option<&Matches>,
     best: &mut Vec<Candidate>,
 ) -> Result<()> {
     let segment = &live.segment;
-    let matching = bound.map(|bound| fields::matching_rows(segment, &state.schema, bound)).transpose()?;
     let has_dead = live.has_dead_rows();
     // Rows are in id order, so the row number breaks ties as the id would.
     let mut top: TopK<u32, ()> = TopK::new(k);
-    let wanted = |row: u32| {
-        (!has_dead || live.lives_at(row, lsn)) && matching.as_ref().is_none_or(|rows| rows[row as usize])
-    };
-    match &matching {
+    let lives = |row: u32| !has_dead || live.lives_at(row, lsn);
+    let wanted = |row: u32| lives(row) && matching.is_none_or(|matching| matching.rows.contains(row));
+    match matching {
         // Few rows: only their blocks are touched.
-        Some(rows) if rows.iter().filter(|row| **row).count() * 4 < rows.len() => {
-            for row in (0..segment.rows()).filter(|row| wanted(*row)) {
+        Some(matching) if matching.count < segment.rows() / 4 => {
+            for row in matching.rows.iter().filter(|row| lives(*row)) {
                 let score = scorer.score(segment.vector(row)?);
                 if top.admits(score) {
                     top.push(score, row, ());

@@ -19,6 +19,7 @@ mod reader;
 mod rows;
 mod sink;
 mod source;
+mod statistics;
 mod verify;
 mod writer;
 
