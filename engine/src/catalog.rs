@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::deletion_vector::DeletionVector;
 use crate::error::{Error, ErrorKind, Result};
-use crate::filter_cache::FilterCache;
+use crate::filter_cache::{FilterCache, Matches};
 use crate::id::Id;
 use crate::lsn::Lsn;
 use crate::memtable::Memtable;
@@ -37,10 +37,18 @@ impl LiveSegment {
 
     /// Live rows at `lsn`.
     pub(crate) fn live_rows(&self, lsn: Lsn) -> u64 {
-        let dead = self.deletion_vector.len();
-        let hidden =
-            self.overlay.hidden_at(lsn).filter(|row| !self.deletion_vector.contains(*row)).count() as u64;
-        u64::from(self.segment.rows()) - dead - hidden
+        u64::from(self.segment.rows()) - self.deletion_vector.len() - self.hidden_at(lsn).count() as u64
+    }
+
+    /// How many of the rows a filter takes live at `lsn`. Looks at the dead ones, which are usually fewer.
+    pub(crate) fn live_matches(&self, matches: &Matches, lsn: Lsn) -> u64 {
+        let dead = self.deletion_vector.iter().chain(self.hidden_at(lsn));
+        u64::from(matches.count) - dead.filter(|row| matches.rows.contains(*row)).count() as u64
+    }
+
+    /// Rows hidden at `lsn` and not yet in the deletion vector.
+    fn hidden_at(&self, lsn: Lsn) -> impl Iterator<Item = u32> {
+        self.overlay.hidden_at(lsn).filter(|row| !self.deletion_vector.contains(*row))
     }
 
     /// Whether anything may be dead.

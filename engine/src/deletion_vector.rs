@@ -97,7 +97,6 @@ impl DeletionVector {
     }
 
     /// Dead rows, ascending.
-    #[cfg_attr(not(test), expect(dead_code, reason = "merges of segments need it"))]
     pub(crate) fn iter(&self) -> impl Iterator<Item = u32> {
         self.0.iter()
     }

@@ -1,5 +1,7 @@
 //! Filters: which rows a search, scan or count takes. Text or builder in, a tree bound to a schema out.
 
+#[cfg(test)]
+pub(crate) mod arbitrary;
 mod ast;
 mod bind;
 mod canonical;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::catalog::{Catalog, CollectionState, LiveSegment};
 use crate::error::Result;
-use crate::filter::{Bound, Filter};
+use crate::filter::Filter;
 use crate::id::Id;
 use crate::lsn::Lsn;
 use crate::row::Row;
@@ -48,24 +48,13 @@ pub(crate) fn count(view: &View<Catalog>, state: &CollectionState, filter: Optio
     for live in state.segments.iter() {
         count += match &bound {
             None => live.live_rows(view.lsn()),
-            Some(bound) => matching_live(view, state, live, bound)?,
+            Some(bound) => {
+                let matches = view.content().filters.matching(&live.segment, &state.schema, bound)?;
+                live.live_matches(&matches, view.lsn())
+            }
         };
     }
     Ok(count)
-}
-
-/// How many rows of a segment match and live.
-fn matching_live(
-    view: &View<Catalog>,
-    state: &CollectionState,
-    live: &LiveSegment,
-    bound: &Bound,
-) -> Result<u64> {
-    let matching = view.content().filters.matching(&live.segment, &state.schema, bound)?;
-    if !live.has_dead_rows() {
-        return Ok(matching.count.into());
-    }
-    Ok(matching.rows.iter().filter(|row| live.lives_at(*row, view.lsn())).count() as u64)
 }
 
 /// A page of live, matching rows with ids above `after`, in id order, at most `limit`.

@@ -241,3 +241,6 @@ fn containing(text: &str, ends: &[u32], codes: &Codes, values: &TextValues) -> B
     }
     yes
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,7 @@ mod bad_disk;
 mod bad_input;
 mod docs;
 mod durability;
+mod filters;
 mod flips;
 mod kill;
 mod kill_uploads;
