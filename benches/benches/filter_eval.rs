@@ -95,7 +95,9 @@ fn main() {
         ],
     );
     println!("{count} rows, {wanted} match; one call each, interleaved, median of {ROUNDS} rounds:");
-    for (name, seconds) in ["floor", "first time", "new filter, kept columns", "asked again"].iter().zip(seconds) {
+    for (name, seconds) in
+        ["floor", "first time", "new filter, kept columns", "asked again"].iter().zip(seconds)
+    {
         println!("  {name}: {:.4} ms", seconds * 1e3);
     }
 

@@ -140,7 +140,8 @@ impl FilterCache {
             .weight_capacity(max_bytes)
             .build()
             .expect("everything that must be said is");
-        let kept = Cache::with_options(options, InBytes, DefaultHashBuilder::default(), DefaultLifecycle::default());
+        let kept =
+            Cache::with_options(options, InBytes, DefaultHashBuilder::default(), DefaultLifecycle::default());
         Self { kept }
     }
 
@@ -149,7 +150,12 @@ impl FilterCache {
     ///
     /// # Errors
     /// `Corrupt` or `Unavailable` when a column it looks at cannot be read. Nothing is kept then.
-    pub(crate) fn matching(&self, segment: &Arc<Segment>, schema: &Schema, bound: &Bound) -> Result<Arc<Matches>> {
+    pub(crate) fn matching(
+        &self,
+        segment: &Arc<Segment>,
+        schema: &Schema,
+        bound: &Bound,
+    ) -> Result<Arc<Matches>> {
         let what = What::Rows(schema.version, Arc::clone(bound.key()));
         let kept = self.kept.get_or_insert_with(&key(segment, what), || {
             let matches = self.evaluate(segment, schema, bound)?;

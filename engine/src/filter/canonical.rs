@@ -69,7 +69,9 @@ fn write_test(test: &Test, bytes: &mut Vec<u8>) {
             write_len(numbers.len(), bytes);
             numbers.iter().for_each(|number| write_number(*number, bytes));
         }
-        Test::BoolIn { bools, negated } => bytes.extend([6, bools[0].into(), bools[1].into(), u8::from(*negated)]),
+        Test::BoolIn { bools, negated } => {
+            bytes.extend([6, bools[0].into(), bools[1].into(), u8::from(*negated)])
+        }
         Test::Contains(text) => {
             bytes.push(7);
             write_text(text, bytes);

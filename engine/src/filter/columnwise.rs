@@ -163,7 +163,8 @@ impl Test {
     }
 
     fn over_plain(&self, values: &Values, rows: u32, nulls: Option<Bitmap>) -> Truth {
-        let answers = |wanted| Bitmap::of_bits(rows, (0..values.len()).map(|at| self.eval(values.get(at)) == wanted));
+        let answers =
+            |wanted| Bitmap::of_bits(rows, (0..values.len()).map(|at| self.eval(values.get(at)) == wanted));
         let mut yes = answers(Some(true));
         let mut unknown = answers(None);
         if let Some(nulls) = nulls {

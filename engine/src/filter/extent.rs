@@ -1,8 +1,8 @@
 //! What statistics say of a column, and whether a filter can be true at all where that holds.
 
+use crate::filter::ast::CompareOp;
 use crate::filter::bind::Bound;
 use crate::filter::eval::{Node, Number, Source, Test};
-use crate::filter::ast::CompareOp;
 use crate::row::FieldRef;
 
 /// What is known of the values of a column without reading it. Never more than what holds for every row.

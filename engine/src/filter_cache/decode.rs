@@ -39,7 +39,8 @@ fn coded(column: &Column, rows: u32) -> Coded {
         Column::Timestamp(values) => Coded::timestamps(values.iter()),
         Column::TextList(lists) => {
             let texts = lists.values().as_string::<i32>();
-            let place = |at: usize| usize::try_from(lists.value_offsets()[at]).expect("offsets are not below zero");
+            let place =
+                |at: usize| usize::try_from(lists.value_offsets()[at]).expect("offsets are not below zero");
             let list = |row: usize| {
                 let of = |row| (place(row)..place(row + 1)).map(|at| texts.value(at));
                 lists.is_valid(row).then(|| of(row))

@@ -123,7 +123,10 @@ fn any_question(int_ids: bool) -> impl Strategy<Value = Filter> {
 fn any_segment() -> impl Strategy<Value = (bool, usize, Vec<Vec<FieldValue>>, Vec<Filter>)> {
     any::<bool>().prop_flat_map(|int_ids| {
         // Small segments have narrow statistics, so that many filters are decided by those alone.
-        let rows = prop_oneof![prop::collection::vec(any_fields(), 1..4), prop::collection::vec(any_fields(), 4..90)];
+        let rows = prop_oneof![
+            prop::collection::vec(any_fields(), 1..4),
+            prop::collection::vec(any_fields(), 4..90)
+        ];
         (Just(int_ids), 0..=6_usize, rows, prop::collection::vec(any_question(int_ids), 10..40))
     })
 }
@@ -202,8 +205,11 @@ fn statistics_of_every_row_group_are_asked() {
     for (text, count, pruned) in [
         ("year = 1090", 1, false),
         ("year = 10", 1, false),
-        ("year < 1000 and id > 1050", 0, true),
+        ("year < 1000 and at > 1050000", 0, true),
         ("year > 1099", 0, true),
+        ("id > 2000 or id < -5", 0, true),
+        ("id > 1094 or id < -5", 0, true),
+        ("id > 1093 or id < -4", 2, false),
     ] {
         let matches = check(&cache, &written, &schema, &filter(text));
         assert_eq!((matches.count, matches.pruned), (count, pruned), "{text}");
@@ -242,7 +248,7 @@ fn the_bound_holds_and_answers_stay_right() {
                 assert!(cache.kept.weight() <= max_bytes, "{cache:?}");
             }
         }
-        assert_eq!(cache.kept.is_empty(), max_bytes < 1_000, "{cache:?}");
+        assert_eq!(cache.kept.is_empty(), max_bytes <= 1_000, "{cache:?}");
     }
 }
 
@@ -270,12 +276,12 @@ fn many_readers_share_one_result() {
     let all: Vec<Vec<Arc<Matches>>> = std::thread::scope(|threads| {
         let reader = || {
             start.wait();
-            let ask = |n: i32| check(&cache, &written, &schema, &filter(&format!("lang = 'de' and year > {n}")));
+            let ask =
+                |n: i32| check(&cache, &written, &schema, &filter(&format!("lang = 'de' and year > {n}")));
             (0..20).map(ask).collect()
         };
-        let readers: Vec<_> = (0..8)
-            .map(|_| std::thread::Builder::new().spawn_scoped(threads, reader).unwrap())
-            .collect();
+        let readers: Vec<_> =
+            (0..8).map(|_| std::thread::Builder::new().spawn_scoped(threads, reader).unwrap()).collect();
         readers.into_iter().map(|reader| reader.join().unwrap()).collect()
     });
     for others in &all[1..] {

@@ -31,7 +31,19 @@ impl Segment {
         let group = self.arrow.metadata().row_group(group);
         match group.column(column).statistics() {
             Some(statistics) => extent(statistics, field_type, group.num_rows()),
+            None if source == Source::Id => self.id_extent(),
             None => Extent::Unknown,
+        }
+    }
+
+    /// The extent of all ids, as the manifest has it; integer ids have no statistics in the file.
+    fn id_extent(&self) -> Extent<'_> {
+        let [low, high] = &self.meta().ids;
+        match (low.parse(), high.parse()) {
+            (Ok(low), Ok(high)) if self.schema().id_kind == IdKind::Int => {
+                Extent::Between { low: FieldRef::Int(low), high: FieldRef::Int(high), full: true }
+            }
+            _ => Extent::Unknown,
         }
     }
 }
@@ -51,7 +63,9 @@ fn extent(statistics: &Statistics, field_type: FieldType, rows: i64) -> Extent<'
             both(s.min_opt(), s.max_opt(), |x| (!x.is_nan()).then_some(FieldRef::Float(*x)))
         }
         (Statistics::ByteArray(s), FieldType::Text | FieldType::TextList) => {
-            both(s.min_opt(), s.max_opt(), |text| std::str::from_utf8(text.as_bytes()).ok().map(FieldRef::Text))
+            both(s.min_opt(), s.max_opt(), |text| {
+                std::str::from_utf8(text.as_bytes()).ok().map(FieldRef::Text)
+            })
         }
         _ => None,
     };
