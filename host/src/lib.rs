@@ -16,6 +16,7 @@ compile_error!(
 );
 
 mod clock;
+mod cpu;
 mod fs;
 mod map;
 mod rng;
@@ -24,6 +25,7 @@ pub mod sim;
 mod spawn;
 
 pub use clock::{Clock, FastClock, RealClock};
+pub use cpu::{pin_thread, process_cpu_time, thread_cpu_time};
 pub use fs::{
     Access, Advice, DirEntry, EntryKind, File, Fs, FsKind, FsStats, LockGuard, Metadata, RealFs, publish_new,
     publish_over,
