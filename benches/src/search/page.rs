@@ -104,6 +104,7 @@ fn curves(report: &SearchReport, filters: &[&Option<String>]) -> Drawn<String> {
         }
         chart
             .configure_series_labels()
+            .position(SeriesLabelPosition::LowerLeft)
             .background_style(WHITE.mix(0.8))
             .border_style(BLACK.mix(0.2))
             .draw()?;
