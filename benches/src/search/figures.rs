@@ -128,17 +128,12 @@ impl SearchReport {
 fn figures(plan: &SearchBench, costs: &Costs, cells: &[Cell], load: f64) -> SearchFigures {
     let plain = &cells[0];
     let asked = cells.iter().find(|cell| cell.filter == plan.filter).unwrap_or(plain);
-    let at =
-        |goal, speed: fn(&Slot) -> f64| over_rounds(plan, |round| at(asked, round, goal, speed)).map(tenths);
-    let ratio = |goal| {
-        over_rounds(plan, |round| {
-            Some(at_cpu(asked, round, goal)? / plain.swept(Effort::Exact).slots[round].cpu_qps)
-        })
-        .map(tenths)
-    };
+    let median_at = |goal, speed: Speed| over_rounds(plan, |round| at(asked, round, goal, speed)).map(tenths);
+    let yardstick = |round: usize| plain.swept(Effort::Exact).slots[round].cpu_qps;
+    let ratio_in = |round, goal| Some(at(asked, round, goal, cpu)? / yardstick(round));
+    let ratio = |goal| over_rounds(plan, |round| ratio_in(round, goal)).map(tenths);
     let usual = asked.swept(Effort::Default);
     let (ingest, build) = (costs.ingest_cpu.as_secs_f64(), costs.build_cpu.as_secs_f64());
-    let (cpu, wall): (fn(&Slot) -> f64, fn(&Slot) -> f64) = (|slot| slot.cpu_qps, |slot| slot.wall_qps);
     let exact = |cell: &Cell| tenths(middle(&cell.swept(Effort::Exact).slots, cpu));
     SearchFigures {
         rows: costs.rows,
@@ -151,12 +146,12 @@ fn figures(plan: &SearchBench, costs: &Costs, cells: &[Cell], load: f64) -> Sear
         rounds: plan.rounds,
         exact_scan_cpu_qps: exact(plain),
         exact_filtered_cpu_qps: asked.filter.as_ref().map(|_| exact(asked)),
-        cpu_qps_090: at(GOALS[0], cpu),
-        cpu_qps_095: at(GOALS[1], cpu),
-        cpu_qps_099: at(GOALS[2], cpu),
-        wall_qps_090: at(GOALS[0], wall),
-        wall_qps_095: at(GOALS[1], wall),
-        wall_qps_099: at(GOALS[2], wall),
+        cpu_qps_090: median_at(GOALS[0], cpu),
+        cpu_qps_095: median_at(GOALS[1], cpu),
+        cpu_qps_099: median_at(GOALS[2], cpu),
+        wall_qps_090: median_at(GOALS[0], wall),
+        wall_qps_095: median_at(GOALS[1], wall),
+        wall_qps_099: median_at(GOALS[2], wall),
         ratio_to_exact_095: ratio(GOALS[1]),
         ratio_to_exact_099: ratio(GOALS[2]),
         recall_at_default_effort: digits(usual.recall, 4),
@@ -180,20 +175,27 @@ fn point(cell: &Cell, swept: &super::Swept) -> CurvePoint {
         filter: cell.filter.clone(),
         effort: swept.effort.name(),
         recall: digits(swept.recall, 4),
-        cpu_qps: tenths(middle(&swept.slots, |slot| slot.cpu_qps)),
-        wall_qps: tenths(middle(&swept.slots, |slot| slot.wall_qps)),
+        cpu_qps: tenths(middle(&swept.slots, cpu)),
+        wall_qps: tenths(middle(&swept.slots, wall)),
     }
 }
 
+/// One of a slot's speeds.
+type Speed = fn(&Slot) -> f64;
+
+fn cpu(slot: &Slot) -> f64 {
+    slot.cpu_qps
+}
+
+fn wall(slot: &Slot) -> f64 {
+    slot.wall_qps
+}
+
 /// The speed at a recall, of one round alone. Exact search is no effort: it would hide that none reaches the recall.
-fn at(cell: &Cell, round: usize, goal: f64, speed: fn(&Slot) -> f64) -> Option<f64> {
+fn at(cell: &Cell, round: usize, goal: f64, speed: Speed) -> Option<f64> {
     let efforts = cell.sweep.iter().filter(|swept| swept.effort != Effort::Exact);
     let points: Vec<(f64, f64)> = efforts.map(|s| (s.recall, speed(&s.slots[round]))).collect();
     at_recall(&points, goal)
-}
-
-fn at_cpu(cell: &Cell, round: usize, goal: f64) -> Option<f64> {
-    at(cell, round, goal, |slot| slot.cpu_qps)
 }
 
 /// The median over the rounds; recall is the same in all, so a figure is there in all or in none.
