@@ -7,7 +7,7 @@ use std::fmt;
 use std::path::Path;
 
 use akidb_backends::{BreakerSettings, DlqSettings};
-use akidb_host::{Access, Fs, RealFs};
+use akidb_host::{Fs, RealFs, read_file};
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
@@ -318,9 +318,6 @@ impl fmt::Display for Settings {
 }
 
 fn read_text(fs: &dyn Fs, path: &Path) -> std::io::Result<String> {
-    let file = fs.open(path, Access::Read)?;
-    let len = usize::try_from(file.len()?).map_err(std::io::Error::other)?;
-    let mut bytes = vec![0; len];
-    file.read_exact_at(&mut bytes, 0)?;
+    let bytes = read_file(fs, path)?;
     String::from_utf8(bytes).map_err(|e| std::io::Error::new(std::io::ErrorKind::InvalidData, e.utf8_error()))
 }

@@ -6,6 +6,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use akidb_host::seeded_bug;
+
 use super::letter::Letter;
 use super::letters::{Change, Letters};
 use crate::sync::{Condvar, Mutex, MutexGuard, wait};
@@ -122,7 +124,7 @@ impl<S: Sink> Ledger<S> {
         state.leading = false;
         match done {
             Ok(()) => state.synced = last,
-            Err(trouble) if cfg!(seeded_bug = "dlq_error_swallowed") => {
+            Err(trouble) if seeded_bug("dlq_error_swallowed") => {
                 state.synced = last;
                 state.trouble = Some(trouble);
             }
@@ -131,7 +133,7 @@ impl<S: Sink> Ledger<S> {
                 state.letters.changes.give_up();
             }
         }
-        if !cfg!(seeded_bug = "dlq_wakes_nobody") {
+        if !seeded_bug("dlq_wakes_nobody") {
             self.room.done.notify_all();
         }
         state
@@ -153,14 +155,14 @@ impl<S: Sink> Ledger<S> {
         state.leading = false;
         match &done {
             Ok(()) => {
-                if cfg!(seeded_bug = "dlq_snapshot_covers_later_adds") {
+                if seeded_bug("dlq_snapshot_covers_later_adds") {
                     last = state.letters.changes.last();
                 }
                 state.synced = last;
                 state.trouble = None;
             }
             Err(trouble) => {
-                if !cfg!(seeded_bug = "dlq_failed_snapshot_forgets") {
+                if !seeded_bug("dlq_failed_snapshot_forgets") {
                     state.letters.changes.put_back(since);
                 }
                 state.trouble = Some(trouble.clone());

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use akidb_host::{Access, Fs};
+use akidb_host::{Fs, read_file};
 
 use super::letter::{Letter, LetterId};
 use super::line::{self, Told};
@@ -119,14 +119,6 @@ fn contents(fs: &dyn Fs, path: &Path, loaded: &mut Loaded) -> Result<Option<Vec<
             Err(())
         }
     }
-}
-
-fn read_file(fs: &dyn Fs, path: &Path) -> io::Result<Vec<u8>> {
-    let file = fs.open(path, Access::Read)?;
-    let len = usize::try_from(file.len()?).map_err(|_| io::ErrorKind::FileTooLarge)?;
-    let mut bytes = vec![0; len];
-    file.read_exact_at(&mut bytes, 0)?;
-    Ok(bytes)
 }
 
 fn take_snapshot(bytes: &[u8], list: &mut BTreeMap<LetterId, Letter>, found: &mut Found) {
