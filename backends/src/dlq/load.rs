@@ -8,7 +8,7 @@ use akidb_host::{Fs, read_file};
 
 use super::letter::{Letter, LetterId};
 use super::line::{self, Told};
-use super::snapshot;
+use super::{packed, snapshot};
 
 #[cfg(test)]
 mod tests;
@@ -122,7 +122,7 @@ fn contents(fs: &dyn Fs, path: &Path, loaded: &mut Loaded) -> Result<Option<Vec<
 }
 
 fn take_snapshot(bytes: &[u8], list: &mut BTreeMap<LetterId, Letter>, found: &mut Found) {
-    let read = snapshot::read(bytes);
+    let read = snapshot::read(&packed::unpack(bytes));
     list.extend(read.letters.into_iter().map(|letter| (letter.id.clone(), letter)));
     found.last = read.last;
     found.loaded.corrupt_lines += read.bad_lines;
