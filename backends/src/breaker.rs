@@ -21,6 +21,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use akidb_host::seeded_bug;
+
 use crate::config::BreakerSettings;
 use crate::sync::{AtomicU64, Ordering};
 use crate::window::Window;
@@ -237,7 +239,7 @@ impl Breaker {
     }
 
     fn has_place(&self, round: Round) -> bool {
-        if cfg!(seeded_bug = "breaker_unlimited_probes") {
+        if seeded_bug("breaker_unlimited_probes") {
             return round.issued < u8::MAX;
         }
         let at_once = if round.single { 1 } else { self.rules.half_open_max_in_flight };
@@ -289,10 +291,8 @@ impl Breaker {
     fn turn_to(&self, phase: Phase) {
         let mut word = self.load();
         loop {
-            #[cfg(not(seeded_bug = "breaker_reset_keeps_epoch"))]
-            let next = word.then(phase);
-            #[cfg(seeded_bug = "breaker_reset_keeps_epoch")]
-            let next = Word { phase, ..word };
+            let same_epoch = seeded_bug("breaker_reset_keeps_epoch");
+            let next = if same_epoch { Word { phase, ..word } } else { word.then(phase) };
             match self.swap(word, next) {
                 Ok(()) => break,
                 Err(now) => word = now,

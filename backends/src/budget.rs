@@ -1,5 +1,7 @@
 //! How much repeating a backend may be asked to bear: tokens that retries spend and successes earn.
 
+use akidb_host::seeded_bug;
+
 use crate::class::Class;
 use crate::sync::{AtomicU64, Ordering};
 
@@ -57,12 +59,10 @@ impl Budget {
         let mut tokens = self.tokens.load(Ordering::Relaxed);
         loop {
             let Some(next) = next(tokens) else { return false };
-            #[cfg(seeded_bug = "budget_load_then_store")]
-            {
+            if seeded_bug("budget_load_then_store") {
                 self.tokens.store(next, Ordering::Relaxed);
                 return true;
             }
-            #[cfg(not(seeded_bug = "budget_load_then_store"))]
             match self.tokens.compare_exchange_weak(tokens, next, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => return true,
                 Err(now) => tokens = now,

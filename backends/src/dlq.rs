@@ -4,12 +4,13 @@
 //! from the manifests, never from here: full, expired, damaged or deleted, it costs explanations and no row.
 //!
 //! ```text
-//! dlq.json             snapshot: one JSON document, one entry a line, under a checksum of its own and one of all
+//! dlq.json             snapshot: one JSON document, one entry a line, under a checksum of its own and one of all;
+//!                      compressed if that is wished
 //! dlq.journal.jsonl    what changed since: {"c":"<crc32 of e>","e":{"n":17,"op":"add","letter":{…}}}
 //! dlq.evicted.jsonl    what was evicted, for people; never read
 //! ```
 //! Drawn byte by byte in `docs/formats/dlq.md`. From the pure to the outer: `letter`, `letters` (bounds, order,
-//! schedule, states), `ledger` (who writes, who waits), `line`, `snapshot`, `load`, `disk` (bytes and files),
+//! schedule, states), `ledger` (who writes, who waits), `line`, `snapshot`, `packed`, `load`, `disk` (bytes and files),
 //! `queue` (clock, chores and the public face).
 
 mod claim;
@@ -36,6 +37,8 @@ mod id;
 mod line;
 #[cfg(not(any(akidb_loom, akidb_shuttle)))]
 mod load;
+#[cfg(not(any(akidb_loom, akidb_shuttle)))]
+mod packed;
 #[cfg(not(any(akidb_loom, akidb_shuttle)))]
 mod queue;
 #[cfg(not(any(akidb_loom, akidb_shuttle)))]

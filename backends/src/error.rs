@@ -117,10 +117,20 @@ impl Error {
     /// The HTTP status the server answered with, if it is known.
     #[must_use]
     pub fn status(&self) -> Option<u16> {
+        self.refusal().map(Refusal::status)
+    }
+
+    /// The server's own name for the refused request, if it gave one: what its operators find it by.
+    #[must_use]
+    pub fn request_id(&self) -> Option<&str> {
+        self.refusal()?.request_id()
+    }
+
+    fn refusal(&self) -> Option<&Refusal> {
         let mut next = self.source();
         while let Some(error) = next {
             if let Some(refusal) = error.downcast_ref::<Refusal>() {
-                return Some(refusal.status());
+                return Some(refusal);
             }
             next = error.source();
         }

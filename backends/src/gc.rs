@@ -12,6 +12,7 @@ use crate::class::{Class, Op};
 use crate::client::Client;
 use crate::error::{Error, ErrorKind, Result};
 use crate::numbered;
+use crate::probe;
 use crate::publish::Publisher;
 
 /// A bulk removal takes the server as long as this many bytes would.
@@ -56,7 +57,7 @@ pub struct Swept {
 
 impl Publisher {
     /// Removes the objects under `prefix` that no kept document names, that are not in `pinned` (keys of the
-    /// plan at hand) and that are older than the grace, by the server's own clock. With `dry_run` it only
+    /// plan at hand) and that are older than the grace, by the server's own clock; and probe objects as old. With `dry_run` it only
     /// reports them. Undone deletes are found again by the next sweep.
     ///
     /// # Errors
@@ -79,6 +80,13 @@ impl Publisher {
                 continue;
             }
             swept.removed.push(key);
+        }
+        // Left behind by a process that died while it asked; one that is at work is younger.
+        for object in self.client.list(probe::PREFIX).await? {
+            let key = object.location.to_string();
+            if key != probe::ALIVE_KEY && object.last_modified.timestamp_micros() < oldest_kept {
+                swept.removed.push(key);
+            }
         }
         if !dry_run {
             // Before it is gone nobody may believe it to be there.
@@ -144,7 +152,7 @@ impl Publisher {
     }
 
     async fn server_unix_micros(&self) -> Result<i64> {
-        let key = format!("probe/{}", self.client.random_id());
+        let key = probe::key(&self.client);
         self.client.put_once(&key, Bytes::from_static(b"now"), PutMode::Overwrite).await?;
         let meta = self.client.head(&key).await?;
         self.client.delete(&key).await?;

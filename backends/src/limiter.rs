@@ -12,6 +12,8 @@ use std::fmt;
 use std::task::Waker;
 use std::time::Duration;
 
+use akidb_host::seeded_bug;
+
 use crate::sync::Mutex;
 use latency::Latency;
 pub use place::{Entry, Place};
@@ -185,7 +187,7 @@ impl Limiter {
         queues.in_flight -= 1;
         queues.in_background -= u32::from(share == Share::Background);
         queues.bytes -= bytes;
-        if cfg!(not(seeded_bug = "limiter_wakes_nobody")) {
+        if !seeded_bug("limiter_wakes_nobody") {
             queues.serve(&self.settings, &mut wakers);
         }
         drop(queues);
@@ -205,7 +207,7 @@ impl Queues {
         // Nothing in the background passes by a large call that waits until there is room for it.
         let may =
             share == Share::Foreground || (self.foreground.is_empty() && self.in_background < background);
-        let limit = limit + u32::from(cfg!(seeded_bug = "limiter_one_too_many"));
+        let limit = limit + u32::from(seeded_bug("limiter_one_too_many"));
         may && self.in_flight < limit && self.bytes + bytes <= settings.max_bytes_in_flight
     }
 

@@ -14,7 +14,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use akidb_host::{Access, File, Fs, publish_over};
+use akidb_host::{Access, File, Fs, publish_over, read_file};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -236,14 +236,10 @@ impl Drop for Begun {
 }
 
 fn read(fs: &dyn Fs, path: &Path) -> io::Result<Option<Vec<u8>>> {
-    let file = match fs.open(path, Access::Read) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        file => file?,
-    };
-    let len = usize::try_from(file.len()?).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
-    let mut bytes = vec![0; len];
-    file.read_exact_at(&mut bytes, 0)?;
-    Ok(Some(bytes))
+    match read_file(fs, path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        bytes => bytes.map(Some),
+    }
 }
 
 fn line(event: &Event) -> String {

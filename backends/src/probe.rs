@@ -7,6 +7,16 @@ use crate::class::Class;
 use crate::client::Client;
 use crate::error::{Error, Result};
 
+/// Where objects lie that only ask something.
+pub(crate) const PREFIX: &str = "probe";
+/// The one that is put again and again to find out whether a backend is well.
+pub(crate) const ALIVE_KEY: &str = "probe/alive";
+
+/// A fresh one.
+pub(crate) fn key(client: &Client) -> String {
+    format!("{PREFIX}/{}", client.random_id())
+}
+
 /// Creates an object twice under a fresh key and looks which of the two stands there.
 ///
 /// It finds a store that ignores conditions. It cannot find one whose check and write are not one step.
@@ -15,7 +25,7 @@ use crate::error::{Error, Result};
 /// `Invalid` for a liar, naming the setting that overrides; `Corrupt` if what was stored comes back changed; what the
 /// store answered if it cannot be asked.
 pub async fn probe(client: &Client) -> Result<()> {
-    let key = format!("probe/{}", client.random_id());
+    let key = key(client);
     let (first, second) = (Bytes::from_static(b"first"), Bytes::from_static(b"second"));
     let created = client.put_once(&key, first.clone(), PutMode::Create).await;
     if let Err(error) = created

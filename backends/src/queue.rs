@@ -10,6 +10,8 @@ use std::ops::Deref;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
+use akidb_host::seeded_bug;
+
 use crate::sync::Mutex;
 
 /// The slot of one uploader. Never blocks for longer than its lock is held.
@@ -54,7 +56,7 @@ impl<P: Clone> Queue<P> {
         change(&mut slot);
         let waker = slot.waker.take();
         // Heard later if nobody listens now.
-        slot.rung = cfg!(not(seeded_bug = "queue_wake_unheard")) || waker.is_some();
+        slot.rung = !seeded_bug("queue_wake_unheard") || waker.is_some();
         drop(slot);
         if let Some(waker) = waker {
             waker.wake();
@@ -103,7 +105,7 @@ impl<P: Clone> Queue<P> {
     /// The numbers of the plans whose files must stay.
     pub(crate) fn pinned(&self) -> Vec<u64> {
         let slot = self.slot.lock();
-        let working = slot.working.filter(|_| cfg!(not(seeded_bug = "queue_pins_target_only")));
+        let working = slot.working.filter(|_| !seeded_bug("queue_pins_target_only"));
         slot.target.as_ref().map(|(number, _)| *number).into_iter().chain(working).collect()
     }
 
@@ -153,7 +155,8 @@ impl<Q: Deref<Target = Queue<P>>, P: Clone> Turn<Q, P> {
 impl<Q: Deref<Target = Queue<P>>, P: Clone> Drop for Turn<Q, P> {
     fn drop(&mut self) {
         // A model that fails unwinds through this, where loom's locks work no more.
-        if !(cfg!(akidb_loom) && std::thread::panicking()) && cfg!(not(seeded_bug = "queue_turn_keeps_pin")) {
+        let panics = cfg!(akidb_loom) && std::thread::panicking();
+        if !panics && !seeded_bug("queue_turn_keeps_pin") {
             self.queue.slot.lock().working = None;
         }
     }

@@ -13,12 +13,16 @@ pub(crate) struct Refusal {
     retry_after: Option<Duration>,
     /// The server's own name for it, as `SlowDown`; empty if it gave none.
     code: String,
+    /// The server's own name for the request.
+    request_id: Option<String>,
     said: String,
     /// What the operator should look at, if that is known.
     hint: Option<String>,
 }
 
 const SAID_LEN_BYTES: usize = 512;
+/// A longer name of a request is no name.
+const REQUEST_ID_LEN_BYTES: usize = 128;
 
 impl Refusal {
     /// A refusal with this status and body.
@@ -31,7 +35,17 @@ impl Refusal {
         let mut said = said;
         let end = (0..=said.len().min(SAID_LEN_BYTES)).rev().find(|&at| said.is_char_boundary(at));
         said.truncate(end.unwrap_or(0));
-        Self { status, retry_after, code, said, hint }
+        Self { status, retry_after, code, request_id: None, said, hint }
+    }
+
+    /// The same for the request of this name.
+    pub(crate) fn of_request(mut self, name: Option<&str>) -> Self {
+        let is_name = |name: &&str| {
+            (1..=REQUEST_ID_LEN_BYTES).contains(&name.len())
+                && name.bytes().all(|byte| byte.is_ascii_graphic())
+        };
+        self.request_id = name.map(str::trim).filter(is_name).map(str::to_owned);
+        self
     }
 
     /// The same for a request that went to the wrong region, which the server may have named.
@@ -56,6 +70,10 @@ impl Refusal {
             300..=499 | 501 | 505 => Class::Permanent,
             _ => open(Class::Transient),
         }
+    }
+
+    pub(crate) fn request_id(&self) -> Option<&str> {
+        self.request_id.as_deref()
     }
 
     pub(crate) fn status(&self) -> u16 {

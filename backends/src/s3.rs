@@ -206,7 +206,8 @@ fn refusal(status: u16, headers: &HeaderMap, said: &str) -> Option<Refusal> {
         (404, _) => return None,
         (status, _) => status,
     };
-    let refusal = Refusal::new(meant, retry_after, said.to_owned());
+    let request = header("x-amz-request-id").or_else(|| element(said, "RequestId"));
+    let refusal = Refusal::new(meant, retry_after, said.to_owned()).of_request(request);
     let is_of_region = matches!(status, 301 | 307 | 308)
         || matches!(
             code,

@@ -1,6 +1,6 @@
 //! Breaker, uploader's slot, dead letters and the numbered document together, under schedules drawn by shuttle:
 //! `RUSTFLAGS="--cfg akidb_shuttle" cargo test -p akidb-backends --lib shuttle_ -- --nocapture`. Each of the bugs in
-//! the comments, given as `--cfg 'seeded_bug="..."'`, must make it fail.
+//! the comments, named by `AKIDB_SEEDED_BUG` in a build with `--cfg seeded_bugs`, must make it fail.
 //!
 //! Loom explores each of these types alone and to the end; here many threads use all of them at once, and schedules
 //! are drawn from a seed. Shuttle's atomics are sequentially consistent: orderings are loom's business. The types are

@@ -41,3 +41,9 @@ impl<T> Mutex<T> {
 pub(crate) fn wait<'a, T>(condvar: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
     condvar.wait(guard).unwrap_or_else(|poisoned| poisoned.into_inner())
 }
+
+/// Lets threads that can run go first. Models have every order anyway.
+pub(crate) fn let_others_run() {
+    #[cfg(not(any(akidb_loom, akidb_shuttle)))]
+    std::thread::yield_now();
+}

@@ -5,42 +5,11 @@
 
 use std::hint::black_box;
 
-use akidb::{Collection, Db, NewRow};
-use akidb_benches::{SAMPLE_DIM, Sample, bench_dir, interleaved, machine, sample, sample_schema};
-use akidb_host::Rng;
+use akidb::Db;
+use akidb_benches::{SAMPLE_DIM, bench_dir, fill_mixed, interleaved, machine, sample, sample_schema};
 use criterion::{Criterion, Throughput};
 
 const ROUNDS: usize = 15;
-const BATCH_ROWS: usize = 500;
-
-/// Mixes of two rows of the sample each: as many vectors as wanted, distributed as real ones are.
-fn mixed_rows(sample: &Sample, count: usize) -> impl Iterator<Item = NewRow> {
-    let mut rng = Rng::seeded(384);
-    (0..count).map(move |at| {
-        let rows = &sample.rows;
-        let (a, b) = (&rows[at % rows.len()], &rows[pick(&mut rng, rows.len())]);
-        let vector = a.vector.iter().zip(&b.vector).map(|(x, y)| 0.7 * x + 0.3 * y).collect();
-        NewRow { id: format!("r{at:07}").into(), vector, payload: a.payload.clone() }
-    })
-}
-
-fn pick(rng: &mut Rng, bound: usize) -> usize {
-    usize::try_from(rng.below(bound as u64)).expect("below a usize")
-}
-
-fn fill(docs: &Collection, sample: &Sample, count: usize) {
-    let mut batch = Vec::with_capacity(BATCH_ROWS);
-    for row in mixed_rows(sample, count) {
-        batch.push(row);
-        if batch.len() == BATCH_ROWS {
-            docs.upsert_batch(&batch).expect("rows can be written");
-            batch.clear();
-        }
-    }
-    if !batch.is_empty() {
-        docs.upsert_batch(&batch).expect("rows can be written");
-    }
-}
 
 fn main() {
     let count = std::env::var("AKIDB_BENCH_ROWS")
@@ -49,7 +18,7 @@ fn main() {
     let sample = sample();
     let db = Db::open(dir.path().join("db")).expect("the directory is empty");
     let docs = db.create_collection("wordnet", sample_schema()).expect("the schema is good");
-    fill(&docs, &sample, count);
+    fill_mixed(&docs, &sample, count).expect("rows can be written");
     db.flush().expect("it flushes");
 
     let bytes = count * usize::from(SAMPLE_DIM) * size_of::<f32>();

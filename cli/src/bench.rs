@@ -6,10 +6,11 @@ use crate::database::Globals;
 use crate::failure::Result;
 
 mod place;
+mod search;
 mod upsert;
 mod wal;
 
-/// Measure this machine: the log and single upserts beside what the disk itself can do
+/// Measure this machine: the log and single upserts beside what the disk itself can do, searches beside exact search
 #[derive(Args, Debug)]
 pub(crate) struct Bench {
     #[command(subcommand)]
@@ -20,6 +21,7 @@ pub(crate) struct Bench {
 enum What {
     Wal(wal::Wal),
     Upsert(upsert::Upsert),
+    Search(search::Search),
 }
 
 impl Bench {
@@ -27,6 +29,7 @@ impl Bench {
         match self.what {
             What::Wal(verb) => verb.run(globals.output()),
             What::Upsert(verb) => verb.run(globals.output()),
+            What::Search(verb) => verb.run(globals.output()),
         }
     }
 }

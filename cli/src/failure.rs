@@ -225,6 +225,14 @@ impl Failure {
         if self.0.fate.as_deref() == Some(UNKNOWN) { self } else { self.without_fate() }
     }
 
+    /// What happened and in which line or row, in one line.
+    pub(crate) fn in_short(&self) -> String {
+        let place = |(unit, number): (&str, u64)| format!(" ({unit} {number})");
+        let places = [self.0.line.map(|n| ("line", n)), self.0.row.map(|n| ("row", n))];
+        let places: String = places.into_iter().flatten().map(place).collect();
+        format!("{}{places}", self.0.message)
+    }
+
     /// The stable code.
     pub(crate) fn code(&self) -> &str {
         &self.0.code

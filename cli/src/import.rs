@@ -24,6 +24,8 @@ use batches::Batches;
 use progress::Progress;
 use source::{InputRow, Source};
 
+pub(crate) use parquet::Table as Parquet;
+
 /// What a file holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Format {

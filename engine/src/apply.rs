@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use akidb_host::seeded_bug;
+
 use crate::lsn::Lsn;
 use crate::sync::{Arc, Mutex, MutexGuard};
 use crate::version::{ApplyLock, Published};
@@ -82,10 +84,11 @@ impl<T: Target> Applier<T> {
 
     /// As [`Applier::drain`], up to a frame that has to be prepared first, which it answers.
     pub(crate) fn drain_ready(&self, limit: impl Fn() -> Lsn) -> Option<Arc<T::Frame>> {
-        #[cfg(not(seeded_bug = "drain_skips_when_busy"))]
+        #[cfg(not(seeded_bugs))]
         let apply = self.lock.lock();
-        #[cfg(seeded_bug = "drain_skips_when_busy")]
-        let apply = self.lock.try_lock()?;
+        #[cfg(seeded_bugs)]
+        let apply =
+            if seeded_bug("drain_skips_when_busy") { self.lock.try_lock()? } else { self.lock.lock() };
         let limit = limit();
         let current = self.published.current();
         let mut shown = None;
@@ -97,11 +100,7 @@ impl<T: Target> Applier<T> {
                 break Some(frame);
             }
             self.target.apply(current.content(), &next.frame, next.first, next.last);
-            #[cfg(not(seeded_bug = "visible_from_synced"))]
-            let end = next.last;
-            #[cfg(seeded_bug = "visible_from_synced")]
-            let end = limit;
-            shown = Some(end);
+            shown = Some(if seeded_bug("visible_from_synced") { limit } else { next.last });
         };
         if let Some(last) = shown {
             assert!(last <= limit, "{last} is shown, {limit} may be");

@@ -6,7 +6,9 @@ use std::sync::{Arc, OnceLock};
 
 use crate::deletion_vector::DeletionVector;
 use crate::error::{Error, ErrorKind, Result};
+use crate::filter_cache::{FilterCache, Matches};
 use crate::id::Id;
+use crate::index::{self, Coding};
 use crate::lsn::Lsn;
 use crate::memtable::Memtable;
 use crate::overlay::Overlay;
@@ -36,10 +38,18 @@ impl LiveSegment {
 
     /// Live rows at `lsn`.
     pub(crate) fn live_rows(&self, lsn: Lsn) -> u64 {
-        let dead = self.deletion_vector.len();
-        let hidden =
-            self.overlay.hidden_at(lsn).filter(|row| !self.deletion_vector.contains(*row)).count() as u64;
-        u64::from(self.segment.rows()) - dead - hidden
+        u64::from(self.segment.rows()) - self.deletion_vector.len() - self.hidden_at(lsn).count() as u64
+    }
+
+    /// How many of the rows a filter takes live at `lsn`. Looks at the dead ones, which are usually fewer.
+    pub(crate) fn live_matches(&self, matches: &Matches, lsn: Lsn) -> u64 {
+        let dead = self.deletion_vector.iter().chain(self.hidden_at(lsn));
+        u64::from(matches.count) - dead.filter(|row| matches.rows.contains(*row)).count() as u64
+    }
+
+    /// Rows hidden at `lsn` and not yet in the deletion vector.
+    fn hidden_at(&self, lsn: Lsn) -> impl Iterator<Item = u32> {
+        self.overlay.hidden_at(lsn).filter(|row| !self.deletion_vector.contains(*row))
     }
 
     /// Whether anything may be dead.
@@ -95,6 +105,11 @@ impl CollectionState {
         sealed.chain(self.active.first_op()).min()
     }
 
+    /// How rows are encoded as they arrive.
+    pub(crate) fn coding(&self) -> Option<Coding> {
+        index::coding(self.schema.metric, usize::from(self.schema.dim))
+    }
+
     /// Refuses when an earlier write could not be applied.
     pub(crate) fn check_damage(&self) -> Result<()> {
         self.damage.get().map_or(Ok(()), |error| Err(error.clone()))
@@ -102,12 +117,19 @@ impl CollectionState {
 }
 
 /// Every collection, by number.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Catalog {
     pub(crate) collections: BTreeMap<u32, Arc<CollectionState>>,
+    /// Shared by all versions.
+    pub(crate) filters: Arc<FilterCache>,
 }
 
 impl Catalog {
+    /// No collection yet.
+    pub(crate) fn new(filters: FilterCache) -> Self {
+        Self { collections: BTreeMap::new(), filters: Arc::new(filters) }
+    }
+
     pub(crate) fn get(&self, id: u32) -> Result<&Arc<CollectionState>> {
         self.collections
             .get(&id)

@@ -18,7 +18,7 @@ use crate::version::View;
 mod encode;
 mod later;
 mod query;
-#[cfg(seeded_bug = "ack_before_append")]
+#[cfg(seeded_bugs)]
 mod seeded;
 mod write;
 

@@ -7,7 +7,7 @@ use std::fmt;
 use std::path::Path;
 
 use akidb_backends::{BreakerSettings, DlqSettings};
-use akidb_host::{Access, Fs, RealFs};
+use akidb_host::{Fs, RealFs, read_file};
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
@@ -118,6 +118,10 @@ pub struct EngineSettings {
     /// All memtables together, sealed ones included. 256 MiB: a handful of busy collections at once.
     #[serde(deserialize_with = "file::bytes")]
     pub memory_bytes: u64,
+    /// Columns that filters read, decoded, and the rows that filters take, kept for the next query. 32 MiB: ten
+    /// columns and some hundred filters over a million rows. 0 keeps nothing: each query decodes its columns again.
+    #[serde(deserialize_with = "file::bytes")]
+    pub filter_cache_bytes: u64,
     /// Memtables of a collection waiting to become segments before writers wait. 2: one being written, one
     /// behind it; more would only hide a disk that is too slow.
     pub max_sealed_memtables: u32,
@@ -158,6 +162,7 @@ impl Default for EngineSettings {
             durability: Durability::LocalSynced,
             memtable_bytes: 32 * MIB,
             memory_bytes: 256 * MIB,
+            filter_cache_bytes: 32 * MIB,
             max_sealed_memtables: 2,
             wal_max_bytes: GIB,
             wal_flush_bytes: 96 * MIB,
@@ -263,6 +268,7 @@ impl EngineSettings {
         let ranges = [
             ("memtable_bytes", self.memtable_bytes, 64 * KIB, GIB),
             ("memory_bytes", self.memory_bytes, self.memtable_bytes, u64::MAX),
+            ("filter_cache_bytes", self.filter_cache_bytes, 0, u64::MAX / 2),
             ("max_sealed_memtables", self.max_sealed_memtables.into(), 1, 64),
             ("wal_flush_bytes", self.wal_flush_bytes, 64 * KIB, u64::MAX / 2),
             ("wal_max_bytes", self.wal_max_bytes, self.wal_flush_bytes + 1, u64::MAX),
@@ -297,6 +303,7 @@ impl fmt::Display for Settings {
         writeln!(f, "durability = \"{}\"", e.durability.name())?;
         writeln!(f, "memtable_bytes = {}", e.memtable_bytes)?;
         writeln!(f, "memory_bytes = {}", e.memory_bytes)?;
+        writeln!(f, "filter_cache_bytes = {}", e.filter_cache_bytes)?;
         writeln!(f, "max_sealed_memtables = {}", e.max_sealed_memtables)?;
         writeln!(f, "wal_max_bytes = {}", e.wal_max_bytes)?;
         writeln!(f, "wal_flush_bytes = {}", e.wal_flush_bytes)?;
@@ -318,9 +325,6 @@ impl fmt::Display for Settings {
 }
 
 fn read_text(fs: &dyn Fs, path: &Path) -> std::io::Result<String> {
-    let file = fs.open(path, Access::Read)?;
-    let len = usize::try_from(file.len()?).map_err(std::io::Error::other)?;
-    let mut bytes = vec![0; len];
-    file.read_exact_at(&mut bytes, 0)?;
+    let bytes = read_file(fs, path)?;
     String::from_utf8(bytes).map_err(|e| std::io::Error::new(std::io::ErrorKind::InvalidData, e.utf8_error()))
 }

@@ -128,6 +128,7 @@ impl Db {
     fn publish_collection(&self, state: CollectionState) -> Collection {
         let id = state.id;
         let writer = self.engine().writer_if_any().expect("a collection was just created by it");
+        state.active.begin_codes(writer.coding(&state));
         writer.sequencer.applier().change(|published, apply| {
             let next = published.current().content().with(state);
             published.publish(next, apply);

@@ -13,7 +13,7 @@
 
 use std::path::Path;
 
-use akidb_host::{Access, Fs};
+use akidb_host::{Fs, read_file as read_whole};
 use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -97,7 +97,6 @@ impl DeletionVector {
     }
 
     /// Dead rows, ascending.
-    #[cfg_attr(not(test), expect(dead_code, reason = "merges of segments need it"))]
     pub(crate) fn iter(&self) -> impl Iterator<Item = u32> {
         self.0.iter()
     }
@@ -249,15 +248,12 @@ pub(crate) fn read(fs: &dyn Fs, dir: &Path, found: &DeletionVectorRef, rows: u32
 /// Reads a file that should have `size` bytes, and one more if there is one.
 fn read_file(fs: &dyn Fs, path: &Path, size: u64) -> Result<Vec<u8>> {
     let io = |doing: &str, e: &std::io::Error| Error::io("AKI-0602", path, doing, e);
-    let file = fs.open(path, Access::Read).map_err(|e| io("opening a deletion vector", &e))?;
-    let len = file.len().map_err(|e| io("reading a deletion vector", &e))?;
+    let len = fs.metadata(path).map_err(|e| io("opening a deletion vector", &e))?.len;
     if len != size {
         let message = format!("a deletion vector has {len} bytes, the manifest says {size}");
         return Err(Error::corrupt("AKI-0604", path, len.min(size), message));
     }
-    let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
-    file.read_exact_at(&mut bytes, 0).map_err(|e| io("reading a deletion vector", &e))?;
-    Ok(bytes)
+    read_whole(fs, path).map_err(|e| io("reading a deletion vector", &e))
 }
 
 /// The serialized bytes inside a file whose frame is right.

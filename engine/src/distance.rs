@@ -3,6 +3,7 @@
 //! Sums run in f32 over 32 lanes. Where f32 cannot hold them (a sum that overflows, norms far from 1) that row is
 //! computed again in f64, so no magnitude of finite input gives NaN, infinity or a false tie.
 
+pub(crate) mod codes;
 mod scalar;
 #[cfg(target_arch = "x86_64")]
 mod simd;
@@ -21,7 +22,7 @@ const DISTANCE_SQUARED: std::ops::RangeInclusive<f32> = 1e-30..=f32::MAX;
 /// results of two kinds differ by at most `(d/32 + 8) * 2^-23 * sum(|terms|)`: for sums of squares that is d/32 + 8
 /// units in the last place.
 #[derive(Clone, Copy, Debug)]
-enum Kernel {
+pub(crate) enum Kernel {
     Scalar,
     #[cfg(target_arch = "x86_64")]
     Avx2(simd::Avx2),
@@ -29,7 +30,7 @@ enum Kernel {
 
 impl Kernel {
     /// The fastest this machine runs.
-    fn best() -> Self {
+    pub(crate) fn best() -> Self {
         #[cfg(target_arch = "x86_64")]
         if let Some(avx2) = simd::Avx2::detect() {
             return Self::Avx2(avx2);
@@ -37,8 +38,29 @@ impl Kernel {
         Self::Scalar
     }
 
+    /// Runs plain code compiled for this kernel's instructions, as far as `f` and what it calls are inlined. Products
+    /// and sums keep their order and are not fused, so every kernel gives the same bits.
+    #[inline]
+    pub(crate) fn vectorised<R>(self, f: impl FnOnce() -> R) -> R {
+        match self {
+            Self::Scalar => f(),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(avx2) => avx2.vectorised(f),
+        }
+    }
+
+    /// Says that a vector will be read soon.
+    #[inline]
+    pub(crate) fn prefetch(self, numbers: &[f32]) {
+        match self {
+            Self::Scalar => {}
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(avx2) => avx2.prefetch(numbers),
+        }
+    }
+
     /// `sum(a * b)`
-    fn dot(self, a: &[f32], b: &[f32]) -> f32 {
+    pub(crate) fn dot(self, a: &[f32], b: &[f32]) -> f32 {
         match self {
             Self::Scalar => scalar::dot(a, b),
             #[cfg(target_arch = "x86_64")]
@@ -47,7 +69,7 @@ impl Kernel {
     }
 
     /// `sum((a - b)^2)`
-    fn l2_squared(self, a: &[f32], b: &[f32]) -> f32 {
+    pub(crate) fn l2_squared(self, a: &[f32], b: &[f32]) -> f32 {
         match self {
             Self::Scalar => scalar::l2_squared(a, b),
             #[cfg(target_arch = "x86_64")]

@@ -8,9 +8,10 @@ use akidb_host::{Clock, Fs, Spawn, Ticker};
 use object_store::ObjectStore;
 
 use crate::apply::Applier;
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, CollectionState};
 use crate::commit::Committer;
 use crate::error::{Error, ErrorKind, Result};
+use crate::index::Coding;
 use crate::limits::Limits;
 use crate::log::EngineLog;
 use crate::lsn::Lsn;
@@ -57,6 +58,8 @@ pub(crate) struct Writer {
     next_segment: AtomicU64,
     /// Held for a whole flush: one owner of change.
     pub(crate) flushing: Mutex<()>,
+    /// Whether rows are encoded as they arrive: not while the log is replayed, which must be quick.
+    encodes: AtomicBool,
 }
 
 impl Writer {
@@ -73,7 +76,23 @@ impl Writer {
             writer_id,
             next_segment: AtomicU64::new(1),
             flushing: Mutex::new(()),
+            encodes: AtomicBool::new(false),
         }
+    }
+
+    /// Begins to encode rows as they arrive: the log is replayed.
+    pub(crate) fn begin_codes(&self) {
+        self.encodes.store(true, Ordering::Relaxed);
+        self.sequencer.applier().change(|published, _apply| {
+            for state in published.current().content().collections.values() {
+                state.active.begin_codes(state.coding());
+            }
+        });
+    }
+
+    /// The codes of a collection's next memtable, if rows are encoded as they arrive.
+    pub(crate) fn coding(&self, state: &CollectionState) -> Option<Coding> {
+        self.encodes.load(Ordering::Relaxed).then(|| state.coding()).flatten()
     }
 
     /// A segment name never given before.

@@ -1,11 +1,20 @@
 //! Filters: which rows a search, scan or count takes. Text or builder in, a tree bound to a schema out.
 
+#[cfg(test)]
+pub(crate) mod arbitrary;
 mod ast;
 mod bind;
+mod canonical;
+mod coded;
+mod columnwise;
 mod eval;
+mod extent;
 mod lex;
 mod parse;
 
 pub use ast::{Filter, Literal};
 pub(crate) use bind::Bound;
-pub(crate) use eval::RowFields;
+pub(crate) use coded::Coded;
+pub(crate) use columnwise::Columns;
+pub(crate) use eval::{RowFields, Source};
+pub(crate) use extent::Extent;

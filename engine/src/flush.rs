@@ -10,6 +10,7 @@ use crate::catalog::{CollectionState, LiveSegment};
 use crate::deletion_vector::{self, DeletionVector};
 use crate::engine::{Engine, Writer, deletion_vector_dir};
 use crate::error::{Error, ErrorKind, Result};
+use crate::index;
 use crate::lsn::Lsn;
 use crate::manifest::{Manifest, Reason};
 use crate::memtable::Memtable;
@@ -21,6 +22,8 @@ use crate::write::WriteLog;
 
 /// New names tried when the sync of a segment file fails: the old file is never trusted again.
 const SEGMENT_TRIES: u32 = 3;
+/// What the samples of an index are drawn by: the same rows give the same file.
+const INDEX_SEED: u64 = 0x5eed;
 
 /// Seals the active memtable of a collection, if it holds anything. Touches no file.
 pub(crate) fn seal(writer: &Writer, collection: u32) -> bool {
@@ -38,6 +41,7 @@ fn seal_when(writer: &Writer, collection: u32, due: impl FnOnce(&CollectionState
         let mut next = CollectionState::clone(state);
         next.sealed.push((Arc::clone(&state.active), published.visible()));
         next.active = Arc::default();
+        next.active.begin_codes(writer.coding(state));
         published.publish(current.content().with(next), apply);
         true
     })
@@ -236,11 +240,16 @@ fn write_new_segment(
     let fs = &*engine.place.fs;
     // Empty, it may have been taken for a leftover by a look at the manifests from just before the collection's.
     create_dir(engine, &state.dir)?;
+    let index = {
+        let _span = tracing::debug_span!("index").entered();
+        let vectors: Vec<&[f32]> = rows.iter().map(|(_, row)| &*row.vector).collect();
+        index::index_bytes(state.schema.metric, &vectors, INDEX_SEED)
+    };
     let mut tries = 0;
     let meta = loop {
         tries += 1;
         let file = Writing { fs, dir: &state.dir, name: writer.next_segment_name(), schema: &state.schema };
-        match write_segment(&file, rows) {
+        match write_segment(&file, rows, index.as_ref()) {
             Err(error) if error.kind() == ErrorKind::Unavailable && tries < SEGMENT_TRIES => {
                 tracing::warn!(%error, "writing a segment failed; a new file is tried");
             }

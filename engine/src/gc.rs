@@ -12,9 +12,10 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::manifest::{Manifest, Store};
 use crate::segment_meta::DeletionVectorRef;
 
-/// Removes manifests that need not be kept (nor are `pinned` by an upload), and files that only they named. Cheap when there is nothing to do.
+/// Removes manifests that need not be kept (nor are `pinned` by an upload), and files that only they named; forgets what filters kept of segments that are gone. Cheap when there is nothing to do.
 pub(crate) fn collect(engine: &Engine, pinned: &BTreeSet<u64>) -> Result<()> {
     let writer = engine.writer()?;
+    engine.current().content().filters.forget_dropped();
     let store = writer.committer.store();
     let now = engine.place.clock.unix_micros();
     let expired = store.expired(engine.limits.manifests, now, pinned)?;

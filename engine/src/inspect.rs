@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use akidb_host::{Access, Fs, RealFs};
+use akidb_host::{RealFs, read_file};
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
@@ -56,13 +56,8 @@ fn inspect_log(path: &Path) -> Result<Value> {
 }
 
 fn inspect_manifest(path: &Path) -> Result<Value> {
-    let read = || {
-        let file = RealFs.open(path, Access::Read)?;
-        let mut bytes = vec![0; usize::try_from(file.len()?).map_err(std::io::Error::other)?];
-        file.read_exact_at(&mut bytes, 0)?;
-        Ok(bytes)
-    };
-    let bytes: Vec<u8> = read().map_err(|cause| Error::io("AKI-0310", path, "reading a manifest", &cause))?;
+    let bytes = read_file(&RealFs, path)
+        .map_err(|cause| Error::io("AKI-0310", path, "reading a manifest", &cause))?;
     let committed = Manifest::decode(path, &bytes)?;
     let mut value = serde_json::to_value(&committed.manifest).unwrap_or_default();
     value["kind"] = json!("manifest");

@@ -17,6 +17,8 @@ mod loom_tests;
 #[cfg(not(akidb_loom))]
 mod backends;
 #[cfg(not(akidb_loom))]
+mod bitmap;
+#[cfg(not(akidb_loom))]
 mod builder;
 #[cfg(not(akidb_loom))]
 mod catalog;
@@ -45,6 +47,8 @@ mod error;
 #[cfg(not(akidb_loom))]
 mod filter;
 #[cfg(not(akidb_loom))]
+mod filter_cache;
+#[cfg(not(akidb_loom))]
 mod flush;
 #[cfg(not(akidb_loom))]
 mod gc;
@@ -52,6 +56,8 @@ mod gc;
 mod handle;
 #[cfg(not(akidb_loom))]
 mod id;
+#[cfg(not(akidb_loom))]
+mod index;
 #[cfg(not(akidb_loom))]
 mod inspect;
 #[cfg(not(akidb_loom))]
@@ -156,7 +162,7 @@ pub use schema::{
     Field, FieldType, IdKind, MAX_DIM, MAX_FIELDS, MAX_NAME_BYTES, Metric, RESERVED_NAMES, Schema,
 };
 #[cfg(not(akidb_loom))]
-pub use search::MAX_K;
+pub use search::{DEFAULT_RECALL, Explained, MAX_K, PartExplained, PartKind};
 #[cfg(not(akidb_loom))]
 pub use segment::{Damage, RowGroupReport, SectionReport, SegmentReport, VerifyReport, inspect_segment};
 #[cfg(not(akidb_loom))]

@@ -22,6 +22,8 @@ pub(crate) struct Limits {
     pub(crate) sealed_memtables: usize,
     /// Bytes a required backend may lack before writes stall.
     pub(crate) max_pending_bytes: Option<u64>,
+    /// Decoded columns and results of filters kept.
+    pub(crate) filter_cache_bytes: u64,
     /// How long a write waits at a bound before it is refused.
     pub(crate) write_stall_timeout: Duration,
     /// Manifests kept.
@@ -39,6 +41,7 @@ impl Limits {
             wal_max_bytes: engine.wal_max_bytes,
             sealed_memtables: engine.max_sealed_memtables as usize,
             max_pending_bytes: engine.max_pending_bytes,
+            filter_cache_bytes: engine.filter_cache_bytes,
             write_stall_timeout: Duration::from_millis(engine.write_stall_timeout_ms),
             manifests: Kept {
                 count: engine.manifest_keep as usize,

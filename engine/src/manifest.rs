@@ -37,7 +37,7 @@ const SHOWS_UNSYNCED: &str = "shows-unsynced";
 pub struct Format {
     /// Rises when older versions must not read the document.
     pub major: u16,
-    /// Rises when fields are added.
+    /// The lowest that has all fields this document uses, so that older versions read what they can.
     pub minor: u16,
     /// Features a reader may ignore.
     pub compatible: Vec<String>,
@@ -47,7 +47,7 @@ pub struct Format {
 
 impl Default for Format {
     fn default() -> Self {
-        Self { major: FORMAT_MAJOR, minor: FORMAT_MINOR, compatible: Vec::new(), incompatible: Vec::new() }
+        Self { major: FORMAT_MAJOR, minor: 0, compatible: Vec::new(), incompatible: Vec::new() }
     }
 }
 
@@ -272,6 +272,13 @@ impl Manifest {
         if shows {
             self.format.compatible.push(SHOWS_UNSYNCED.to_owned());
         }
+    }
+
+    /// The lowest minor format that has every field this manifest uses.
+    #[must_use]
+    pub fn minor_needed(&self) -> u16 {
+        let mut segments = self.collections.iter().flat_map(|c| &c.segments);
+        if segments.any(|s| s.head.is_some() || s.codes.is_some()) { format::MINOR_OF_INDEX } else { 0 }
     }
 
     /// Drops a collection; its directory is remembered until [`Manifest::forget_dropped`]. False if there is

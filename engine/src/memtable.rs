@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use crate::id::Id;
+use crate::index::{Coding, Tail};
 use crate::lsn::Lsn;
 use crate::row::{FieldValue, Row};
 
@@ -53,6 +54,8 @@ pub(crate) struct Memtable {
     bytes: AtomicU64,
     /// LSN of the first operation since this memtable became the active one, deletes included; 0 = none.
     first_op: AtomicU64,
+    /// Codes of the rows inserted since they were begun.
+    codes: OnceLock<Tail>,
 }
 
 impl std::fmt::Debug for Memtable {
@@ -72,11 +75,25 @@ impl Default for Memtable {
             newest: RwLock::default(),
             bytes: AtomicU64::new(0),
             first_op: AtomicU64::new(0),
+            codes: OnceLock::new(),
         }
     }
 }
 
 impl Memtable {
+    /// Encodes the rows inserted from now on. Apply lock.
+    pub(crate) fn begin_codes(&self, coding: Option<Coding>) {
+        if let Some(coding) = coding {
+            let most = u32::try_from(CHUNK_SLOTS * MAX_CHUNKS).expect("slots are u32");
+            self.codes.get_or_init(|| Tail::new(coding, self.len(), most));
+        }
+    }
+
+    /// Codes of the rows inserted since [`Memtable::begin_codes`].
+    pub(crate) fn codes(&self) -> Option<&Tail> {
+        self.codes.get()
+    }
+
     /// Slots, dead ones included.
     pub(crate) fn len(&self) -> u32 {
         self.len.load(Ordering::Acquire)
@@ -115,9 +132,15 @@ impl Memtable {
         let mut newest = self.newest.write().unwrap_or_else(PoisonError::into_inner);
         let previous = newest.insert(row.id.clone(), at).unwrap_or(NO_SLOT);
         self.bytes.fetch_add(row_bytes(&row) + SLOT_OVERHEAD_BYTES, Ordering::Relaxed);
+        let vector = Arc::clone(&row.vector);
         let slot_value = Slot { lsn, row, hidden_at: AtomicU64::new(Lsn::MAX.as_u64()), previous };
         assert!(chunk[slot].set(slot_value).is_ok(), "slot {at} written twice");
         self.len.store(at + 1, Ordering::Release);
+        drop(newest);
+        if let Some(codes) = self.codes.get() {
+            self.bytes.fetch_add(codes.row_bytes(), Ordering::Relaxed);
+            codes.push(&vector);
+        }
     }
 
     /// Hides the newest version of `id` from `at` on. `Some(true)` if a live one was hidden, `Some(false)` if the

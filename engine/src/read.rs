@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use crate::catalog::{Catalog, CollectionState, LiveSegment};
 use crate::error::Result;
-use crate::filter::{Bound, Filter};
+use crate::filter::Filter;
 use crate::id::Id;
 use crate::lsn::Lsn;
 use crate::row::Row;
-use crate::search::fields::{self, MemoryRow};
+use crate::search::fields::MemoryRow;
 use crate::version::View;
 
 /// The live row with this id.
@@ -48,23 +48,13 @@ pub(crate) fn count(view: &View<Catalog>, state: &CollectionState, filter: Optio
     for live in state.segments.iter() {
         count += match &bound {
             None => live.live_rows(view.lsn()),
-            Some(bound) => matching_live(live, state, view.lsn(), bound)?.count() as u64,
+            Some(bound) => {
+                let matches = view.content().filters.matching(&live.segment, &state.schema, bound)?;
+                live.live_matches(&matches, view.lsn())
+            }
         };
     }
     Ok(count)
-}
-
-fn matching_live<'a>(
-    live: &'a LiveSegment,
-    state: &CollectionState,
-    lsn: Lsn,
-    bound: &Bound,
-) -> Result<impl Iterator<Item = u32> + use<'a>> {
-    let rows = fields::matching_rows(&live.segment, &state.schema, bound)?;
-    Ok((0u32..)
-        .zip(rows)
-        .filter(move |(row, matches)| *matches && live.lives_at(*row, lsn))
-        .map(|(row, _)| row))
 }
 
 /// A page of live, matching rows with ids above `after`, in id order, at most `limit`.
@@ -101,12 +91,12 @@ pub(crate) fn scan(
             None => 0,
             Some(after) => rows_up_to(live, after)?,
         };
+        let filters = &view.content().filters;
         let matching =
-            bound.as_ref().map(|b| fields::matching_rows(&live.segment, &state.schema, b)).transpose()?;
+            bound.as_ref().map(|b| filters.matching(&live.segment, &state.schema, b)).transpose()?;
         let rows: Vec<u32> = (start..live.segment.rows())
-            .filter(|row| {
-                matching.as_ref().is_none_or(|m| m[*row as usize]) && live.lives_at(*row, view.lsn())
-            })
+            .filter(|row| matching.as_ref().is_none_or(|m| m.rows.contains(*row)))
+            .filter(|row| live.lives_at(*row, view.lsn()))
             .take(limit)
             .collect();
         for (row, id) in rows.iter().zip(ids_of(live, &rows)?) {

@@ -13,6 +13,7 @@ use crate::config::{Durability, Settings};
 use crate::deletion_vector::{self, DeletionVector};
 use crate::engine::{Engine, Place, Writer, deletion_vector_dir};
 use crate::error::{Error, ErrorKind, Result};
+use crate::filter_cache::FilterCache;
 use crate::flush;
 use crate::gc;
 use crate::limits::Limits;
@@ -83,7 +84,7 @@ pub(crate) fn open(place: Place, settings: &Settings, create: bool) -> Result<(A
             tracing::warn!(%error, "files that no manifest names were not removed; `akidb verify` names the cause");
         }
     }
-    let (catalog, schemas) = load_catalog(&place, opened)?;
+    let (catalog, schemas) = load_catalog(&place, opened, &limits)?;
     let applier = Applier::new(Memory, catalog, opened.floor.pred());
     let log = EngineLog::new(log, limits.durability, lock);
     // The log need not hold them any more, and knows no better than what it holds.
@@ -103,6 +104,7 @@ pub(crate) fn open(place: Place, settings: &Settings, create: bool) -> Result<(A
         give_memory_back(&engine, sequencer.applier(), &limits)
     })?;
     show_all(sequencer.applier(), log_end);
+    engine.writer()?.begin_codes();
     engine.measure_disk();
     if log_files > MAX_LOG_FILES {
         // The driver flushes them behind the open; the log holds everything until then.
@@ -137,7 +139,7 @@ pub(crate) fn open_read_only(place: Place, limits: Limits) -> Result<(Arc<Engine
     let Some(Committed { manifest: newest, .. }) = store.newest()? else { return Err(no_database(&place)) };
     let mut report =
         RecoveryReport { manifest: newest.number, epoch: newest.writer_epoch, ..Default::default() };
-    let (catalog, schemas) = load_catalog(&place, &newest)?;
+    let (catalog, schemas) = load_catalog(&place, &newest, &limits)?;
     let applier = Applier::new(Memory, catalog, newest.floor.pred());
     if alone {
         let (log, recovered) = open_log(&place, akidb_wal::Config::default(), &newest, true)?;
@@ -252,8 +254,8 @@ fn open_log(
     Log::open(options).map_err(|error| from_wal(&error))
 }
 
-fn load_catalog(place: &Place, manifest: &Manifest) -> Result<(Catalog, Schemas)> {
-    let mut catalog = Catalog::default();
+fn load_catalog(place: &Place, manifest: &Manifest, limits: &Limits) -> Result<(Catalog, Schemas)> {
+    let mut catalog = Catalog::new(FilterCache::new(limits.filter_cache_bytes));
     let mut schemas = Schemas::new();
     for entry in &manifest.collections {
         let state = load_collection(place, entry)?;

@@ -16,7 +16,7 @@ pub(crate) use payload::{
     join_payload, parse_timestamp, payload_from_json, payload_into, split_logged, split_payload,
     timestamp_text,
 };
-pub(crate) use view::{FieldRef, Texts};
+pub(crate) use view::FieldRef;
 
 /// A value of a declared field.
 #[derive(Clone, Debug, PartialEq)]

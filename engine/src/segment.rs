@@ -12,13 +12,17 @@ mod footer;
 mod format;
 mod id_index;
 mod ids;
+mod index_sections;
 mod inspect;
 mod name;
 mod plain_page;
 mod reader;
 mod rows;
+mod sections;
 mod sink;
 mod source;
+mod statistics;
+mod vector_index;
 mod verify;
 mod writer;
 
@@ -34,5 +38,6 @@ pub(crate) use {
     name::SegmentName,
     reader::{Segment, Touched},
     rows::{Batch, Scan},
+    vector_index::VectorIndex,
     writer::{Writing, write_segment},
 };

@@ -49,6 +49,12 @@ pub struct SegmentMeta {
     pub vectors: Vec<u64>,
     /// Sorted id hashes (text ids only).
     pub id_index: Option<Place>,
+    /// Head of the vector index; none where search is exact. Manifest format 1.1, as `codes`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head: Option<Place>,
+    /// Codes of the vector index; there if `head` is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub codes: Option<Place>,
     /// Rows dead at the manifest's `flushed_lsn`.
     pub deletion_vector: Option<DeletionVectorRef>,
 }

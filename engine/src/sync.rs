@@ -25,7 +25,7 @@ impl<T> Mutex<T> {
         self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    #[cfg(seeded_bug = "drain_skips_when_busy")]
+    #[cfg(seeded_bugs)]
     pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
         self.0.try_lock().ok()
     }

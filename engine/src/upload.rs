@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind as IoErrorKind;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -12,7 +11,7 @@ use akidb_backends::{
     Known, Multiparts, PlanItem, PublishOptions, Reason, Secret, Sleep, State, SweepSettings, Totals,
     Uploader, UploaderParts,
 };
-use akidb_host::{Access, Fs, Rng, publish_over};
+use akidb_host::{Rng, publish_over, read_file};
 use serde::Serialize;
 
 use crate::config::{BackendSettings, Settings};
@@ -177,9 +176,12 @@ impl Uploads {
             return;
         }
         let required = self.backends.iter().filter(|one| one.required);
-        let behind = required.map(|one| (one.uploader.status().lacking_bytes, &one.name)).max();
-        if let Some((bytes, name)) = behind {
-            engine.pending.note(name, bytes);
+        let lacks = |one: &'_ One| {
+            let status = one.uploader.status();
+            (status.lacking_bytes, status.refused.is_some(), one.name.clone())
+        };
+        if let Some((bytes, is_lost, name)) = required.map(lacks).max() {
+            engine.pending.note(&name, bytes, is_lost);
             engine.stalls.notify();
         }
     }
@@ -376,7 +378,7 @@ fn open_multiparts(engine: &Engine, name: &str) -> Multiparts {
 
 fn read_known(engine: &Engine, name: &str) -> Vec<u8> {
     let path = engine.place.dir.join("uploads").join(format!("{name}.json"));
-    match read_all(&*engine.place.fs, &path) {
+    match read_file(&*engine.place.fs, &path) {
         Ok(bytes) => bytes,
         Err(cause) => {
             if cause.kind() != IoErrorKind::NotFound {
@@ -385,13 +387,6 @@ fn read_known(engine: &Engine, name: &str) -> Vec<u8> {
             Vec::new()
         }
     }
-}
-
-fn read_all(fs: &dyn Fs, path: &Path) -> std::io::Result<Vec<u8>> {
-    let file = fs.open(path, Access::Read)?;
-    let mut bytes = vec![0; usize::try_from(file.len()?).map_err(std::io::Error::other)?];
-    file.read_exact_at(&mut bytes, 0)?;
-    Ok(bytes)
 }
 
 /// Everything a manifest names, and its text.

@@ -1,5 +1,7 @@
 //! A read is a pair (version, L): what is published, how far it is visible, and the rule for reading both.
 
+use akidb_host::seeded_bug;
+
 use crate::lsn::Lsn;
 use crate::sync::{Arc, AtomicU64, Mutex, MutexGuard, Ordering};
 
@@ -62,13 +64,9 @@ impl<C> Published<C> {
     /// The pair a read works on. The version is taken **first**: an L loaded before it could pass the version's
     /// retirement unseen and show rows that a later write replaced in structures this version lacks.
     pub(crate) fn view(&self) -> View<C> {
-        #[cfg(seeded_bug = "l_before_version")]
-        let early = self.visible.load(Ordering::Acquire);
+        let early = seeded_bug("l_before_version").then(|| self.visible.load(Ordering::Acquire));
         let version = Arc::clone(&*self.current.lock());
-        #[cfg(not(seeded_bug = "l_before_version"))]
-        let visible = self.visible.load(Ordering::Acquire);
-        #[cfg(seeded_bug = "l_before_version")]
-        let visible = early;
+        let visible = early.unwrap_or_else(|| self.visible.load(Ordering::Acquire));
         let retired = version.retired_at.load(Ordering::Acquire);
         let lsn = lsn_of(visible.min(retired));
         View { version, lsn }

@@ -1,5 +1,7 @@
 //! The sequencer: one lock under which a write gets its place in the log and in the queue.
 
+use akidb_host::seeded_bug;
+
 use crate::apply::{Applier, Target};
 use crate::lsn::Lsn;
 use crate::sync::{Arc, Mutex, MutexGuard};
@@ -59,16 +61,14 @@ impl<L: WriteLog, T: Target> Sequencer<L, T> {
         let (first, last) = loop {
             let order = self.order.lock();
             let placed = self.place(&order, records, frame, &check)?;
-            #[cfg(not(seeded_bug = "room_wait_under_lock"))]
-            drop(order);
+            let _held = seeded_bug("room_wait_under_lock").then_some(order);
             match placed {
                 Some(range) => break range,
                 None => self.log.wait_for_room(records)?,
             }
         };
         // Append and push are not one step: a sync that covered the append may have drained before the push.
-        #[cfg(not(seeded_bug = "no_drain_after_push"))]
-        if self.log.showable() >= last {
+        if self.log.showable() >= last && !seeded_bug("no_drain_after_push") {
             self.drain();
         }
         Ok((first, last))

@@ -31,12 +31,21 @@ impl Stall {
 #[derive(Debug, Default)]
 pub(crate) struct Pending {
     bytes: AtomicU64,
-    backend: Mutex<String>,
+    backend: Mutex<Behind>,
+}
+
+#[derive(Debug, Default)]
+struct Behind {
+    name: String,
+    /// It takes nothing more from this database, until that is opened again.
+    is_lost: bool,
 }
 
 impl Pending {
-    pub(crate) fn note(&self, backend: &str, bytes: u64) {
-        backend.clone_into(&mut self.backend.lock().unwrap_or_else(PoisonError::into_inner));
+    pub(crate) fn note(&self, backend: &str, bytes: u64, is_lost: bool) {
+        let mut behind = self.backend.lock().unwrap_or_else(PoisonError::into_inner);
+        backend.clone_into(&mut behind.name);
+        behind.is_lost = is_lost;
         self.bytes.store(bytes, Ordering::Relaxed);
     }
 
@@ -45,10 +54,14 @@ impl Pending {
         let (bytes, max_bytes) = (self.bytes.load(Ordering::Relaxed), max_bytes?);
         (bytes > max_bytes).then(|| {
             let backend = self.backend.lock().unwrap_or_else(PoisonError::into_inner);
-            let detail = format!(
-                "{bytes} bytes are not on backend '{backend}' yet, {max_bytes} may be; writes go on by themselves \
-                 when it has caught up"
-            );
+            let remedy = if backend.is_lost {
+                "it was claimed by another: close one of the two, then open this one again"
+            } else {
+                "writes go on by themselves when it has caught up"
+            };
+            let name = &backend.name;
+            let detail =
+                format!("{bytes} bytes are not on backend '{name}' yet, {max_bytes} may be; {remedy}");
             Stall { which: "max_pending_bytes", detail }
         })
     }
@@ -90,5 +103,22 @@ impl Stalls {
                 left = left.saturating_sub(slice);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backend_that_was_lost_to_another_counts_and_the_error_says_what_to_do() {
+        let pending = Pending::default();
+        assert_eq!(pending.stall(Some(0)), None);
+        pending.note("near", 11, false);
+        assert_eq!((pending.stall(None), pending.stall(Some(11))), (None, None));
+        let waits = pending.stall(Some(10)).unwrap().detail;
+        pending.note("near", 11, true);
+        let lost = pending.stall(Some(10)).unwrap().detail;
+        assert!(waits.contains("caught up") && lost.contains("close one of the two"), "{waits}\n{lost}");
     }
 }

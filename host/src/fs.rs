@@ -227,6 +227,18 @@ pub fn publish_over(fs: &dyn Fs, dir: &Path, name: &str, bytes: &[u8]) -> io::Re
     fs.sync_dir(dir)
 }
 
+/// All bytes of a file. Blocks.
+///
+/// # Errors
+/// What the file system answers; `FileTooLarge` for one that memory cannot hold.
+pub fn read_file(fs: &dyn Fs, path: &Path) -> io::Result<Vec<u8>> {
+    let file = fs.open(path, Access::Read)?;
+    let len = usize::try_from(file.len()?).map_err(|_| io::ErrorKind::FileTooLarge)?;
+    let mut bytes = vec![0; len];
+    file.read_exact_at(&mut bytes, 0)?;
+    Ok(bytes)
+}
+
 /// Writes and syncs `dir/name.tmp`; a leftover of an earlier try is unlinked first, never written into, because
 /// it may be a second name of a published file.
 fn write_tmp(fs: &dyn Fs, dir: &Path, name: &str, bytes: &[u8]) -> io::Result<PathBuf> {

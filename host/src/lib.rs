@@ -16,18 +16,23 @@ compile_error!(
 );
 
 mod clock;
+mod cpu;
 mod fs;
 mod map;
 mod rng;
+mod seeded;
 #[cfg(feature = "test-util")]
 pub mod sim;
 mod spawn;
 
 pub use clock::{Clock, FastClock, RealClock};
+pub use cpu::{pin_thread, process_cpu_time, thread_cpu_time};
 pub use fs::{
     Access, Advice, DirEntry, EntryKind, File, Fs, FsKind, FsStats, LockGuard, Metadata, RealFs, publish_new,
-    publish_over,
+    publish_over, read_file,
 };
 pub use map::{Appender, AtomicPage, ForkMark, LogRegion, NoRoom, Region, Tail, probe_folio};
 pub use rng::Rng;
+#[doc(hidden)]
+pub use seeded::seeded_bug;
 pub use spawn::{Job, Next, RealSpawn, Spawn, Tick, Ticker};

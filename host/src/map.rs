@@ -279,8 +279,11 @@ impl Appender {
     fn show(&mut self) {
         self.published = self.at;
         // Release: a reader that sees this end sees every byte copied below it.
-        let order =
-            if cfg!(seeded_bug = "map_publish_relaxed") { Ordering::Relaxed } else { Ordering::Release };
+        let order = if crate::seeded::seeded_bug("map_publish_relaxed") {
+            Ordering::Relaxed
+        } else {
+            Ordering::Release
+        };
         self.shared.end.store(self.at as u64, order);
     }
 

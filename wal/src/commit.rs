@@ -5,6 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 
+use akidb_host::seeded_bug;
+
 use crate::control::{Control, ControlState};
 use crate::lsn::Lsn;
 use crate::sync::{AtomicBool, Condvar, Mutex, Ordering, lock, wait};
@@ -104,7 +106,7 @@ impl Commit {
                 return Turn::Poisoned(cause.clone());
             }
             if !state.leading {
-                state.leading = !cfg!(seeded_bug = "leads_overlap");
+                state.leading = !seeded_bug("leads_overlap");
                 return Turn::Lead;
             }
             state = wait(&self.done, state);
@@ -136,7 +138,7 @@ impl Commit {
                 state.poison.get_or_insert(cause);
                 self.dead.store(true, Ordering::Release);
             }
-            let all = state.poison.is_some() && !cfg!(seeded_bug = "poison_not_told");
+            let all = state.poison.is_some() && !seeded_bug("poison_not_told");
             let mut told = drain(&mut state.waiters, |w| all || w.lsn <= synced);
             told.extend(drain(&mut state.watchers, |w| all || w.lsn <= synced));
             wakers = told;
@@ -146,10 +148,10 @@ impl Commit {
             left = !state.waiters.is_empty();
             callbacks = Arc::clone(&state.callbacks);
         }
-        if !cfg!(seeded_bug = "missing_notify") {
+        if !seeded_bug("missing_notify") {
             self.done.notify_all();
         }
-        let forgotten = usize::from(cfg!(seeded_bug = "forgotten_waker"));
+        let forgotten = usize::from(seeded_bug("forgotten_waker"));
         wakers.into_iter().skip(forgotten).for_each(|w| w.waker.wake());
         callbacks.iter().for_each(|callback| callback(synced));
         left
@@ -233,7 +235,7 @@ impl Commit {
 
     /// Drops an async caller's waker.
     pub(crate) fn forget(&self, id: u64) {
-        lock(&self.state).waiters.retain(|w| w.id != id && !cfg!(seeded_bug = "cancel_forgets_everyone"));
+        lock(&self.state).waiters.retain(|w| w.id != id && !seeded_bug("cancel_forgets_everyone"));
     }
 
     pub(crate) fn has_waiters(&self) -> bool {

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use akidb_host::seeded_bug;
+
 use crate::frame::{FrameType, Misfit, Start, frame_bytes, read_frame, read_head};
 use crate::header::HEADER_PAGE_BYTES;
 use crate::log_file::{Source, View};
@@ -204,7 +206,7 @@ fn end_on_disk(view: &View, file: &ReadFile, proven: Lsn) -> Option<u64> {
             FrameType::Start => view.made_at_open(),
             _ => false,
         };
-        if synced || cfg!(seeded_bug = "session_begins_behind_a_mark") {
+        if synced || seeded_bug("session_begins_behind_a_mark") {
             on_disk = Some(at as u64);
         }
     }

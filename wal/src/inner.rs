@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use akidb_host::{Clock, File, ForkMark, Fs, Region, Rng};
+use akidb_host::{Clock, File, ForkMark, Fs, Region, Rng, seeded_bug};
 
 use crate::commit::{Commit, Turn};
 use crate::config::{Config, Options};
@@ -283,7 +283,7 @@ impl Inner {
     }
 
     pub(crate) fn wait(&self, lsn: Lsn) -> Result<()> {
-        if cfg!(seeded_bug = "ack_before_sync") {
+        if seeded_bug("ack_before_sync") {
             return Ok(());
         }
         loop {
@@ -323,11 +323,11 @@ impl Inner {
                 }
             };
             let from = self.clock.now();
-            if cfg!(seeded_bug = "page_ahead_of_disk") {
+            if seeded_bug("page_ahead_of_disk") {
                 self.commit.control.raise(unsynced.last);
             }
             self.sync_file(&unsynced)?;
-            let late = cfg!(seeded_bug = "target_read_after_sync");
+            let late = seeded_bug("target_read_after_sync");
             self.commit.raise(if late { lock(&self.append).last } else { unsynced.last });
             if let Some(frames) = unsynced.active_frames {
                 self.counts.frames_synced.fetch_add(frames, Ordering::Relaxed);
@@ -353,12 +353,12 @@ impl Inner {
     }
 
     fn sync_file(&self, unsynced: &Unsynced) -> std::result::Result<(), Arc<str>> {
-        if cfg!(seeded_bug = "rotated_file_not_synced") && unsynced.active_frames.is_none() {
+        if seeded_bug("rotated_file_not_synced") && unsynced.active_frames.is_none() {
             return Ok(());
         }
         self.counts.syncs.fetch_add(1, Ordering::Relaxed);
         let synced = unsynced.file.sync_data().map_err(|e| cause(&unsynced.path, &e));
-        if cfg!(seeded_bug = "sync_error_swallowed") { Ok(()) } else { synced }
+        if seeded_bug("sync_error_swallowed") { Ok(()) } else { synced }
     }
 
     /// Writes a STAMP if the last frame proves less than what is synced. True if nothing is left to stamp.

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use akidb_host::seeded_bug;
+
 use crate::commit::Callback;
 use crate::config::{Durability, Options, WritePath};
 use crate::control::{self, Control, Standing};
@@ -178,14 +180,14 @@ impl Log {
         let pcrc = payload_crc(records);
         let mut writing = room(inner, frame_bytes(u64::from(len)))?;
         let first = writing.next;
-        let durable = if cfg!(seeded_bug = "stamp_ahead") { writing.last } else { inner.commit.synced() };
+        let durable = if seeded_bug("stamp_ahead") { writing.last } else { inner.commit.synced() };
         let head = Head { kind: FrameType::Batch, lsn: first, count, len, pcrc, durable };
         let last = head.last();
         let active = writing.active.as_mut().expect("the room was found in it");
         let written =
             active.write(&head, lengths(records), records).and_then(|()| match inner.config.durability {
                 // In the page cache on return, whatever becomes of this process.
-                Durability::Memory if !cfg!(seeded_bug = "memory_stays_staged") => active.flush(),
+                Durability::Memory if !seeded_bug("memory_stays_staged") => active.flush(),
                 _ => Ok(()),
             });
         if let Err(e) = written {

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use akidb_host::{Access, Advice, Appender, File, Fs, Region, Tail, probe_folio};
+use akidb_host::{Access, Advice, Appender, File, Fs, Region, Tail, probe_folio, seeded_bug};
 
 use crate::config::WritePath;
 use crate::error::{Error, ErrorKind, Fate, Result};
@@ -113,7 +113,7 @@ impl LogFile {
         drop(tail);
         // The region comes back only if nobody else holds a part of it; dropping it unmaps the file.
         let reclaimed = appender.reclaim().map(drop).map_err(drop);
-        if !cfg!(seeded_bug = "recycled_under_readers") {
+        if !seeded_bug("recycled_under_readers") {
             reclaimed?;
         }
         Ok(Retired { path: as_path, file, bytes: header.file_bytes })
@@ -124,7 +124,7 @@ impl LogFile {
         let linked = fs.hard_link(&self.tmp, &self.path);
         let _ = fs.unlink(&self.tmp);
         linked.map_err(|e| Error::io("name", &self.path, e))?;
-        if cfg!(seeded_bug = "name_not_synced") {
+        if seeded_bug("name_not_synced") {
             return Ok(());
         }
         fs.sync_dir(dir).map_err(|e| {
@@ -324,7 +324,7 @@ impl View {
             .open(path, Access::Read)
             .and_then(|file| {
                 file.advise(Advice::Sequential);
-                if cfg!(seeded_bug = "served_after_a_sync") {
+                if seeded_bug("served_after_a_sync") {
                     file.sync_data()?;
                 }
                 file.map()

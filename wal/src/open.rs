@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use akidb_host::{Access, Fs, FsKind, Rng};
+use akidb_host::{Access, Fs, FsKind, Rng, seeded_bug};
 
 use crate::config::{Config, Options};
 use crate::error::{Error, ErrorKind, Fate, Result};
@@ -72,7 +72,7 @@ pub(crate) fn rng(config: &Config, epoch: u32) -> Rng {
 }
 
 pub(crate) fn fresh_salt(rng: &mut Rng) -> u64 {
-    if cfg!(seeded_bug = "same_salt") { 1 } else { rng.u64() | 1 }
+    if seeded_bug("same_salt") { 1 } else { rng.u64() | 1 }
 }
 
 /// The next epoch: above every one ever seen here or known to the caller.
@@ -82,7 +82,7 @@ pub(crate) fn next_epoch(options: &Options, found: &Findings) -> Result<u32> {
         let text = format!("epoch {highest} is the last one: this directory was opened too often");
         return Err(Error::new(ErrorKind::Invalid(text), Fate::Untouched));
     }
-    Ok(highest + u32::from(!cfg!(seeded_bug = "same_epoch")))
+    Ok(highest + u32::from(!seeded_bug("same_epoch")))
 }
 
 /// The first file of a session: START(relog) and the unproven frames if there are any, then START(new). It gets
@@ -109,7 +109,7 @@ pub(crate) fn begin(
     settle_names(fs, &options.dir, seq == 1)?;
     let mut file = LogFile::make(fs, &plan).or_else(|e| retry_on_reserve(fs, &plan, e))?;
     let written = fill(&mut file, found, me).and_then(|()| match () {
-        () if cfg!(seeded_bug = "first_file_not_synced") => Ok(()),
+        () if seeded_bug("first_file_not_synced") => Ok(()),
         () => file.settle(fs, &plan).map_err(|e| Error::io("sync", &file.path, e)),
     });
     if let Err(e) = written {
@@ -123,7 +123,7 @@ pub(crate) fn begin(
 /// The names found here may be those of a process that died before it synced them. What is built on them must not
 /// outlive them: a file that continues another is damage without it. Of a new log it is the directory's own name.
 fn settle_names(fs: &dyn Fs, dir: &Path, new: bool) -> Result<()> {
-    if cfg!(seeded_bug = "found_names_not_synced") {
+    if seeded_bug("found_names_not_synced") {
         return Ok(());
     }
     let dir = if new { dir.parent().unwrap_or(dir) } else { dir };

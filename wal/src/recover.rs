@@ -9,7 +9,7 @@
 
 use std::path::PathBuf;
 
-use akidb_host::Spawn;
+use akidb_host::{Spawn, seeded_bug};
 
 use crate::error::{Error, ErrorKind, Fate, Result};
 use crate::findings::{Cut, Findings, ReadFile};
@@ -313,8 +313,7 @@ impl<'a> Walk<'a> {
         let ends = self.scout.as_mut().expect("sent before the first frame was read").ends();
         let rest = search(&self.views[i..until], at, &ends[i - self.last_session..until - self.last_session]);
         let expected = next.max(self.floor);
-        if let Some(witness) =
-            rest.witness.filter(|w| w.durable >= expected && !cfg!(seeded_bug = "stamps_ignored"))
+        if let Some(witness) = rest.witness.filter(|w| w.durable >= expected && !seeded_bug("stamps_ignored"))
         {
             return corrupt(format!(
                 "the frame at offset {} of {} was written when {} was already on disk; found here: {}{}",
@@ -439,9 +438,7 @@ impl<'a> Walk<'a> {
     fn conclude(self) -> Findings {
         let found = Findings {
             proven: match self.durable.min(self.last) {
-                _ if cfg!(any(seeded_bug = "served_unproven", seeded_bug = "served_after_a_sync")) => {
-                    self.last
-                }
+                _ if seeded_bug("served_unproven") || seeded_bug("served_after_a_sync") => self.last,
                 proven => proven,
             },
             last: self.last,

@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
 
+use akidb_host::seeded_bug;
+
 use crate::control::ControlState;
 use crate::error::{Error, Result};
 use crate::frame::FrameType;
@@ -41,7 +43,7 @@ impl Inner {
             }
             freed += old.file.size;
         }
-        if any && !cfg!(seeded_bug = "retired_name_not_synced") {
+        if any && !seeded_bug("retired_name_not_synced") {
             // A retired file gets its new header only after this: its old name is gone by then, whatever happens.
             self.fs.sync_dir(&self.dir).map_err(|e| Error::io("sync", &self.dir, e))?;
         }

@@ -1,5 +1,7 @@
 //! A mark that only rises: an LSN that many threads read and a few raise.
 
+use akidb_host::seeded_bug;
+
 use crate::lsn::Lsn;
 use crate::sync::{AtomicU64, Ordering};
 
@@ -19,7 +21,7 @@ impl Watermark {
 
     /// Raises the mark to `lsn`; a lower one changes nothing.
     pub(crate) fn raise(&self, lsn: Lsn) {
-        if cfg!(seeded_bug = "leads_overlap") {
+        if seeded_bug("leads_overlap") {
             return self.0.store(lsn.as_u64(), Ordering::Release);
         }
         self.0.fetch_max(lsn.as_u64(), Ordering::AcqRel);

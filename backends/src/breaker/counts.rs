@@ -26,6 +26,8 @@ pub struct Totals {
     pub refused: u64,
     /// How often it opened.
     pub opened: u64,
+    /// Of these, how often because a try after a cooldown failed.
+    pub reopened: u64,
     /// How often it began to try calls after a cooldown.
     pub half_opened: u64,
     /// How often it closed again.
@@ -41,6 +43,7 @@ pub(super) struct Counts {
     pub(super) late_results: AtomicU64,
     pub(super) refused: AtomicU64,
     pub(super) opened: AtomicU64,
+    pub(super) reopened: AtomicU64,
     pub(super) half_opened: AtomicU64,
     pub(super) closed: AtomicU64,
     /// Cooldowns that followed on each other without the breaker closing in between.
@@ -71,6 +74,8 @@ impl Counts {
             cancelled: self.cancelled.load(Relaxed),
             late_results: self.late_results.load(Relaxed),
             refused: self.refused.load(Relaxed),
+            // In this order: each that reopened has been counted as opened.
+            reopened: self.reopened.load(Relaxed),
             opened: self.opened.load(Relaxed),
             half_opened: self.half_opened.load(Relaxed),
             closed: self.closed.load(Relaxed),

@@ -1,5 +1,5 @@
 //! Loom models of the breaker: `RUSTFLAGS="--cfg akidb_loom" cargo test -p akidb-backends --lib model -- --nocapture`.
-//! Each of the bugs in the comments, given as `--cfg 'seeded_bug="..."'`, must make its model fail.
+//! Each of the bugs in the comments, named by `AKIDB_SEEDED_BUG` in a build with `--cfg seeded_bugs`, must make its model fail.
 
 use loom::sync::{Arc, Mutex};
 use loom::thread;

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
+use akidb_host::seeded_bug;
+
 use super::counts::Counts;
 use super::permit::Ticket;
 use super::word::{Phase, Round, Word, quarter_at};
@@ -64,10 +66,7 @@ impl Breaker {
     /// Of two who count in different buckets, at least one must see both: each has counted before this fence and reads
     /// after it. Acquire and release are not enough for that.
     fn judge(&self, word: Word, now_ms: u64) -> Settled {
-        #[cfg(not(seeded_bug = "breaker_fence_acqrel"))]
-        fence(Ordering::SeqCst);
-        #[cfg(seeded_bug = "breaker_fence_acqrel")]
-        fence(Ordering::AcqRel);
+        fence(if seeded_bug("breaker_fence_acqrel") { Ordering::AcqRel } else { Ordering::SeqCst });
         let threshold_ppm = if self.rules.adaptive {
             self.baseline.threshold_ppm(self.rules.threshold_ppm)
         } else {
@@ -124,6 +123,9 @@ impl Breaker {
     pub(super) fn note_opened(&self, from: Word) {
         self.counts.cooldowns_in_a_row.store(self.cooldowns_before(from), Relaxed);
         Counts::add(&self.counts.opened);
+        if matches!(from.phase, Phase::HalfOpen(_)) {
+            Counts::add(&self.counts.reopened);
+        }
     }
 
     /// How many cooldowns in a row precede one that begins at this word.
@@ -159,7 +161,7 @@ impl Breaker {
 
     /// Gives the place of a tried call to the next one.
     fn give_back(&self, ticket: Ticket) -> Settled {
-        if cfg!(seeded_bug = "breaker_keeps_cancelled") {
+        if seeded_bug("breaker_keeps_cancelled") {
             return Settled::Counted;
         }
         let mut word = self.load();
@@ -180,7 +182,7 @@ impl Breaker {
 }
 
 fn of_epoch(word: Word, epoch: u32) -> Option<Word> {
-    (word.epoch == epoch || cfg!(seeded_bug = "breaker_late_result")).then_some(word)
+    (word.epoch == epoch || seeded_bug("breaker_late_result")).then_some(word)
 }
 
 fn round_of(word: Word, epoch: u32) -> Option<Round> {

@@ -63,6 +63,14 @@ fn it_opens_cools_down_tries_and_closes() {
 }
 
 #[test]
+fn a_try_that_fails_is_counted_as_opened_again() {
+    let breaker = opened(&settings());
+    fail(&breaker, 300 * SECOND);
+    let totals = breaker.status(300 * SECOND).totals;
+    assert_eq!((totals.opened, totals.reopened, totals.half_opened, totals.closed), (2, 1, 1, 0));
+}
+
+#[test]
 fn fifty_of_a_hundred_is_not_above_a_half_and_fifty_one_is() {
     for (fails, opens) in [(49, false), (50, false), (51, true)] {
         // Failures spread evenly among the successes, in every hundred the same, over ten minutes.

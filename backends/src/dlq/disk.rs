@@ -10,7 +10,7 @@ use super::ledger::{Sink, Trouble};
 use super::letter::Letter;
 use super::letters::{Change, What, Why};
 use super::load::{Found, Paths, link_aside};
-use super::{line, snapshot};
+use super::{line, packed, snapshot};
 use crate::sync::{AtomicU64, Mutex, Ordering};
 
 /// At this length the file of evicted letters gives way to a new one; one older is kept.
@@ -27,6 +27,7 @@ pub(crate) struct Disk {
     /// Files the open found bad, to be kept aside before they are written over.
     not_kept: Mutex<Vec<PathBuf>>,
     opened_unix_secs: i64,
+    compress: bool,
 }
 
 #[derive(Debug)]
@@ -44,14 +45,20 @@ enum Journal {
 }
 
 impl Disk {
-    pub(crate) fn new(fs: Arc<dyn Fs>, paths: Paths, found: &Found, opened_unix_secs: i64) -> Self {
+    pub(crate) fn new(
+        fs: Arc<dyn Fs>,
+        paths: Paths,
+        found: &Found,
+        opened_unix_secs: i64,
+        compress: bool,
+    ) -> Self {
         let journal = match found.is_journal_bad {
             true => Journal::Unusable,
             false => Journal::Closed { len: found.journal_len },
         };
         let journal_len = AtomicU64::new(found.journal_len.unwrap_or(0));
         let (journal, not_kept) = (Mutex::new(journal), Mutex::new(found.not_kept.clone()));
-        Self { fs, paths, journal, journal_len, not_kept, opened_unix_secs }
+        Self { fs, paths, journal, journal_len, not_kept, opened_unix_secs, compress }
     }
 
     /// In bytes.
@@ -196,7 +203,9 @@ impl Sink for Disk {
         self.write_evicted(since);
         // In this order: until the snapshot is durable the journal tells what it holds; after that its lines are
         // skipped by their numbers, whether it is there or not.
-        self.publish(&self.paths.snapshot, &snapshot::write(letters, last))?;
+        let plain = snapshot::write(letters, last);
+        let bytes = if self.compress { packed::pack(&plain) } else { plain };
+        self.publish(&self.paths.snapshot, &bytes)?;
         if matches!(*journal, Journal::Closed { len: None }) {
             return Ok(());
         }

@@ -9,7 +9,7 @@ use super::letters::{Change, Letters, What};
 use super::line::{self, hex};
 use super::load::{Found, of_bytes};
 use super::settings::DlqSettings;
-use super::snapshot;
+use super::{packed, snapshot};
 use crate::class::Class;
 
 /// Any bytes as `dlq.journal.jsonl`.
@@ -23,13 +23,14 @@ pub fn fuzz_dlq_journal(bytes: &[u8]) {
     comes_back(&found);
 }
 
-/// Any bytes as `dlq.json`.
+/// Any bytes as `dlq.json`, in either form.
 ///
 /// # Panics
 /// If what must hold does not.
 pub fn fuzz_dlq_snapshot(bytes: &[u8]) {
     let found = of_bytes(Some(bytes), None);
-    let sealed: Vec<_> = bytes.split(|&byte| byte == b'\n').filter_map(sealed_letter_of_entry).collect();
+    let plain = packed::unpack(bytes);
+    let sealed: Vec<_> = plain.split(|&byte| byte == b'\n').filter_map(sealed_letter_of_entry).collect();
     came_from(&found, &sealed);
     comes_back(&found);
 }
@@ -63,9 +64,11 @@ fn sealed_letter_of_entry(line: &[u8]) -> Option<Letter> {
 
 fn comes_back(found: &Found) {
     let saved = snapshot::write(&found.letters, found.last);
-    let again = of_bytes(Some(&saved), None);
-    assert!(!again.is_snapshot_bad && again.loaded.corrupt_lines == 0, "what was written is whole");
-    assert_eq!((&again.letters, again.last), (&found.letters, found.last));
+    for saved in [packed::pack(&saved), saved] {
+        let again = of_bytes(Some(&saved), None);
+        assert!(!again.is_snapshot_bad && again.loaded.corrupt_lines == 0, "what was written is whole");
+        assert_eq!((&again.letters, again.last), (&found.letters, found.last));
+    }
     let mut lines = Vec::new();
     for (n, letter) in (1..).zip(&found.letters) {
         let change = Change { n, what: What::Updated(letter.clone().into()) };

@@ -6,9 +6,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use akidb_host::seeded_bug;
+
 use super::letter::Letter;
 use super::letters::{Change, Letters};
-use crate::sync::{Condvar, Mutex, MutexGuard, wait};
+use crate::sync::{Condvar, Mutex, MutexGuard, let_others_run, wait};
 
 /// Where letters are written. Called by one at a time, with no lock held.
 pub(crate) trait Sink {
@@ -56,6 +58,8 @@ pub(crate) struct State {
     synced: u64,
     /// Somebody writes.
     leading: bool,
+    /// The last write was for several.
+    crowded: bool,
     pub(crate) trouble: Option<Trouble>,
 }
 
@@ -75,7 +79,7 @@ pub(crate) struct Ledger<S> {
 impl<S: Sink> Ledger<S> {
     /// `letters` are as the files have them, but for the changes they still hold.
     pub(crate) fn new(letters: Letters, synced: u64, sink: S) -> Self {
-        let state = State { letters, synced, leading: false, trouble: None };
+        let state = State { letters, synced, leading: false, crowded: false, trouble: None };
         Self { room: Arc::new(Room { state: Mutex::new(state), done: Condvar::new() }), sink }
     }
 
@@ -85,6 +89,7 @@ impl<S: Sink> Ledger<S> {
     /// The files could not be written: the change is in memory alone, until a later [`Ledger::persist`].
     pub(crate) fn settle(&self, n: u64) -> Result<(), Trouble> {
         let mut state = self.room.lock();
+        let mut has_waited = false;
         loop {
             if state.synced >= n {
                 return Ok(());
@@ -100,7 +105,15 @@ impl<S: Sink> Ledger<S> {
                 };
                 return Err(trouble.clone());
             }
-            state = self.lead(state);
+            // Those the last write was for are on their way with their next: one sync for all of them.
+            if state.crowded && !has_waited {
+                drop(state);
+                let_others_run();
+                has_waited = true;
+            } else {
+                self.lead(state);
+            }
+            state = self.room.lock();
         }
     }
 
@@ -108,13 +121,14 @@ impl<S: Sink> Ledger<S> {
     pub(crate) fn flush(&self) {
         let state = self.room.lock();
         if !state.leading && !state.letters.changes.is_empty() && !state.letters.changes.has_gaps() {
-            drop(self.lead(state));
+            self.lead(state);
         }
     }
 
-    fn lead<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+    fn lead(&self, mut state: MutexGuard<'_, State>) {
         state.leading = true;
         let changes = state.letters.changes.take();
+        state.crowded = changes.len() > 1;
         let last = state.letters.changes.last();
         drop(state);
         let done = self.sink.append(&changes);
@@ -122,7 +136,7 @@ impl<S: Sink> Ledger<S> {
         state.leading = false;
         match done {
             Ok(()) => state.synced = last,
-            Err(trouble) if cfg!(seeded_bug = "dlq_error_swallowed") => {
+            Err(trouble) if seeded_bug("dlq_error_swallowed") => {
                 state.synced = last;
                 state.trouble = Some(trouble);
             }
@@ -131,10 +145,11 @@ impl<S: Sink> Ledger<S> {
                 state.letters.changes.give_up();
             }
         }
-        if !cfg!(seeded_bug = "dlq_wakes_nobody") {
+        // They wake to a free lock.
+        drop(state);
+        if !seeded_bug("dlq_wakes_nobody") {
             self.room.done.notify_all();
         }
-        state
     }
 
     /// Writes a snapshot and starts a new journal: afterwards all that happened before the call is on disk, and
@@ -153,14 +168,14 @@ impl<S: Sink> Ledger<S> {
         state.leading = false;
         match &done {
             Ok(()) => {
-                if cfg!(seeded_bug = "dlq_snapshot_covers_later_adds") {
+                if seeded_bug("dlq_snapshot_covers_later_adds") {
                     last = state.letters.changes.last();
                 }
                 state.synced = last;
                 state.trouble = None;
             }
             Err(trouble) => {
-                if !cfg!(seeded_bug = "dlq_failed_snapshot_forgets") {
+                if !seeded_bug("dlq_failed_snapshot_forgets") {
                     state.letters.changes.put_back(since);
                 }
                 state.trouble = Some(trouble.clone());

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use akidb_host::{Access, Fs};
+use akidb_host::{Fs, read_file};
 
 use super::letter::{Letter, LetterId};
 use super::line::{self, Told};
-use super::snapshot;
+use super::{packed, snapshot};
 
 #[cfg(test)]
 mod tests;
@@ -121,16 +121,8 @@ fn contents(fs: &dyn Fs, path: &Path, loaded: &mut Loaded) -> Result<Option<Vec<
     }
 }
 
-fn read_file(fs: &dyn Fs, path: &Path) -> io::Result<Vec<u8>> {
-    let file = fs.open(path, Access::Read)?;
-    let len = usize::try_from(file.len()?).map_err(|_| io::ErrorKind::FileTooLarge)?;
-    let mut bytes = vec![0; len];
-    file.read_exact_at(&mut bytes, 0)?;
-    Ok(bytes)
-}
-
 fn take_snapshot(bytes: &[u8], list: &mut BTreeMap<LetterId, Letter>, found: &mut Found) {
-    let read = snapshot::read(bytes);
+    let read = snapshot::read(&packed::unpack(bytes));
     list.extend(read.letters.into_iter().map(|letter| (letter.id.clone(), letter)));
     found.last = read.last;
     found.loaded.corrupt_lines += read.bad_lines;

@@ -62,7 +62,7 @@ impl DeadLetters {
         let mut found = load::find(&*fs, &paths);
         load::keep_aside(&*fs, &paths, &mut found, unix_ms.div_euclid(1_000));
         let is_bad = found.is_journal_bad || found.is_snapshot_bad;
-        let disk = Disk::new(Arc::clone(&fs), paths, &found, unix_ms.div_euclid(1_000));
+        let disk = Disk::new(Arc::clone(&fs), paths, &found, unix_ms.div_euclid(1_000), settings.compress);
         let newest = found.letters.iter().map(|letter| &letter.id).max();
         let ids = Ids::after(newest, Rng::from_machine());
         let letters = Letters::loaded(&settings, found.letters, found.last, unix_ms);

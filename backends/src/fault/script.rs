@@ -67,7 +67,8 @@ impl Cause {
             Self::Exists => Error::AlreadyExists { path, source },
             Self::NotFound => Error::NotFound { path, source },
             Self::Status(status, retry_after) => {
-                generic(Box::new(Refusal::new(status, retry_after, "scripted".to_owned())))
+                let refusal = Refusal::new(status, retry_after, "scripted".to_owned());
+                generic(Box::new(refusal.of_request(Some("scripted-request"))))
             }
         }
     }

@@ -22,10 +22,12 @@ pub(crate) struct Failed {
 }
 
 /// One attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Tried {
     pub(crate) unix_millis: i64,
     pub(crate) took_millis: u64,
+    pub(crate) status: Option<u16>,
+    pub(crate) request_id: Option<String>,
 }
 
 /// Whose fault it is that an item is not on the backend.
@@ -70,7 +72,8 @@ pub(crate) async fn put(putter: &Putter, clock: &dyn Clock, item: &PlanItem) -> 
             Ok(()) => return Ok(()),
             Err(failed) => failed,
         };
-        made.push(Tried { unix_millis, took_millis: millis_since(started, clock) });
+        let (status, request_id) = (error.status(), error.request_id().map(str::to_owned));
+        made.push(Tried { unix_millis, took_millis: millis_since(started, clock), status, request_id });
         if error.kind() == ErrorKind::Corrupt
             && error.class() != Class::Local
             && let Some(guard) = client.backend().guard()

@@ -286,15 +286,22 @@ async fn a_sweep_takes_only_old_objects_that_no_kept_document_and_no_plan_names(
     for key in ["collections/1-x/orphan.parquet", "collections/1-x/3.parquet"] {
         store.put(&key.into(), "x".into()).await.unwrap();
     }
+    // A claim that died between its requests leaves one; the uploader's own stays.
+    for key in ["probe/0123456789abcdef", "probe/alive"] {
+        store.put(&key.into(), "x".into()).await.unwrap();
+    }
     let pinned = BTreeSet::from(["collections/1-x/3.parquet".to_owned()]);
     let dry = up.sweep("collections", &pinned, true).await.unwrap();
-    assert_eq!((dry.seen, dry.removed.as_slice()), (5, &["collections/1-x/orphan.parquet".to_owned()][..]));
+    assert_eq!((dry.seen, dry.removed.len()), (5, 2));
+    assert_eq!(dry.removed, ["collections/1-x/orphan.parquet", "probe/0123456789abcdef"]);
     assert!(store.head(&"collections/1-x/orphan.parquet".into()).await.is_ok());
     up.options.gc_grace = Duration::from_secs(3600);
     assert_eq!(up.sweep("collections", &pinned, false).await.unwrap().young, 1);
     up.options.gc_grace = Duration::ZERO;
     assert_eq!(up.sweep("collections", &pinned, false).await.unwrap(), dry);
     assert!(store.head(&"collections/1-x/orphan.parquet".into()).await.is_err());
+    assert!(store.head(&"probe/0123456789abcdef".into()).await.is_err());
+    assert!(store.head(&"probe/alive".into()).await.is_ok());
     judge(&store).await;
 }
 

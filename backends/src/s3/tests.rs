@@ -151,3 +151,20 @@ fn settings_that_cannot_work_are_refused_by_name() {
         assert!(!format!("{backend:?}").contains("secret"));
     }
 }
+
+#[test]
+fn a_refusal_bears_the_servers_own_name_of_the_request() {
+    let said = "<Error><Code>InternalError</Code><RequestId>in-the-body</RequestId></Error>";
+    let mut headers = HeaderMap::new();
+    let name = |headers: &HeaderMap, said: &str| {
+        let error = Error::new(crate::ErrorKind::Unavailable, Class::Transient, "t", "")
+            .because(refusal(500, headers, said).unwrap());
+        error.request_id().map(str::to_owned)
+    };
+    assert_eq!(name(&headers, said).as_deref(), Some("in-the-body"));
+    assert_eq!(name(&headers, "said"), None);
+    headers.insert("x-amz-request-id", "4442587FB7D0A2F9".parse().unwrap());
+    assert_eq!(name(&headers, said).as_deref(), Some("4442587FB7D0A2F9"));
+    headers.insert("x-amz-request-id", "x".repeat(129).parse().unwrap());
+    assert_eq!(name(&headers, said), None);
+}

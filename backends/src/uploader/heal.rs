@@ -15,9 +15,8 @@ use crate::class::Op;
 use crate::error::{Error, ErrorKind, Result};
 use crate::guard::CallKind;
 use crate::numbered;
+use crate::probe::ALIVE_KEY;
 
-/// Overwritten each time.
-const PROBE_KEY: &str = "probe/alive";
 /// A breaker closes after 255 good tries at the latest.
 const MOST_TRIES: usize = 255;
 
@@ -49,7 +48,7 @@ impl Worker {
         let path = self.client.path(&newest)?;
         let answer = match kind {
             CallKind::Upload => {
-                self.client.put_once(PROBE_KEY, Bytes::from_static(b"alive"), PutMode::Overwrite).await
+                self.client.put_once(ALIVE_KEY, Bytes::from_static(b"alive"), PutMode::Overwrite).await
             }
             CallKind::Download => self.client.once(Op::Head, &newest, 0, store.head(&path)).await.map(|_| ()),
             CallKind::ListDelete => {

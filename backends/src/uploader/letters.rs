@@ -83,7 +83,7 @@ impl Letters {
             class: failed.error.class(),
             error_message: failed.error.to_string(),
             retry_count: u32::try_from(failed.tries.len()).unwrap_or(u32::MAX),
-            attempts: failed.tries.iter().map(|tried| attempt(tried, &failed.error)).collect(),
+            attempts: failed.tries.iter().map(attempt).collect(),
             priority: item.priority,
             poison: failed.is_poison(),
         });
@@ -108,11 +108,11 @@ impl Letters {
     }
 }
 
-fn attempt(tried: &Tried, error: &Error) -> Attempt {
+fn attempt(tried: &Tried) -> Attempt {
     Attempt {
         unix_ms: tried.unix_millis,
-        status: error.status(),
-        request_id: None,
+        status: tried.status,
+        request_id: tried.request_id.clone(),
         millis: tried.took_millis,
     }
 }
@@ -183,7 +183,7 @@ impl Worker {
                     Err(failed) if failed.blame == Blame::Backend => return Err(failed.error),
                     Err(failed) => {
                         let Some(last) = failed.tries.last() else { continue };
-                        let last = attempt(last, &failed.error);
+                        let last = attempt(last);
                         queue.failed(claim, failed.error.class(), &failed.error.to_string(), last);
                     }
                 }

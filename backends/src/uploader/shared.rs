@@ -84,8 +84,11 @@ impl Shared {
     pub(super) fn offer(&self, plan: FilePlan) {
         {
             let mut standing = self.standing();
-            let status = &standing.status;
-            if status.refused.is_some() || status.published_local_number > Some(plan.local_number) {
+            if standing.status.refused.is_some() {
+                self.count_lacking(&mut standing.status, &plan);
+                return;
+            }
+            if standing.status.published_local_number > Some(plan.local_number) {
                 return;
             }
             let (known, now) = (self.known(), self.clock.now());
@@ -99,6 +102,15 @@ impl Shared {
             (standing.waiting_since, standing.is_offered) = (waiting_since, true);
         }
         self.queue.offer(plan.local_number, Arc::new(plan));
+    }
+
+    /// What a backend that takes no more plans lacks of the newest: it stays so.
+    pub(super) fn count_lacking(&self, status: &mut Status, plan: &FilePlan) {
+        let known = self.known();
+        let missing = plan.items.iter().filter(|item| !known.has(item));
+        (status.pending_files, status.pending_bytes) =
+            missing.fold((0, 0), |(files, bytes), item| (files + 1, bytes + item.len));
+        status.lacking_bytes = status.pending_bytes;
     }
 
     pub(super) fn status(&self) -> Status {

@@ -230,8 +230,16 @@ fn a_fenced_uploader_says_so_to_everybody_and_stays_silent_on_the_backend() {
     assert_eq!(old.status().refused.unwrap().code(), "AKI-0709");
     let documents = judged(&store).len();
     faults.clear_calls();
-    old.offer(bare(3));
+    let dir = tempfile::tempdir().unwrap();
+    let new_file = item(dir.path(), "3.parquet", 50, &mut Rng::seeded(3));
+    old.offer(plan(3, std::slice::from_ref(&new_file)));
     assert_eq!(old.wait_published(3, LONG).unwrap_err().kind(), ErrorKind::Fenced);
+    let status = old.status();
+    assert_eq!(
+        (status.pending_files, status.pending_bytes, status.lacking_bytes),
+        (1, 50, 50),
+        "it lacks it"
+    );
     old.stop();
     assert_eq!(faults.calls(), []);
     assert_eq!(judged(&store).len(), documents);

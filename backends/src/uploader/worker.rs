@@ -209,6 +209,9 @@ impl Worker {
                     status.last_error = Some(error.clone());
                     if matches!(error.kind(), ErrorKind::Fenced | ErrorKind::Conflict) {
                         status.refused = Some(error);
+                        if let Some(plan) = shared.queue.target() {
+                            shared.count_lacking(status, &plan);
+                        }
                         shared.queue.done(u64::MAX);
                         then = Then::Again;
                     }

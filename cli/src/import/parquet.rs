@@ -57,6 +57,11 @@ impl Table {
         })
     }
 
+    /// Rows of the file.
+    pub(crate) fn rows(&self) -> u64 {
+        self.total_rows
+    }
+
     /// Decodes the next batch; `false` at the end. A bad row stops it, after the good ones before it.
     fn refill(&mut self) -> Result<bool> {
         let first = self.next_row + 1;

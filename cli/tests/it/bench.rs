@@ -1,5 +1,7 @@
 //! `akidb bench`: every figure that scripts rely on is there. What the figures are is no test's business.
 
+use std::path::Path;
+
 use crate::support::{Place, keys};
 
 #[test]
@@ -34,4 +36,73 @@ fn the_upserts_figures_are_one_object() {
     assert!(text.contains("of the floor's rate") && text.contains("scheduling: "), "{text}");
     place.fails(2, &["bench", "wal", "--dir", place.path("nothing").to_str().unwrap()]);
     place.fails(2, &["bench", "wal", "--write-path", "magic"]);
+}
+
+#[test]
+fn the_searches_figures_are_one_object_and_exact_search_finds_all() {
+    let place = Place::new();
+    let dir = place.path("disk");
+    std::fs::create_dir(&dir).unwrap();
+    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../benches/sample/wordnet-2k");
+    let page = place.path("page");
+    let (sample, disk, page) = (sample.to_str().unwrap(), dir.to_str().unwrap(), page.to_str().unwrap());
+    let args = ["bench", "search", "--data", sample, "--dir", disk, "--queries", "20", "--rounds", "1"];
+    let found = place.json(&[&args[..], &["--report", page]].concat());
+    let figures = found.last().unwrap();
+    assert_eq!(
+        keys(figures),
+        "build_cpu_seconds build_cpu_us_per_row cpu_qps_090 cpu_qps_095 cpu_qps_099 cpu_qps_at_default_effort dim \
+         exact_filtered_cpu_qps exact_scan_cpu_qps file_bytes file_bytes_over_raw filter first_search_cpu_ms \
+         index_bytes_per_row ingest_cpu_seconds k load parts queries ratio_to_exact_095 ratio_to_exact_099 \
+         recall_at_default_effort rounds rows rss_mib searchable_rows_per_cpu_second segments threads wall_qps_090 \
+         wall_qps_095 wall_qps_099"
+    );
+    let (rows, dim, segments) = (&figures["rows"], &figures["dim"], &figures["segments"]);
+    assert_eq!((rows.as_u64(), dim.as_u64(), segments.as_u64()), (Some(2_000), Some(384), Some(1)));
+    let filters: Vec<&str> = found.iter().filter_map(|line| line["curve"]["filter"].as_str()).collect();
+    assert!(
+        filters.contains(&"bucket < 10") && filters.iter().any(|f| f.starts_with("lexname = ")),
+        "{filters:?}"
+    );
+    let exact: Vec<&serde_json::Value> =
+        found.iter().filter(|line| line["curve"]["effort"] == "exact").collect();
+    assert!(!exact.is_empty() && exact.iter().all(|line| line["curve"]["recall"] == 1.0), "{exact:?}");
+    let html = std::fs::read_to_string(place.path("page").join("search.html")).unwrap();
+    assert!(html.contains("<svg") && html.contains("bucket &lt; 10"), "{html}");
+    assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 0, "everything is removed");
+}
+
+#[test]
+fn a_bench_of_searches_takes_filters_and_parquet_and_names_what_is_no_good() {
+    let place = Place::with_rows();
+    let dir = place.path("disk");
+    std::fs::create_dir(&dir).unwrap();
+    let source = place.path("source");
+    std::fs::create_dir(&source).unwrap();
+    let args = ["bench", "search", "--data", source.to_str().unwrap(), "--dir", dir.to_str().unwrap()];
+    place.fails(2, &args);
+    let lines: String =
+        (0..40).map(|n| format!("{{\"id\":\"r{n:02}\",\"vector\":[{n},1],\"year\":{n}}}\n")).collect();
+    let lines = place.file("forty.jsonl", lines);
+    place.ok(&["import", "forty", lines.to_str().unwrap(), "--create"]);
+    let segments = place.files(".parquet");
+    std::fs::copy(segments.last().unwrap(), source.join("rows.parquet")).unwrap();
+    let with_filter = [&args[..], &["--filter", "year < 7", "--metric", "l2", "--rounds", "1"]].concat();
+    let found = place.json(&with_filter);
+    let figures = found.last().unwrap();
+    assert_eq!(
+        (figures["rows"].as_u64(), figures["queries"].as_u64()),
+        (Some(36), Some(4)),
+        "a tenth is held out"
+    );
+    assert_eq!(
+        (figures["filter"].as_str(), figures["recall_at_default_effort"].as_f64()),
+        (Some("year < 7"), Some(1.0))
+    );
+    let text = place.ok(&with_filter);
+    assert!(text.contains("searches a CPU second at recall") && text.contains("year < 7"), "{text}");
+    place.fails(2, &[&args[..], &["--filter", "nothing < 7"]].concat());
+    std::fs::write(source.join("rows.parquet"), "PAR1").unwrap();
+    let error = place.fails(2, &args);
+    assert!(error.contains("cannot be read as Parquet") && error.contains("rows.parquet"), "{error}");
 }

@@ -7,7 +7,7 @@ use crate::id::Id;
 use crate::lsn::Lsn;
 use crate::read;
 use crate::row::{self, Payload};
-use crate::search::{self, Query};
+use crate::search::{self, Accuracy, Explained, Query};
 
 /// Rows of a page unless [`Scan::limit`] says otherwise.
 const DEFAULT_PAGE_ROWS: usize = 1_000;
@@ -23,7 +23,7 @@ pub struct Hit {
     pub score: f32,
     /// The row's version.
     pub lsn: Lsn,
-    /// Declared fields and the rest.
+    /// Declared fields and the rest; empty if [`Search::with_payload`] said so.
     pub payload: Payload,
     /// The vector, if [`Search::with_vector`] asked for it.
     pub vector: Option<Vec<f32>>,
@@ -36,13 +36,11 @@ pub struct Search<'a> {
     pub(super) collection: &'a Collection,
     query: Query,
     bad_filter: Option<Error>,
-    with_vector: bool,
 }
 
 impl<'a> Search<'a> {
     pub(super) fn new(collection: &'a Collection, vector: &[f32]) -> Self {
-        let query = Query { vector: vector.to_vec(), k: 10, filter: None };
-        Self { collection, query, bad_filter: None, with_vector: false }
+        Self { collection, query: Query::new(vector), bad_filter: None }
     }
 
     /// How many rows, 1 to 10,000; 10 unless set.
@@ -63,12 +61,40 @@ impl<'a> Search<'a> {
 
     /// Also returns the vectors of the hits.
     pub fn with_vector(mut self, with_vector: bool) -> Self {
-        self.with_vector = with_vector;
+        self.query.with_vector = with_vector;
         self
     }
 
-    /// Runs the search: exact, on one moment of the collection, blocking the caller's thread. If k rows match, k
-    /// rows come back.
+    /// Whether the hits carry their payload; they do unless this says `false`. Without it (and without the vector) a
+    /// hit is an id, a score and a version, and no page of the payload is read.
+    pub fn with_payload(mut self, with_payload: bool) -> Self {
+        self.query.with_payload = with_payload;
+        self
+    }
+
+    /// The share of the true nearest rows to find, above 0 and up to 1; 0.95 unless set. What it takes was measured
+    /// when each segment was built, on rows of its own: a query unlike any row may find less. Rows not yet in a segment
+    /// are always all compared; 1 is [`Search::exact`].
+    pub fn recall(mut self, recall: f32) -> Self {
+        self.query.accuracy = Accuracy::Recall(recall);
+        self
+    }
+
+    /// Instead of a recall: in each segment compare about `n` times the root of its rows by their codes. 16 to 64 are
+    /// usual.
+    pub fn effort(mut self, n: u32) -> Self {
+        self.query.accuracy = Accuracy::Effort(n);
+        self
+    }
+
+    /// Compares every row.
+    pub fn exact(mut self) -> Self {
+        self.query.accuracy = Accuracy::Exact;
+        self
+    }
+
+    /// Runs the search on one moment of the collection, blocking the caller's thread. If k rows match, k rows come
+    /// back. Scores are exact whatever the recall.
     ///
     /// # Errors
     /// `Invalid` for a bad k, vector or filter; `Corrupt` with file and offset for a damaged block.
@@ -77,11 +103,20 @@ impl<'a> Search<'a> {
         self.into_parts()?.run(collection)
     }
 
+    /// As [`Search::run`], and says how each memtable and segment was searched.
+    ///
+    /// # Errors
+    /// As [`Search::run`].
+    pub fn explain(self) -> Result<(Vec<Hit>, Explained)> {
+        let collection = self.collection;
+        self.into_parts()?.explain(collection)
+    }
+
     /// What the search asks, or what is wrong with its filter.
     pub(super) fn into_parts(self) -> Result<SearchParts> {
         match self.bad_filter {
             Some(error) => Err(error),
-            None => Ok(SearchParts { query: self.query, with_vector: self.with_vector }),
+            None => Ok(SearchParts { query: self.query }),
         }
     }
 }
@@ -90,19 +125,26 @@ impl<'a> Search<'a> {
 #[derive(Debug)]
 pub(super) struct SearchParts {
     query: Query,
-    with_vector: bool,
 }
 
 impl SearchParts {
     pub(super) fn run(self, collection: &Collection) -> Result<Vec<Hit>> {
+        self.explain(collection).map(|(hits, _)| hits)
+    }
+
+    fn explain(self, collection: &Collection) -> Result<(Vec<Hit>, Explained)> {
         let (view, state) = collection.readable()?;
-        let found = search::run(&view, &state, &self.query)?;
+        let query = &self.query;
+        let (found, explained) = search::explain(&view, &state, query)?;
         let hit = |found: search::Found| {
-            let payload = row::join_payload(&state.schema, &found.row.fields, found.row.rest.as_deref())?;
-            let vector = self.with_vector.then(|| found.row.vector.to_vec());
+            let payload = match query.with_payload {
+                true => row::join_payload(&state.schema, &found.row.fields, found.row.rest.as_deref())?,
+                false => Payload::default(),
+            };
+            let vector = query.with_vector.then(|| found.row.vector.to_vec());
             Ok(Hit { score: found.score, lsn: found.lsn, payload, vector, id: found.row.id })
         };
-        found.into_iter().map(hit).collect()
+        Ok((found.into_iter().map(hit).collect::<Result<_>>()?, explained))
     }
 }
 

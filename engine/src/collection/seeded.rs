@@ -1,4 +1,4 @@
-//! Compiled only with `--cfg seeded_bug="ack_before_append"`: single rows are acknowledged first and appended with a
+//! For the seeded bug `ack_before_append`: single rows are acknowledged first and appended with a
 //! later write. The demo built so must report lost rows.
 
 use std::sync::{Mutex, PoisonError};

@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+#[cfg(seeded_bugs)]
+use akidb_host::seeded_bug;
+
 use super::encode::{self, Encoded};
 use super::{Collection, NewRow, as_payload};
 use crate::catalog::CollectionState;
@@ -103,13 +106,12 @@ impl Collection {
     /// id or payload over its limit; `Full` or `NoSpace` after the stall timeout: in all of these nothing was
     /// written. `Poisoned` with fate `Unknown`.
     pub fn upsert(&self, id: impl Into<Id>, vector: &[f32], payload: impl Into<Value>) -> Result<Lsn> {
-        #[cfg(seeded_bug = "ack_before_append")]
-        return self.submit(&[NewRow::new(id, vector, payload)?])?.wait();
-        #[cfg(not(seeded_bug = "ack_before_append"))]
-        {
-            let (id, payload) = (id.into(), as_payload(payload.into())?);
-            self.write(true, 1, |state| encode::one_row(state, &id, vector, &payload))?.acknowledged()
+        let (id, payload) = (id.into(), as_payload(payload.into())?);
+        #[cfg(seeded_bugs)]
+        if seeded_bug("ack_before_append") {
+            return self.submit(&[NewRow { id, vector: vector.to_vec(), payload }])?.wait();
         }
+        self.write(true, 1, |state| encode::one_row(state, &id, vector, &payload))?.acknowledged()
     }
 
     /// As [`Collection::upsert`], without ever waiting at a bound or for the log's next file.
@@ -136,8 +138,10 @@ impl Collection {
     /// # Errors
     /// As [`Collection::upsert_batch`], but for `Poisoned`, which the receipt tells.
     pub fn submit(&self, rows: &[NewRow]) -> Result<Receipt> {
-        #[cfg(seeded_bug = "ack_before_append")]
-        if let [row] = rows {
+        #[cfg(seeded_bugs)]
+        if let [row] = rows
+            && seeded_bug("ack_before_append")
+        {
             return self.acknowledge_first(row);
         }
         self.write(true, rows.len(), |state| encode::rows(state, rows))

@@ -57,6 +57,7 @@ pub(super) const TABLES: [(&str, &[&str]); 6] = [
             "durability",
             "memtable_bytes",
             "memory_bytes",
+            "filter_cache_bytes",
             "max_sealed_memtables",
             "wal_max_bytes",
             "wal_flush_bytes",

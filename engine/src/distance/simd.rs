@@ -5,10 +5,12 @@
 )]
 
 use std::arch::x86_64::{
-    __m256, __m256i, _mm_add_ps, _mm_add_ss, _mm_cvtss_f32, _mm_movehl_ps, _mm_shuffle_ps, _mm256_add_ps,
-    _mm256_castps256_ps128, _mm256_extractf128_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256,
-    _mm256_maskload_ps, _mm256_setzero_ps, _mm256_sub_ps,
+    __m256, __m256i, _MM_HINT_T0, _mm_add_ps, _mm_add_ss, _mm_cvtss_f32, _mm_movehl_ps, _mm_prefetch,
+    _mm_shuffle_ps, _mm256_add_ps, _mm256_castps256_ps128, _mm256_extractf128_ps, _mm256_fmadd_ps,
+    _mm256_loadu_ps, _mm256_loadu_si256, _mm256_maskload_ps, _mm256_setzero_ps, _mm256_sub_ps,
 };
+
+mod codes;
 
 /// Numbers in a register.
 const WIDTH: usize = 8;
@@ -19,7 +21,7 @@ const STEP: usize = WIDTH * REGISTERS;
 
 /// Proof that this machine has AVX2 and FMA: only [`Avx2::detect`] makes one.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Avx2(());
+pub(crate) struct Avx2(());
 
 impl Avx2 {
     pub(super) fn detect() -> Option<Self> {
@@ -38,6 +40,15 @@ impl Avx2 {
         assert_eq!(a.len(), b.len(), "dimensions of two vectors");
         // SAFETY: `self` proves the features, the line above equal lengths.
         unsafe { l2_squared(a, b) }
+    }
+
+    /// Asks for the numbers to be brought near, a cache line each 16.
+    #[inline]
+    pub(super) fn prefetch(self, numbers: &[f32]) {
+        for line in numbers.chunks(16) {
+            // SAFETY: a prefetch reads nothing and faults on nothing; `self` proves SSE.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) }
+        }
     }
 
     /// `sum(q * x)` and `sum(x^2)`

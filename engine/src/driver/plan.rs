@@ -74,6 +74,7 @@ mod tests {
             wal_flush_bytes: 1_000,
             wal_max_bytes: 2_000,
             sealed_memtables: 2,
+            filter_cache_bytes: 0,
             max_pending_bytes: None,
             write_stall_timeout: Duration::ZERO,
             manifests: Kept::default(),

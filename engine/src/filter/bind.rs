@@ -1,9 +1,11 @@
 //! A filter made ready for one schema: names become places, values are checked against types.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::filter::ast::{CompareOp, Expr, Filter, Literal, Name};
+use crate::filter::canonical::canonical;
 use crate::filter::eval::{Node, Number, Source, Test};
 use crate::filter::parse::too_deep;
 use crate::lsn::Lsn;
@@ -17,9 +19,7 @@ const LISTED_NAMES: usize = 20;
 #[derive(Clone, Debug)]
 pub(crate) struct Bound {
     pub(super) root: Node,
-    positions: Box<[usize]>,
-    needs_id: bool,
-    needs_lsn: bool,
+    key: Arc<[u8]>,
 }
 
 impl Filter {
@@ -32,29 +32,16 @@ impl Filter {
         if self.is_too_deep() {
             return Err(too_deep());
         }
-        let mut binder = Binder { schema, positions: Vec::new(), needs_id: false, needs_lsn: false };
-        let root = binder.node(&self.expr)?;
-        binder.positions.sort_unstable();
-        binder.positions.dedup();
-        let positions = binder.positions.into();
-        Ok(Bound { root, positions, needs_id: binder.needs_id, needs_lsn: binder.needs_lsn })
+        let root = Binder { schema }.node(&self.expr)?;
+        let key = canonical(&root).into();
+        Ok(Bound { root, key })
     }
 }
 
 impl Bound {
-    /// Positions of the declared fields it looks at, ascending.
-    pub(crate) fn positions(&self) -> &[usize] {
-        &self.positions
-    }
-
-    /// Whether it looks at the id.
-    pub(crate) fn needs_id(&self) -> bool {
-        self.needs_id
-    }
-
-    /// Whether it looks at the LSN.
-    pub(crate) fn needs_lsn(&self) -> bool {
-        self.needs_lsn
+    /// Bytes that tell it from filters of the same schema that ask something else.
+    pub(crate) fn key(&self) -> &Arc<[u8]> {
+        &self.key
     }
 }
 
@@ -79,13 +66,10 @@ impl Kind {
 
 struct Binder<'a> {
     schema: &'a Schema,
-    positions: Vec<usize>,
-    needs_id: bool,
-    needs_lsn: bool,
 }
 
 impl Binder<'_> {
-    fn node(&mut self, expr: &Expr) -> Result<Node> {
+    fn node(&self, expr: &Expr) -> Result<Node> {
         Ok(match expr {
             Expr::And(parts) => Node::And(parts.iter().map(|part| self.node(part)).collect::<Result<_>>()?),
             Expr::Or(parts) => Node::Or(parts.iter().map(|part| self.node(part)).collect::<Result<_>>()?),
@@ -110,20 +94,13 @@ impl Binder<'_> {
         })
     }
 
-    fn resolve(&mut self, name: &str) -> Result<(Source, Kind)> {
+    fn resolve(&self, name: &str) -> Result<(Source, Kind)> {
         if let Some(position) = self.schema.position(name) {
-            self.positions.push(position);
             return Ok((Source::Field(position), Kind::Field(self.schema.fields[position].field_type)));
         }
         match name {
-            "id" => {
-                self.needs_id = true;
-                Ok((Source::Id, Kind::Id(self.schema.id_kind)))
-            }
-            "lsn" => {
-                self.needs_lsn = true;
-                Ok((Source::Lsn, Kind::Lsn))
-            }
+            "id" => Ok((Source::Id, Kind::Id(self.schema.id_kind))),
+            "lsn" => Ok((Source::Lsn, Kind::Lsn)),
             _ => Err(unknown_field(self.schema, name)),
         }
     }

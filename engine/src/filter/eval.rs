@@ -28,10 +28,13 @@ pub(super) enum Node {
 }
 
 /// Where a value comes from.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Source {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Source {
+    /// The id.
     Id,
+    /// The LSN.
     Lsn,
+    /// The declared field at this position of the schema.
     Field(usize),
 }
 
@@ -92,7 +95,7 @@ fn all(parts: &[Node], deciding: bool, row: &impl RowFields) -> Option<bool> {
 }
 
 impl Test {
-    fn eval(&self, value: FieldRef<'_>) -> Option<bool> {
+    pub(super) fn eval(&self, value: FieldRef<'_>) -> Option<bool> {
         if let Self::IsNull { negated } = self {
             return Some(matches!(value, FieldRef::Null) != *negated);
         }
@@ -135,7 +138,7 @@ impl CompareOp {
 
 impl Number {
     /// `None` for what is no number, NaN included.
-    fn of(value: FieldRef<'_>) -> Option<Self> {
+    pub(super) fn of(value: FieldRef<'_>) -> Option<Self> {
         match value {
             FieldRef::Int(n) | FieldRef::Timestamp(n) => Some(Self::Int(n)),
             FieldRef::Float(x) if !x.is_nan() => Some(Self::Float(x)),

@@ -32,6 +32,7 @@ type Checked = Result<(), Broken>;
 /// # Errors
 /// The first rule found broken.
 pub fn check_alone(m: &Manifest) -> Checked {
+    format_has_the_fields(m)?;
     number_and_parent_agree(m)?;
     epochs_are_in_range(m)?;
     collection_ids_are_unique(m)?;
@@ -167,6 +168,12 @@ fn grows(from: &Schema, to: &Schema) -> bool {
         && to.fields[from.fields.len()..].iter().all(|f| f.id > top)
 }
 
+/// A manifest says a format that has every field it uses, or an older version would take it for damaged.
+fn format_has_the_fields(m: &Manifest) -> Checked {
+    let (said, needed) = (m.format.minor, m.minor_needed());
+    hold("format_has_the_fields", said >= needed, || format!("minor format {said}, and fields of {needed}"))
+}
+
 /// A segment's own facts fit together: name, epoch, rows, LSNs, ids, schema and places inside the file.
 fn segment_is_whole(m: &Manifest, c: &CollectionMeta, s: &SegmentMeta) -> Checked {
     let rule = "segment_is_whole";
@@ -181,7 +188,8 @@ fn segment_is_whole(m: &Manifest, c: &CollectionMeta, s: &SegmentMeta) -> Checke
     hold(rule, known, || bad(&format!("schema {} unknown", s.schema)))?;
     let kind = c.schemas.first().map(|schema| schema.id_kind).unwrap_or_default();
     hold(rule, ids_are_ordered(kind, &s.ids), || bad("smallest id above the largest, or no id"))?;
-    for place in [Some(s.check), s.id_index].into_iter().flatten() {
+    hold(rule, s.head.is_some() == s.codes.is_some(), || bad("half of a vector index"))?;
+    for place in [Some(s.check), s.id_index, s.head, s.codes].into_iter().flatten() {
         let inside = place.offset.checked_add(place.len).is_some_and(|end| end <= s.size);
         hold(rule, inside, || bad("a section ends past the file"))?;
     }

@@ -140,7 +140,8 @@ impl Store {
         }
     }
 
-    /// Commits `next` after `parent` (`None` for the first of a database): checks every rule, writes the file
+    /// Commits `next` after `parent` (`None` for the first of a database): raises its minor format if it uses newer
+    /// fields, checks every rule, writes the file
     /// under a temporary name, syncs it, links it to its final name, syncs the directory.
     ///
     /// # Errors
@@ -148,7 +149,8 @@ impl Store {
     /// committed under this number or a later one. `Conflict`: this process did. `NoSpace`, `Unavailable`: the
     /// file could not be written. `Poisoned` with fate `Unknown`: the name exists now, but the directory could
     /// not be synced; no more may be committed, reopening tells.
-    pub fn commit(&self, parent: Option<&Committed>, next: Manifest) -> Result<Committed> {
+    pub fn commit(&self, parent: Option<&Committed>, mut next: Manifest) -> Result<Committed> {
+        next.format.minor = next.format.minor.max(next.minor_needed());
         check_commit(parent, &next)
             .map_err(|broken| Error::new(ErrorKind::Internal, "AKI-0311", broken.to_string()))?;
         let (bytes, crc32) = next.encode()?;

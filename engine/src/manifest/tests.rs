@@ -29,6 +29,8 @@ pub(super) fn segment(seq: u32, rows: u32, first: Lsn) -> SegmentMeta {
         check: Place { offset: 9_000, len: 500 },
         vectors: vec![64],
         id_index: Some(Place { offset: 8_000, len: 1_000 }),
+        head: None,
+        codes: None,
         deletion_vector: None,
     }
 }
@@ -59,6 +61,16 @@ pub(super) fn sample() -> Manifest {
         count: 2,
     });
     m.settle_floor(Lsn::new(1, 160), |id| (id == years).then(|| Lsn::new(1, 155)));
+    m
+}
+
+/// The sample, its second segment with a vector index.
+pub(super) fn sample_with_index() -> Manifest {
+    let mut m = sample();
+    let segment = &mut m.collections[0].segments[1];
+    segment.codes = Some(Place { offset: 4_096, len: 3_000 });
+    segment.head = Some(Place { offset: 7_104, len: 800 });
+    m.format.minor = m.minor_needed();
     m
 }
 

@@ -45,35 +45,44 @@ pub(super) fn of_breakers(families: &mut Families, breakers: &[BreakerView]) {
         "Calls given up before their end.",
         of(&|b| exact(b.totals.cancelled)),
     );
-    of_parts(families, "akidb_breaker_calls_total", "Calls by how they ended.", "outcome", breakers, |b| {
+    of_parts(families, "akidb_breaker_calls_total", "Calls by how they ended.", ["outcome"], breakers, |b| {
         let totals = &b.totals;
         vec![
-            ("success", totals.successes),
-            ("failure", totals.failures),
-            ("ignored", totals.ignored),
-            ("cancelled", totals.cancelled),
+            (["success"], totals.successes),
+            (["failure"], totals.failures),
+            (["ignored"], totals.ignored),
+            (["cancelled"], totals.cancelled),
         ]
     });
-    let help = "Changes of its state, by the state it came to; those by an operator's hand are not counted.";
-    of_parts(families, "akidb_breaker_transitions_total", help, "to", breakers, |b| {
+    let help = "Changes of its state; those by an operator's hand are not counted.";
+    of_parts(families, "akidb_breaker_transitions_total", help, ["from", "to"], breakers, |b| {
         let totals = &b.totals;
-        vec![("open", totals.opened), ("half_open", totals.half_opened), ("closed", totals.closed)]
+        vec![
+            (["closed", "open"], totals.opened.saturating_sub(totals.reopened)),
+            (["half_open", "open"], totals.reopened),
+            (["open", "half_open"], totals.half_opened),
+            (["half_open", "closed"], totals.closed),
+        ]
     });
 }
 
-/// A counter in parts, each with a label of its own.
-fn of_parts(
+/// The values of a part's own labels, and its count.
+type Part<const N: usize> = ([&'static str; N], u64);
+
+/// A counter in parts, each with labels of its own.
+fn of_parts<const N: usize>(
     families: &mut Families,
     name: &'static str,
     help: &'static str,
-    label: &'static str,
+    names: [&'static str; N],
     breakers: &[BreakerView],
-    parts: fn(&BreakerView) -> Vec<(&'static str, u64)>,
+    parts: fn(&BreakerView) -> Vec<Part<N>>,
 ) {
     let of_one = |breaker: &BreakerView| {
         let (backend, kind) = (breaker.backend.clone(), breaker.kind.to_string());
-        let value = move |(part, count): (&str, u64)| {
-            let labels = vec![("backend", backend.clone()), ("kind", kind.clone()), (label, part.to_owned())];
+        let value = move |(part, count): ([&str; N], u64)| {
+            let mut labels = vec![("backend", backend.clone()), ("kind", kind.clone())];
+            labels.extend(names.into_iter().zip(part.map(str::to_owned)));
             (labels, exact(count))
         };
         parts(breaker).into_iter().map(value).collect::<Vec<_>>()

@@ -23,7 +23,8 @@ pub(super) const FIELDS: usize = 2;
 
 /// Rows of a data page at most.
 const PAGE_ROWS: usize = 512;
-/// Bytes of a data page after which the next begins: a point read decodes one page a column.
+/// Bytes of a page after which the next begins: a point read decodes one page a column, and its dictionary. A column
+/// whose dictionary would be longer goes on without.
 const PAGE_BYTES: usize = 16 * 1024;
 /// Bytes of a text kept as smallest or largest of a page: the page index lies in the tail, which is read at open.
 const PAGE_MIN_MAX_BYTES: usize = 16;
@@ -107,6 +108,7 @@ pub(super) fn parquet_schema(
         .set_data_page_row_count_limit(PAGE_ROWS)
         .set_write_batch_size(PAGE_ROWS)
         .set_data_page_size_limit(PAGE_BYTES)
+        .set_dictionary_page_size_limit(PAGE_BYTES)
         .set_statistics_enabled(EnabledStatistics::Page)
         .set_column_index_truncate_length(Some(PAGE_MIN_MAX_BYTES))
         .set_sorting_columns(Some(vec![SortingColumn {

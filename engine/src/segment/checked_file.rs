@@ -24,11 +24,13 @@ impl CheckedFile {
     }
 
     /// Checked bytes.
+    #[inline]
     pub(super) fn get(&self, range: Range<u64>) -> Result<&[u8]> {
         self.blocks.get(range).map_err(|fault| self.error(fault))
     }
 
     /// Checks `range`.
+    #[inline]
     pub(super) fn check(&self, range: Range<u64>) -> Result<Range<usize>> {
         self.blocks.check(range).map_err(|fault| self.error(fault))
     }
@@ -38,6 +40,7 @@ impl CheckedFile {
         self.places.describe(offset)
     }
 
+    #[cold]
     fn error(&self, fault: Fault) -> Error {
         fault.into_error(&self.path, &self.places)
     }
@@ -73,8 +76,13 @@ impl Places {
             }
             first_row = last_row + 1;
         }
-        if let Some(ids) = meta.id_index {
-            places.push((ids.offset..ids.offset + ids.len, "the id index".to_string()));
+        let sections = [
+            (meta.id_index, "the id index"),
+            (meta.codes, "the vector index, codes"),
+            (meta.head, "the vector index, head"),
+        ];
+        for (place, name) in sections {
+            places.extend(place.map(|p| (p.offset..p.offset + p.len, name.to_string())));
         }
         Self(places)
     }

@@ -54,6 +54,12 @@ pub(super) struct Footer {
     pub(super) table: Vec<u32>,
 }
 
+/// Where the section of that kind lies.
+pub(super) fn place_of(sections: &[SectionKey], kind: Kind) -> Option<Place> {
+    let section = sections.iter().find(|s| s.kind == kind.name())?;
+    Some(Place { offset: section.offset, len: section.len })
+}
+
 /// The footer keys of a segment, but for the tail's checksum, which must come last.
 pub(super) fn keys(
     name: SegmentName,
@@ -65,7 +71,7 @@ pub(super) fn keys(
     let key = |name: &str, value: String| KeyValue::new(name.to_string(), value);
     Ok(vec![
         key(KEY_FORMAT, FORMAT.to_string()),
-        key(KEY_FEATURES, format::features()),
+        key(KEY_FEATURES, format::features(place_of(sections, Kind::Head).is_some())),
         key(KEY_SEGMENT, name.stem()),
         key(KEY_SCHEMA, serde_json::to_string(schema)?),
         key(KEY_ROWS, serde_json::to_string(rows)?),

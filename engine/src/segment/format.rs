@@ -13,6 +13,8 @@
 //!          zeros to a multiple of 4096
 //! sections, each on a multiple of 64, with zeros between them:
 //!          IDS      text ids only: sorted xxh3-64 of the ids, then their rows (id_index.rs)
+//!          CODES    with a vector index only: its codes, read by ranges
+//!          HEAD     with a vector index only: what a search reads first. From here on to the end of the file one range
 //! check    CHK      crc32 of every 16 KiB block of [0, check)
 //!          parquet page indexes, thrift footer with the keys below
 //! end-8    u32 footer length, "PAR1"
@@ -20,7 +22,7 @@
 //! A section (integers little endian):
 //! ```text
 //! 0   8  magic "AKSEC1\0\0"
-//! 8   2  kind (3 IDS, 4 CHK)       10  2  version (1)
+//! 8   2  kind (1 HEAD, 2 CODES, 3 IDS, 4 CHK)       10  2  version (1)
 //! 12  4  flags (0)                 16  4  epoch of the file's name
 //! 20  4  writer of its name        24  8  seq of its name
 //! 32  8  length of the body        40 24  zeros
@@ -75,11 +77,17 @@ const TAIL_PREFIX: &str = "tail=";
 const TAIL_DIGITS: usize = 8;
 /// Incompatible feature bits this version understands.
 const KNOWN_INCOMPATIBLE: u64 = 0;
+/// Compatible feature bit: there is a vector index. Who does not know it searches exactly.
+const HAS_INDEX: u64 = 1;
 
 /// What a section holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
 pub(super) enum Kind {
+    /// Head of the vector index.
+    Head = 1,
+    /// Codes of the vector index.
+    Codes = 2,
     /// Sorted id hashes.
     Ids = 3,
     /// The check table.
@@ -90,6 +98,8 @@ impl Kind {
     /// The word for it in keys, messages and reports.
     pub(super) fn name(self) -> &'static str {
         match self {
+            Self::Head => "HEAD",
+            Self::Codes => "CODES",
             Self::Ids => "IDS",
             Self::Check => "CHK",
         }
@@ -101,13 +111,13 @@ pub(super) fn padding(offset: u64, align: u64) -> u64 {
     offset.next_multiple_of(align) - offset
 }
 
-/// A whole section: head, body, crc32.
-pub(super) fn encode_section(kind: Kind, name: SegmentName, body: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(HEAD_LEN + body.len() + CRC_LEN);
-    out.extend_from_slice(&encode_head(kind, name, body.len() as u64));
-    out.extend_from_slice(body);
-    out.extend_from_slice(&crc32fast::hash(&out).to_le_bytes());
-    out
+/// What stands before and after a section's body: its head, and the crc32 of both.
+pub(super) fn frame_section(kind: Kind, name: SegmentName, body: &[u8]) -> ([u8; HEAD_LEN], u32) {
+    let head = encode_head(kind, name, body.len() as u64);
+    let mut hasher = Hasher::new();
+    hasher.update(&head);
+    hasher.update(body);
+    (head, hasher.finalize())
 }
 
 fn encode_head(kind: Kind, name: SegmentName, body_len: u64) -> [u8; HEAD_LEN] {
@@ -147,9 +157,9 @@ pub(super) fn decode_section(section: &[u8], kind: Kind, name: SegmentName) -> R
     Ok(&covered[HEAD_LEN..])
 }
 
-/// The text of [`KEY_FEATURES`] this version writes.
-pub(super) fn features() -> String {
-    "0:0".to_string()
+/// The text of [`KEY_FEATURES`] this version writes, for a segment with or without a vector index.
+pub(super) fn features(has_index: bool) -> String {
+    format!("{:x}:0", if has_index { HAS_INDEX } else { 0 })
 }
 
 /// Whether this version may read a file with these feature bits; `None` if the text is not understood.
@@ -216,8 +226,14 @@ mod tests {
     const NAME: SegmentName = SegmentName { epoch: 2, seq: 9, writer: 0xdead_beef };
 
     #[test]
+    fn features_are_as_drawn() {
+        assert_eq!((features(false), features(true)), ("0:0".to_string(), "1:0".to_string()));
+    }
+
+    #[test]
     fn a_section_reads_back_and_any_flipped_bit_is_refused() {
-        let section = encode_section(Kind::Ids, NAME, b"twelve bytes");
+        let (head, crc) = frame_section(Kind::Ids, NAME, b"twelve bytes");
+        let section = [&head[..], b"twelve bytes", &crc.to_le_bytes()].concat();
         assert_eq!(section.len(), HEAD_LEN + 12 + CRC_LEN);
         assert_eq!(decode_section(&section, Kind::Ids, NAME), Ok(&b"twelve bytes"[..]));
         assert!(decode_section(&section, Kind::Check, NAME).is_err());
@@ -247,7 +263,7 @@ mod tests {
 
     #[test]
     fn an_unknown_incompatible_feature_is_not_read() {
-        assert_eq!(knows_features(&features()), Some(true));
+        assert_eq!(knows_features(&features(true)), Some(true));
         assert_eq!(knows_features("ff:0"), Some(true));
         assert_eq!(knows_features("0:1"), Some(false));
         assert_eq!(knows_features("0"), None);

@@ -55,7 +55,7 @@ pub struct RowGroupReport {
 /// One section.
 #[derive(Clone, Debug, Serialize)]
 pub struct SectionReport {
-    /// `IDS` or `CHK`.
+    /// `IDS`, `CODES`, `HEAD` or `CHK`.
     pub kind: String,
     /// First byte.
     pub offset: u64,

@@ -91,6 +91,9 @@ impl Sink {
     }
 
     fn write_buffer(&mut self) -> io::Result<()> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
         self.file.write_at(&self.buffer, self.written)?;
         self.written += self.buffer.len() as u64;
         self.buffer.clear();
@@ -104,10 +107,16 @@ impl Write for Sink {
             tail.extend_from_slice(bytes);
             return Ok(bytes.len());
         }
-        if self.buffer.len() >= BUFFER_LEN {
+        if self.buffer.len() >= BUFFER_LEN || bytes.len() >= BUFFER_LEN {
             self.write_buffer()?;
         }
         self.hash(bytes);
+        if bytes.len() >= BUFFER_LEN {
+            // Large pieces, such as codes, go to the file from where they lie.
+            self.file.write_at(bytes, self.written)?;
+            self.written += bytes.len() as u64;
+            return Ok(bytes.len());
+        }
         self.buffer.extend_from_slice(bytes);
         Ok(bytes.len())
     }

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 use super::{Segment, SegmentName, Writing, write_segment};
 use crate::error::Result;
 use crate::id::Id;
+use crate::index::IndexBytes;
 use crate::lsn::Lsn;
 use crate::row::{FieldValue, Row};
 use crate::schema::{FieldType, Metric, Schema};
@@ -17,6 +18,7 @@ use crate::segment_meta::SegmentMeta;
 mod damage;
 mod faults;
 mod golden;
+mod index;
 mod readers;
 mod round_trip;
 mod touch;
@@ -34,13 +36,22 @@ struct Written {
     meta: SegmentMeta,
     schema: Schema,
     rows: Rows,
+    index: Option<IndexBytes>,
 }
 
 impl Written {
     fn new(schema: Schema, rows: Rows) -> Self {
+        Self::of(schema, rows, None)
+    }
+
+    fn with_index(schema: Schema, rows: Rows, index: &IndexBytes) -> Self {
+        Self::of(schema, rows, Some(index))
+    }
+
+    fn of(schema: Schema, rows: Rows, index: Option<&IndexBytes>) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let meta = write(dir.path(), &schema, &rows).unwrap();
-        Self { dir, meta, schema, rows }
+        let meta = write(dir.path(), &schema, &rows, index).unwrap();
+        Self { dir, meta, schema, rows, index: index.cloned() }
     }
 
     fn path(&self) -> PathBuf {
@@ -58,8 +69,19 @@ impl Written {
 
 const NAME: SegmentName = SegmentName { epoch: 3, seq: 7, writer: 0x00c0_ffee };
 
-fn write(dir: &Path, schema: &Schema, rows: &Rows) -> Result<SegmentMeta> {
-    write_segment(&Writing { fs: &RealFs, dir, name: NAME, schema }, rows)
+fn write(dir: &Path, schema: &Schema, rows: &Rows, index: Option<&IndexBytes>) -> Result<SegmentMeta> {
+    write_segment(&Writing { fs: &RealFs, dir, name: NAME, schema }, rows, index)
+}
+
+/// A vector index of that many bytes of head and codes, which looks like nothing.
+fn index(head: usize, codes: usize, seed: u64) -> IndexBytes {
+    let mut rng = Rng::seeded(seed);
+    let mut bytes = |len| {
+        let mut out = vec![0; len];
+        rng.fill(&mut out);
+        out
+    };
+    IndexBytes { head: bytes(head), codes: bytes(codes) }
 }
 
 /// A schema with a field of every type.
@@ -166,5 +188,16 @@ fn assert_reads_back(written: &Written, segment: &Segment) -> Result<()> {
         assert_eq!(segment.find(&row.id)?, Some(number));
         assert_eq!(bits(segment.vector(number)?), bits(&row.vector));
     }
+    let index = written.index.as_ref();
+    assert!(segment.index_head()? == index.map(|i| &i.head[..]));
+    assert!(segment.codes(0..segment.codes_len())? == index.map_or(&[][..], |i| &i.codes));
     Ok(())
+}
+
+/// The rows alone: what a search without the index needs.
+fn assert_rows_read_back(written: &Written, segment: &Segment) {
+    for (number, (_, row)) in (0..).zip(&written.rows).step_by(7) {
+        assert_eq!(segment.find(&row.id).unwrap(), Some(number));
+        assert_eq!(bits(segment.vector(number).unwrap()), bits(&row.vector));
+    }
 }

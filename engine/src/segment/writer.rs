@@ -16,15 +16,17 @@ use parquet::file::writer::SerializedFileWriter;
 use super::arrow_schema::{
     FIELDS, ID, LSN, arrow_schema, group_bits, list_element, parquet_schema, payload_position,
 };
-use super::footer::{self, RowsKey, SectionKey};
-use super::format::{ALIGN, Kind, SECTION_AREA_ALIGN, encode_section, padding};
+use super::footer::{self, RowsKey};
+use super::format::{ALIGN, Kind, SECTION_AREA_ALIGN, padding};
 use super::name::SegmentName;
 use super::plain_page::PlainPage;
 use super::reader::Segment;
+use super::sections::{Sections, pad};
 use super::sink::{Sealed, Sink};
 use super::{check, id_index};
 use crate::error::{Error, ErrorKind, Fate, Result};
 use crate::id::Id;
+use crate::index::IndexBytes;
 use crate::lsn::Lsn;
 use crate::row::{FieldValue, Row};
 use crate::schema::{Field, FieldType, IdKind, Schema};
@@ -48,17 +50,21 @@ pub(crate) struct Writing<'a> {
 
 type Rows<'a> = &'a [(Lsn, Arc<Row>)];
 
-/// Writes `rows`, which have one version a row, ascending ids and at least one row, and gives the manifest's entry.
-/// Blocks until the file is synced, read back and checked, and its name is synced.
+/// Writes `rows`, which have one version a row, ascending ids and at least one row, with their vector index if there
+/// is one, and gives the manifest's entry. Blocks until the file is synced, read back and checked, and its name is synced.
 ///
 /// # Errors
 /// Nothing stays under the final name, except after a failed directory sync (`Poisoned`: the outcome is unknown
 /// until a reopen; no manifest names the file). After any other failure the same rows may be written again under a
 /// *new* name: a file whose sync failed is never synced again. The rows themselves are still in the log.
-pub(crate) fn write_segment(writing: &Writing<'_>, rows: Rows<'_>) -> Result<SegmentMeta> {
+pub(crate) fn write_segment(
+    writing: &Writing<'_>,
+    rows: Rows<'_>,
+    index: Option<&IndexBytes>,
+) -> Result<SegmentMeta> {
     check_rows(writing.schema, rows)?;
     let tmp = writing.dir.join(format!("{}.tmp", writing.name));
-    let done = write_tmp(writing, rows, &tmp).and_then(|meta| publish(writing, &tmp).map(|()| meta));
+    let done = write_tmp(writing, rows, index, &tmp).and_then(|meta| publish(writing, &tmp).map(|()| meta));
     if done.is_err() {
         let _ = writing.fs.unlink(&tmp);
     }
@@ -107,7 +113,12 @@ fn fits(value: &FieldValue, field: &Field) -> bool {
     )
 }
 
-fn write_tmp(writing: &Writing<'_>, rows: Rows<'_>, tmp: &Path) -> Result<SegmentMeta> {
+fn write_tmp(
+    writing: &Writing<'_>,
+    rows: Rows<'_>,
+    index: Option<&IndexBytes>,
+    tmp: &Path,
+) -> Result<SegmentMeta> {
     match writing.fs.unlink(tmp) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
             return Err(Error::io("AKI-0511", tmp, "removing a leftover file", &e));
@@ -117,7 +128,7 @@ fn write_tmp(writing: &Writing<'_>, rows: Rows<'_>, tmp: &Path) -> Result<Segmen
     let created = writing.fs.create_new(tmp);
     let file = created.map_err(|e| Error::io("AKI-0511", tmp, "creating a segment", &e))?;
     let (sealed, meta) =
-        encode(writing, rows, Sink::new(Arc::clone(&file))).map_err(|e| encode_error(tmp, &e))?;
+        encode(writing, rows, index, Sink::new(Arc::clone(&file))).map_err(|e| encode_error(tmp, &e))?;
     file.sync_data().map_err(|e| Error::io("AKI-0512", tmp, "syncing a segment", &e))?;
     drop(file);
     let meta = SegmentMeta { size: sealed.size, crc32: sealed.crc32, tail_crc32: sealed.tail_crc32, ..meta };
@@ -152,7 +163,12 @@ fn encode_error(path: &Path, cause: &ParquetError) -> Error {
 }
 
 /// Writes the whole file; the entry still lacks size and checksums.
-fn encode(writing: &Writing<'_>, rows: Rows<'_>, sink: Sink) -> ParquetResult<(Sealed, SegmentMeta)> {
+fn encode(
+    writing: &Writing<'_>,
+    rows: Rows<'_>,
+    index: Option<&IndexBytes>,
+    sink: Sink,
+) -> ParquetResult<(Sealed, SegmentMeta)> {
     let schema = writing.schema;
     let arrow = arrow_schema(schema);
     let (root, properties) = parquet_schema(schema, &arrow)?;
@@ -172,16 +188,15 @@ fn encode(writing: &Writing<'_>, rows: Rows<'_>, sink: Sink) -> ParquetResult<(S
         vectors,
     };
     pad(&mut file, SECTION_AREA_ALIGN)?;
-    let mut sections = Vec::new();
-    let mut id_index = None;
+    let mut sections = Sections::new(writing.name);
     if schema.id_kind == IdKind::Text {
-        let section = encode_section(Kind::Ids, writing.name, &id_index::encode(rows));
-        let place = Place { offset: file.bytes_written() as u64, len: section.len() as u64 };
-        sections.push(section_key(Kind::Ids, place, &section));
-        file.write_all(&section)?;
-        id_index = Some(place);
+        sections.write(&mut file, Kind::Ids, &id_index::encode(rows))?;
     }
-    let (sealed, check) = write_tail(file, writing, &key, sections)?;
+    if let Some(index) = index {
+        sections.write(&mut file, Kind::Codes, &index.codes)?;
+        sections.write(&mut file, Kind::Head, &index.head)?;
+    }
+    let (sealed, check) = write_tail(file, writing, &key, &mut sections)?;
     let meta = SegmentMeta {
         file: writing.name.to_string(),
         size: 0,
@@ -196,7 +211,9 @@ fn encode(writing: &Writing<'_>, rows: Rows<'_>, sink: Sink) -> ParquetResult<(S
         max_lsn: key.max_lsn,
         check,
         vectors: key.vectors,
-        id_index,
+        id_index: sections.place(Kind::Ids),
+        head: sections.place(Kind::Head),
+        codes: sections.place(Kind::Codes),
         deletion_vector: None,
     };
     Ok((sealed, meta))
@@ -207,33 +224,20 @@ fn write_tail(
     mut file: SerializedFileWriter<Sink>,
     writing: &Writing<'_>,
     rows: &RowsKey,
-    mut sections: Vec<SectionKey>,
+    sections: &mut Sections,
 ) -> ParquetResult<(Sealed, Place)> {
     pad(&mut file, ALIGN)?;
     // The sink must have seen every byte before the table can be asked for.
     file.flush()?;
     let (table, covered) = file.inner_mut().begin_tail();
-    let section = encode_section(Kind::Check, writing.name, &check::encode(&table, covered));
-    let check = Place { offset: covered, len: section.len() as u64 };
-    sections.push(section_key(Kind::Check, check, &section));
-    file.write_all(&section)?;
-    let keys = footer::keys(writing.name, writing.schema, rows, &sections, check);
+    let check = sections.write(&mut file, Kind::Check, &check::encode(&table, covered))?;
+    assert_eq!(check.offset, covered, "the table covers all that lies before it");
+    let keys = footer::keys(writing.name, writing.schema, rows, sections.keys(), check);
     for key in keys.map_err(|e| ParquetError::General(e.to_string()))? {
         file.append_key_value_metadata(key);
     }
     file.finish()?;
     Ok((file.inner_mut().finish()?, check))
-}
-
-/// `crc32` is the checksum the section ends in. (One taken over that as well would be the same for all sections.)
-fn section_key(kind: Kind, place: Place, section: &[u8]) -> SectionKey {
-    let crc32 = section.last_chunk().map_or(0, |crc| u32::from_le_bytes(*crc));
-    SectionKey { kind: kind.name().to_string(), offset: place.offset, len: place.len, crc32 }
-}
-
-fn pad(file: &mut SerializedFileWriter<Sink>, align: u64) -> ParquetResult<()> {
-    let zeros = padding(file.bytes_written() as u64, align);
-    Ok(file.write_all(&vec![0; usize::try_from(zeros)?])?)
 }
 
 /// Writes one row group and gives the offset of its first vector, a multiple of 64.

@@ -117,7 +117,10 @@ fn trees() {
     assert_eq!(search, expected(&[" > search", "search > scan", "search > fetch"]));
 
     let flush = tree_of(|| db.flush().unwrap());
-    assert_eq!(flush, expected(&[" > flush", "flush > segment", "flush > manifest", "flush > truncate"]));
+    assert_eq!(
+        flush,
+        expected(&[" > flush", "flush > segment", "segment > index", "flush > manifest", "flush > truncate"])
+    );
 
     let refused = tree_of(|| assert!(rows.upsert("c", &[1.0], json!({})).is_err()));
     assert_eq!(refused, expected(&[" > write"]), "a refused write appends nothing");

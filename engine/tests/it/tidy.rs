@@ -25,12 +25,13 @@ const ORDER: &[&[&str]] = &[
     &["write"],
     &["apply"],
     &["catalog", "version"],
+    &["filter_cache"],
     &["overlay", "memtable", "segment", "manifest"],
     &["segment_meta"],
-    &["deletion_vector"],
+    &["index", "deletion_vector"],
     &["filter", "distance", "topk"],
     &["row", "record", "schema"],
-    &["config", "id", "lsn"],
+    &["config", "id", "lsn", "bitmap"],
     &["sync", "error"],
 ];
 

@@ -1,5 +1,5 @@
 //! Loom models of the region: `RUSTFLAGS="--cfg akidb_loom" cargo test -p akidb-host --lib map::model`.
-//! With `--cfg 'seeded_bug="map_publish_relaxed"'` besides, `a_reader_sees_only_whole_frames` must fail.
+//! With `--cfg seeded_bugs` besides and `AKIDB_SEEDED_BUG=map_publish_relaxed`, `a_reader_sees_only_whole_frames` must fail.
 
 use super::LogRegion;
 

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use akidb_host::seeded_bug;
+
 use super::{Letters, Why};
 use crate::class::Class;
 use crate::dlq::lane::LONGEST_WAIT_MS;
@@ -21,7 +23,7 @@ impl Letters {
     /// Takes a letter for one try of its upload; `None` if it is gone or somebody has it.
     pub(crate) fn claim(&mut self, id: &LetterId) -> Option<Arc<Letter>> {
         let letter = self.by_id.get_mut(id)?;
-        if letter.state == LetterState::Redriving && !cfg!(seeded_bug = "dlq_claims_twice") {
+        if letter.state == LetterState::Redriving && !seeded_bug("dlq_claims_twice") {
             return None;
         }
         if let Some(lane) = self.lanes.get_mut(&letter.backend) {
@@ -83,7 +85,7 @@ impl Letters {
 
     /// Due now, poison too; `false` if it is gone. A claimed one is due once its claim has failed.
     pub(crate) fn ask_retry(&mut self, id: &LetterId, now_unix_ms: i64) -> bool {
-        if cfg!(seeded_bug = "dlq_retry_all_frees_claims") {
+        if seeded_bug("dlq_retry_all_frees_claims") {
             self.change_quietly(id, |letter| letter.state = LetterState::Dead);
         }
         self.change(id, |letter| {

@@ -56,6 +56,23 @@ fn what_was_added_is_there_after_a_power_cut_and_what_was_resolved_is_gone_after
 }
 
 #[test]
+fn a_compressed_snapshot_is_read_whatever_is_set_and_the_next_has_the_form_that_is() {
+    let mut rig = Rig::new();
+    let starts = |rig: &Rig| akidb_host::read_file(&rig.disk, Path::new(PATH)).unwrap()[..4].to_vec();
+    let mut ids = Vec::new();
+    for compress in [true, false, true] {
+        rig.settings.compress = compress;
+        let (queue, loaded) = rig.open();
+        assert_eq!((loaded.letters, loaded.corrupt_lines), (ids.len() as u64, 0));
+        ids.push(queue.add(new_letter(&format!("{}", ids.len()))).unwrap().unwrap());
+        queue.persist().unwrap();
+        assert_eq!(starts(&rig) == [0x28, 0xb5, 0x2f, 0xfd], compress);
+        let listed: Vec<_> = queue.list(&Which::all(), 10).into_iter().map(|letter| letter.id).collect();
+        assert_eq!(listed, ids);
+    }
+}
+
+#[test]
 fn three_redrives_refused_for_good_are_poison_until_a_person_asks() {
     let rig = Rig::new();
     let (queue, _) = rig.open();

@@ -21,6 +21,7 @@ async fn one_poisonous_file_holds_up_no_other_and_no_document_until_it_is_mended
         (letter.state, letter.class, letter.retry_count, letter.attempts[0].status, letter.key.as_str()),
         (LetterState::Poison, Class::Permanent, 1, Some(400), items[4].key.as_str())
     );
+    assert_eq!(letter.attempts[0].request_id.as_deref(), Some("scripted-request"));
     sim.faults.set_poison(None);
     sim.letters.ask_retry_all(&Which::all());
     sim.drive(10).await;
@@ -41,6 +42,7 @@ async fn attempts_used_up_on_a_backend_that_is_well_make_a_letter_that_is_redriv
         (letter.state, letter.class, letter.retry_count, letter.attempts.len()),
         (LetterState::Dead, Class::Transient, 3, 3)
     );
+    assert!(letter.attempts.iter().all(|one| (one.status, one.request_id.is_some()) == (Some(500), true)));
     assert_eq!(sim.puts_of("a.parquet"), 3);
     sim.drive(25).await;
     assert_eq!(sim.puts_of("a.parquet"), 3, "not before its minute");

@@ -21,16 +21,6 @@ fn refused(text: &str) -> Error {
 }
 
 #[test]
-fn a_filter_says_what_it_needs_of_a_row() {
-    let bound = |text: &str| text.parse::<Filter>().unwrap().bind(&schema()).unwrap();
-    let filter = bound("weight > 1 and (year = 1 or not weight = 2) and year is null");
-    assert_eq!(filter.positions(), [1, 2]);
-    assert!(!filter.needs_id() && !filter.needs_lsn());
-    let filter = bound("id in ('a', 'b') or lsn > '3:41' or lsn <= 77");
-    assert!(filter.positions().is_empty() && filter.needs_id() && filter.needs_lsn());
-}
-
-#[test]
 fn an_unknown_field_is_answered_with_the_likely_one_and_all_of_them() {
     let error = refused("yaer = 1");
     assert_eq!(error.code(), "AKI-0153");

@@ -4,11 +4,12 @@ use std::path::Path;
 
 use akidb_host::Rng;
 
-use super::{committed, sample};
+use super::{committed, sample, sample_with_index};
 use crate::error::{Error, ErrorKind};
 use crate::manifest::{Manifest, file_name, number_of};
 
 const GOLDEN: &[u8] = include_bytes!("../../../tests/golden/manifest_v1.json");
+const GOLDEN_1_1: &[u8] = include_bytes!("../../../tests/golden/manifest_v1_1.json");
 
 fn decode(bytes: &[u8]) -> Result<Manifest, Error> {
     Manifest::decode(Path::new("manifest/x.json"), bytes).map(|c| c.manifest)
@@ -33,6 +34,26 @@ fn version_1_has_the_bytes_it_always_had_and_reads_back_equal() {
     let back = Manifest::decode(Path::new("x"), GOLDEN).unwrap();
     assert_eq!(back, committed(sample()));
     assert_eq!(back.crc32, crc32);
+}
+
+#[test]
+fn version_1_1_adds_the_vector_index_of_a_segment_and_nothing_else() {
+    let (bytes, _) = sample_with_index().encode().unwrap();
+    assert_eq!(String::from_utf8_lossy(&bytes), String::from_utf8_lossy(GOLDEN_1_1));
+    assert_eq!(Manifest::decode(Path::new("x"), GOLDEN_1_1).unwrap(), committed(sample_with_index()));
+    let text = String::from_utf8_lossy(GOLDEN_1_1).into_owned();
+    let only_there: Vec<&str> = text.lines().filter(|line| !document().contains(line.trim())).collect();
+    let fields = ["\"minor\": 1", "\"head\"", "\"codes\"", "\"offset\"", "\"len\"", "\"crc32\":"];
+    assert!(only_there.iter().all(|line| fields.iter().any(|f| line.contains(f))), "{only_there:?}");
+}
+
+#[test]
+fn fields_of_1_1_in_a_manifest_that_says_1_0_break_a_rule() {
+    let mut m = sample_with_index();
+    m.format.minor = 0;
+    let e = decode(&m.encode().unwrap().0).unwrap_err();
+    assert_eq!(e.code(), "AKI-0307");
+    assert!(e.message().contains("format_has_the_fields"), "{e}");
 }
 
 #[test]
@@ -106,7 +127,7 @@ fn random_bytes_under_a_right_checksum_are_an_error_and_never_a_panic() {
 fn a_newer_format_or_an_unknown_feature_is_named_and_is_not_damage() {
     for (old, new, word) in [
         ("\"major\": 1", "\"major\": 2, \"shape\": []", "format 2.0"),
-        ("\"minor\": 0", "\"minor\": 1", "format 1.1"),
+        ("\"minor\": 0", "\"minor\": 2", "format 1.2"),
         ("\"incompatible\": []", "\"incompatible\": [\"two_level\"]", "two_level"),
     ] {
         let text = document();

@@ -8,8 +8,9 @@ use akidb_host::sim::{Act, EIO, ENOSPC, HookFs, Op};
 use akidb_host::{Fs, RealFs};
 use tempfile::TempDir;
 
-use super::{committed, sample, stamp};
+use super::{committed, sample, segment, stamp};
 use crate::error::{ErrorKind, Fate};
+use crate::lsn::Lsn;
 use crate::manifest::{Committed, Kept, Manifest, Reason, Store, file_name, repair_step_back};
 
 const HOUR_MICROS: i64 = 3_600_000_000;
@@ -74,12 +75,28 @@ fn what_was_committed_is_the_newest_and_other_names_are_ignored() {
 }
 
 #[test]
+fn a_commit_says_the_lowest_format_that_has_its_fields_and_an_old_database_rises_with_its_first_index() {
+    let dir = TempDir::new().unwrap();
+    let store = store(&dir);
+    let first = store.commit(None, sample()).unwrap();
+    assert_eq!(first.manifest.format.minor, 0);
+    let mut m = next(&first);
+    let mut indexed = segment(3, 10, Lsn::new(1, 151));
+    (indexed.codes, indexed.head) = (indexed.id_index, indexed.id_index);
+    m.collections[0].segments.push(indexed);
+    let second = store.commit(Some(&first), m).unwrap();
+    assert_eq!(second.manifest.format.minor, 1);
+    assert_eq!(store.newest().unwrap().as_ref(), Some(&second));
+    assert_eq!(store.load(1).unwrap(), first, "the older format is still read");
+}
+
+#[test]
 fn a_manifest_that_breaks_a_rule_is_never_written() {
     let dir = TempDir::new().unwrap();
     let store = store(&dir);
     let first = store.commit(None, sample()).unwrap();
     let mut bad = next(&first);
-    bad.floor = crate::lsn::Lsn::new(1, 1);
+    bad.floor = Lsn::new(1, 1);
     let e = store.commit(Some(&first), bad).unwrap_err();
     assert_eq!((e.kind(), e.fate()), (ErrorKind::Internal, Fate::NotWritten));
     assert!(e.message().contains("floor_never_falls"), "{e}");

@@ -4,6 +4,7 @@ use super::{committed, inline_dead, sample, segment, stamp};
 use crate::lsn::Lsn;
 use crate::manifest::{Committed, DroppedCollection, Manifest, Parent, Reason, check_alone, check_commit};
 use crate::schema::{FieldType, Metric, Schema};
+use crate::segment_meta::Place;
 
 type Change = fn(&mut Manifest);
 
@@ -171,7 +172,7 @@ fn a_collection_stays_itself() {
 
 #[test]
 fn a_segment_is_whole() {
-    let changes: [fn(&mut crate::segment_meta::SegmentMeta); 12] = [
+    let changes: [fn(&mut crate::segment_meta::SegmentMeta); 15] = [
         |s| s.file = "../x.parquet".into(),
         |s| s.file = "00000002-00000001-0000abcd.parquet".into(),
         |s| s.file = "00000001-00000001-0000ABCD.parquet".into(),
@@ -184,10 +185,14 @@ fn a_segment_is_whole() {
         |s| s.ids[0].clear(),
         |s| s.check.offset = u64::MAX,
         |s| s.vectors = vec![10_000],
+        |s| s.head = s.id_index,
+        |s| s.codes = s.id_index,
+        |s| (s.head, s.codes) = (s.id_index, Some(Place { offset: 9_999, len: 2 })),
     ];
     for (at, change) in changes.into_iter().enumerate() {
         let mut m = sample();
         change(&mut m.collections[0].segments[0]);
+        m.format.minor = m.minor_needed();
         assert_eq!(check_alone(&m).unwrap_err().rule, "segment_is_whole", "change {at}");
     }
     let mut m = sample();

@@ -21,14 +21,16 @@ fn assert_typed(error: &Error, what: &str) {
 
 fn flips(schema: Schema, n: usize, count: usize, seed: u64) {
     println!("seed {seed}");
-    let written = Written::new(schema.clone(), rows(&schema, n, seed));
+    let index = index(3_000, 50_000, seed);
+    let written = Written::with_index(schema.clone(), rows(&schema, n, seed), &index);
     let good = written.bytes();
     ask(&written, &good).unwrap();
     let mut rng = Rng::seeded(seed);
     let mut answered = 0;
     for nth in 0..count {
-        // Half of them in the tail, where damage is cheapest to overlook.
-        let from = if nth % 2 == 0 { 0 } else { written.meta.check.offset };
+        // Half of them in the tail, where damage is cheapest to overlook, and a quarter in what only we read.
+        let tail = written.meta.check.offset;
+        let from = [0, tail, written.meta.codes.unwrap().offset, tail][nth % 4];
         let at = usize::try_from(from + rng.below(good.len() as u64 - from)).unwrap();
         let bit = rng.below(8);
         let mut bad = good.clone();

@@ -13,7 +13,7 @@ fn write_through(
     schema: &Schema,
     rows: &Rows,
 ) -> Result<SegmentMeta> {
-    write_segment(&Writing { fs, dir, name, schema }, rows)
+    write_segment(&Writing { fs, dir, name, schema }, rows, None)
 }
 
 fn names(dir: &Path) -> Vec<String> {

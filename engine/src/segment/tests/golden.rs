@@ -36,12 +36,26 @@ fn golden_rows(schema: &Schema) -> Rows {
     (0..8).map(of).collect()
 }
 
-fn golden() -> [(&'static str, Written); 2] {
-    let schema = every_type(8);
-    [("segment_text_ids", schema.clone()), ("segment_int_ids", schema.int_ids())].map(|(name, schema)| {
+/// Golden files by name; two without a vector index, as all were once, and two with one.
+fn golden() -> [(&'static str, Written); 4] {
+    let (text, int) = (every_type(8), every_type(8).int_ids());
+    let index = golden_index();
+    [
+        ("segment_text_ids", text.clone(), None),
+        ("segment_int_ids", int.clone(), None),
+        ("segment_text_ids_index", text, Some(&index)),
+        ("segment_int_ids_index", int, Some(&index)),
+    ]
+    .map(|(name, schema, index)| {
         let rows = golden_rows(&schema);
-        (name, Written::new(schema, rows))
+        (name, Written::of(schema, rows, index))
     })
+}
+
+/// Bytes that count: 300 of head and 20,000 of codes, more than a block.
+fn golden_index() -> IndexBytes {
+    let bytes = |len: u32, step: u32| (0..len).map(|i| (i * step).to_be_bytes()[2]).collect();
+    IndexBytes { head: bytes(300, 256), codes: bytes(20_000, 64) }
 }
 
 fn frozen(name: &str) -> PathBuf {
@@ -70,6 +84,7 @@ fn golden_segments_read_with_the_manifest_entry_of_their_time() {
         let segment = Segment::open(&RealFs, &path, &meta, &written.schema).unwrap();
         segment.verify().unwrap();
         assert_reads_back(&written, &segment).unwrap();
+        assert_eq!(segment.index_head().unwrap().is_some(), name.ends_with("_index"));
         assert_eq!(crate::segment::inspect_segment(&RealFs, &path).unwrap().rows, 8);
     }
 }

@@ -33,6 +33,7 @@ fn segments_for_other_readers_are_left_where_asked() {
     let cases = [
         ("text_ids", every_type(12), 3_000),
         ("int_ids", every_type(8).int_ids(), 1_500),
+        ("with_index", every_type(12), 900),
         ("dim_1", every_type(1), 700),
         ("dim_3", every_type(3), 700),
         ("dim_9", every_type(9), 1),
@@ -55,7 +56,8 @@ fn segments_for_other_readers_are_left_where_asked() {
         }
         let dir = dir.join(name);
         std::fs::create_dir_all(&dir).unwrap();
-        write(&dir, &schema, &rows).unwrap();
+        let index = (name == "with_index").then(|| index(5_000, 100_000, 77));
+        write(&dir, &schema, &rows, index.as_ref()).unwrap();
         let lines = rows.iter().map(|(lsn, row)| expected(&schema, *lsn, row).to_string() + "\n");
         std::fs::write(dir.join("expected.jsonl"), lines.collect::<String>()).unwrap();
     }

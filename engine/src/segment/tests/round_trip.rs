@@ -114,14 +114,14 @@ fn a_name_is_never_written_twice_and_a_refused_write_leaves_nothing() {
     let rows = rows(&schema, 5, 9);
     let written = Written::new(schema.clone(), rows.clone());
     let before = written.bytes();
-    let error = write(written.dir.path(), &schema, &rows[..3].to_vec()).unwrap_err();
+    let error = write(written.dir.path(), &schema, &rows[..3].to_vec(), None).unwrap_err();
     assert_eq!((error.kind(), error.code()), (ErrorKind::Conflict, "AKI-0513"));
     assert_eq!(written.bytes(), before);
     let mut swapped = rows.clone();
     swapped.swap(0, 1);
     for bad in [Vec::new(), swapped] {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(write(dir.path(), &schema, &bad).unwrap_err().kind(), ErrorKind::Internal);
+        assert_eq!(write(dir.path(), &schema, &bad, None).unwrap_err().kind(), ErrorKind::Internal);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }
     let names: Vec<_> =

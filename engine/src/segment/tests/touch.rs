@@ -97,3 +97,19 @@ fn threads_that_touch_a_cold_segment_together_read_the_same_and_check_each_block
     let touched = segment.touched();
     assert!(touched.verified_bytes <= written.meta.check.offset, "{touched:?}");
 }
+
+#[test]
+fn a_column_of_many_values_has_no_dictionary_longer_than_a_page_or_so() {
+    let schema = every_type(8);
+    let written = Written::new(schema.clone(), rows(&schema, 20_000, 8));
+    let segment = written.open().unwrap();
+    let mut dictionaries = 0;
+    for column in segment.arrow.metadata().row_groups().iter().flat_map(|group| group.columns()) {
+        let Some(start) = column.dictionary_page_offset() else { continue };
+        let len = column.data_page_offset() - start;
+        dictionaries += 1;
+        // The writer looks after each 512 values: 4 KiB of numbers.
+        assert!(len <= 20 * 1024 + 100, "{}: a dictionary of {len} bytes", column.column_path());
+    }
+    assert_eq!(dictionaries, 5, "every field but the bool");
+}

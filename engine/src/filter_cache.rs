@@ -1,0 +1,226 @@
+//! Which rows of segments match filters, and the columns that say so, kept within a bound of bytes.
+//!
+//! One cache serves all collections of a database and hangs on its catalog: readers have it with their view, and
+//! segments know nothing of it. It holds two kinds of things: a column of a segment, decoded and coded, and the rows
+//! of a segment that a filter takes. What belongs to a segment that is gone is never found again, since a key holds
+//! the place of its segment and keeps that from being used anew.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::{Arc, OnceLock, Weak};
+
+use quick_cache::sync::{Cache, DefaultLifecycle};
+use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
+
+use crate::bitmap::Bitmap;
+use crate::error::Result;
+use crate::filter::{Bound, Coded, Columns, Source};
+use crate::schema::Schema;
+use crate::segment::Segment;
+
+mod decode;
+
+/// The rows of a segment that a filter takes, dead ones included.
+#[derive(Debug)]
+pub(crate) struct Matches {
+    /// One bit a row of the segment.
+    pub(crate) rows: Bitmap,
+    /// How many are set.
+    pub(crate) count: u32,
+    /// Whether statistics alone said that there are none.
+    pub(crate) pruned: bool,
+    slots: OnceLock<Box<[u64]>>,
+}
+
+impl Matches {
+    fn new(rows: Bitmap, pruned: bool) -> Self {
+        Self { count: rows.count(), rows, pruned, slots: OnceLock::new() }
+    }
+
+    /// The same set in the order of an index's slots: bit `i % 64` of word `i / 64` says whether the row in slot `i`
+    /// matches. A row may have several slots; `u32::MAX` stands for a slot without a row. `rows_of_slots` is asked the
+    /// first time only: a segment has one order.
+    ///
+    /// # Errors
+    /// What `rows_of_slots` fails with; nothing is kept then.
+    pub(crate) fn slots<E>(&self, rows_of_slots: impl FnOnce() -> Result<Vec<u32>, E>) -> Result<&[u64], E> {
+        if let Some(slots) = self.slots.get() {
+            return Ok(slots);
+        }
+        let rows = rows_of_slots()?;
+        let word = |rows: &[u32]| {
+            let bits = rows.iter().enumerate();
+            bits.fold(0, |word, (at, row)| word | u64::from(self.rows.contains(*row)) << at)
+        };
+        let words = rows.chunks(64).map(word).collect();
+        Ok(self.slots.get_or_init(|| words))
+    }
+
+    /// Bytes on the heap, slots included before they are there: about two a row where rows spill to a second list.
+    fn bytes(&self) -> u64 {
+        3 * size_of_val(self.rows.words()) as u64
+    }
+}
+
+/// Columns and results of filters, within a bound. Reads of the cache take one lock shortly; two callers that need
+/// the same thing for the first time make it once.
+pub(crate) struct FilterCache {
+    kept: Cache<Key, Kept, InBytes>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Key {
+    segment: Which,
+    what: What,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum What {
+    /// By the field's number, which no other field of the collection ever has.
+    Field(u32),
+    Id,
+    Lsn,
+    /// By version of the schema and [`Bound::key`].
+    Rows(u16, Arc<[u8]>),
+}
+
+/// A segment by its place in memory. The weak reference keeps the place, not the segment.
+#[derive(Clone)]
+struct Which(Weak<Segment>);
+
+impl PartialEq for Which {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ptr_eq(&other.0)
+    }
+}
+
+impl Eq for Which {}
+
+impl Hash for Which {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.as_ptr().hash(state);
+    }
+}
+
+#[derive(Clone)]
+enum Kept {
+    Column(Arc<Coded>),
+    Rows(Arc<Matches>),
+}
+
+/// Bytes of a kept thing beside its heap: keys, counters, the cache's own table.
+const ENTRY_BYTES: u64 = 256;
+/// A guess at what is kept on average, for the cache's table.
+const USUAL_BYTES: u64 = 32 << 10;
+
+#[derive(Clone)]
+struct InBytes;
+
+impl Weighter<Key, Kept> for InBytes {
+    fn weight(&self, key: &Key, kept: &Kept) -> u64 {
+        let key = match &key.what {
+            What::Rows(_, filter) => filter.len() as u64,
+            _ => 0,
+        };
+        let kept = match kept {
+            Kept::Column(column) => column.bytes(),
+            Kept::Rows(matches) => matches.bytes(),
+        };
+        ENTRY_BYTES + key + kept
+    }
+}
+
+impl FilterCache {
+    /// A cache of at most so many bytes; 0 keeps nothing.
+    pub(crate) fn new(max_bytes: u64) -> Self {
+        let items = usize::try_from(max_bytes / USUAL_BYTES).unwrap_or(usize::MAX).clamp(16, 1 << 20);
+        // One shard: a share of the bound for each of several could not hold a large column.
+        let options = OptionsBuilder::new()
+            .shards(1)
+            .estimated_items_capacity(items)
+            .weight_capacity(max_bytes)
+            .build()
+            .expect("everything that must be said is");
+        let kept =
+            Cache::with_options(options, InBytes, DefaultHashBuilder::default(), DefaultLifecycle::default());
+        Self { kept }
+    }
+
+    /// The rows of `segment` that `bound` takes. `schema` is the one it was bound to. May read the columns it looks
+    /// at, and so block on the disk.
+    ///
+    /// # Errors
+    /// `Corrupt` or `Unavailable` when a column it looks at cannot be read. Nothing is kept then.
+    pub(crate) fn matching(
+        &self,
+        segment: &Arc<Segment>,
+        schema: &Schema,
+        bound: &Bound,
+    ) -> Result<Arc<Matches>> {
+        let what = What::Rows(schema.version, Arc::clone(bound.key()));
+        let kept = self.kept.get_or_insert_with(&key(segment, what), || {
+            let matches = self.evaluate(segment, schema, bound)?;
+            Ok::<_, crate::error::Error>(Kept::Rows(Arc::new(matches)))
+        })?;
+        match kept {
+            Kept::Rows(matches) => Ok(matches),
+            Kept::Column(_) => unreachable!("rows are kept under the keys of rows"),
+        }
+    }
+
+    fn evaluate(&self, segment: &Arc<Segment>, schema: &Schema, bound: &Bound) -> Result<Matches> {
+        let is_empty = |group| bound.is_never_true(&|source| segment.extent(schema, group, source));
+        if (0..segment.group_count()).all(is_empty) {
+            return Ok(Matches::new(Bitmap::none(segment.rows()), true));
+        }
+        let rows = bound.matching(&SegmentColumns { cache: self, segment, schema })?;
+        Ok(Matches::new(rows, false))
+    }
+
+    fn column(&self, segment: &Arc<Segment>, schema: &Schema, source: Source) -> Result<Arc<Coded>> {
+        let what = match source {
+            Source::Id => What::Id,
+            Source::Lsn => What::Lsn,
+            Source::Field(position) => What::Field(schema.fields[position].id),
+        };
+        let kept = self.kept.get_or_insert_with(&key(segment, what), || {
+            self.forget_dropped();
+            decode::column(segment, schema, source).map(|column| Kept::Column(Arc::new(column)))
+        })?;
+        match kept {
+            Kept::Column(column) => Ok(column),
+            Kept::Rows(_) => unreachable!("columns are kept under the keys of columns"),
+        }
+    }
+
+    /// Forgets what belongs to segments that nobody holds any more. Walks all that is kept: a few thousand things.
+    pub(crate) fn forget_dropped(&self) {
+        self.kept.retain(|key, _| key.segment.0.strong_count() > 0);
+    }
+}
+
+impl fmt::Debug for FilterCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FilterCache({} of {} bytes)", self.kept.weight(), self.kept.capacity())
+    }
+}
+
+fn key(segment: &Arc<Segment>, what: What) -> Key {
+    Key { segment: Which(Arc::downgrade(segment)), what }
+}
+
+/// The columns of one segment, by way of the cache.
+struct SegmentColumns<'a> {
+    cache: &'a FilterCache,
+    segment: &'a Arc<Segment>,
+    schema: &'a Schema,
+}
+
+impl Columns for SegmentColumns<'_> {
+    fn column(&self, source: Source) -> Result<Arc<Coded>> {
+        self.cache.column(self.segment, self.schema, source)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,68 @@
+//! The vector index of a segment: codes of one or two bits a number in blocks of 32 rows, grouped into lists with
+//! spill, from which a search takes the rows it compares exactly. Knows vectors by row number, and bytes; nothing of
+//! files, segments and versions.
+
+mod assign;
+mod block;
+mod build;
+mod calibrate;
+mod candidates;
+mod coarse;
+mod code;
+mod head;
+mod lists;
+mod probe;
+mod rerank;
+mod rotation;
+mod rows;
+mod scan;
+mod table;
+mod tail;
+mod train;
+
+use std::sync::Arc;
+
+use crate::schema::Metric;
+
+pub(crate) use {
+    build::{Built, build},
+    candidates::Candidates,
+    coarse::{CoarseScratch, Near},
+    code::Bits,
+    head::decode as decode_head,
+    lists::{Asked, List, Lists, width},
+    rerank::{Exact, rerank},
+    rotation::Rotation,
+    rows::{can_code, rotate},
+    scan::NO_ROW,
+    tail::{Coding, Tail},
+};
+
+/// The rotation that new codes are made under: one for all collections, so that a query is rotated once.
+pub(crate) const ROTATION_SEED: u64 = 0x616b_6964_622e_0001;
+
+/// The bodies of the sections HEAD and CODES.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct IndexBytes {
+    pub(crate) head: Vec<u8>,
+    pub(crate) codes: Vec<u8>,
+}
+
+/// How rows of a collection are encoded as they arrive; `None` where they are compared as they are.
+pub(crate) fn coding(metric: Metric, dim: usize) -> Option<Coding> {
+    let bits = Bits::of(dim)?;
+    Some(Coding { metric, dim, bits, rotation: Rotation::shared(dim, ROTATION_SEED) })
+}
+
+/// Builds the index of vectors, by row number, as a segment stores it; `None` where the segment is searched exactly.
+pub(crate) fn index_bytes(metric: Metric, vectors: &[&[f32]], seed: u64) -> Option<IndexBytes> {
+    let dim = vectors.first()?.len();
+    Bits::of(dim)?;
+    let rotation: Arc<Rotation> = Rotation::shared(dim, ROTATION_SEED);
+    let Built { lists, codes } = build(metric, &rotation, vectors, seed)?;
+    let key = head::RotationKey { seed: ROTATION_SEED, crc32: rotation.crc32() };
+    Some(IndexBytes { head: head::encode(&lists, key), codes })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,219 @@
+//! The centroids of the lists: one- or two-bit codes of all, scanned first, and 8-bit codes to tell the nearest apart.
+
+use crate::distance::Kernel;
+use crate::distance::codes::{BLOCK_ROWS, MAX_BLOCKS, Passed, Test};
+use crate::index::block::Blocks;
+use crate::index::code::{self, Bits};
+use crate::index::probe::{Probe, rounded};
+
+/// Largest number of a fine code.
+const FINE_TOP: f32 = 127.0;
+/// A test that every sum passes.
+pub(super) const ALL: Test = Test { add_scale: 0, offset: 0, shift: 0, limit: 1 };
+/// Steps of the search for the estimate that leaves as many centroids as are to be refined.
+const BISECTIONS: usize = 12;
+
+/// The centroids of an index, less its mean.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Coarse {
+    pub(crate) count: usize,
+    pub(crate) coded: usize,
+    /// Blocks whose factors are not used.
+    pub(crate) blocks: Vec<u8>,
+    /// The blocks' factors: of each block those of rows 0, 2 .. 30, then of rows 1, 3 .. 31.
+    pub(crate) add: Vec<f32>,
+    pub(crate) mul: Vec<f32>,
+    /// `count * coded` numbers; a centroid is `fine_step * fine`.
+    pub(crate) fine: Vec<i8>,
+    pub(crate) fine_step: Vec<f32>,
+    /// Squared norms of the centroids as the fine codes have them.
+    pub(crate) norm_squared: Vec<f32>,
+    /// What the order of the lists adds to a centroid's squared distance; in `add` too.
+    pub(crate) bonus: Vec<f32>,
+}
+
+/// A list and how far its centroid is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Near {
+    /// What lists are ordered by.
+    pub(crate) key: f32,
+    /// `|y - c|^2`
+    pub(crate) distance_squared: f32,
+    pub(crate) list: u32,
+}
+
+/// Room for one call at a time.
+#[derive(Debug, Default)]
+pub(crate) struct CoarseScratch {
+    estimates: Vec<f32>,
+}
+
+impl Coarse {
+    /// Encodes `centroids`, each of `coded` numbers.
+    pub(crate) fn new(kernel: Kernel, bits: Bits, coded: usize, centroids: &[f32]) -> Self {
+        let count = centroids.len() / coded;
+        let mut blocks = Blocks::new(bits.nibbles(coded));
+        let padded = count.next_multiple_of(BLOCK_ROWS);
+        let mut coarse = Self {
+            count,
+            coded,
+            blocks: Vec::new(),
+            add: vec![f32::MAX; padded],
+            mul: vec![0.0; padded],
+            fine: vec![0; count * coded],
+            fine_step: Vec::with_capacity(count),
+            norm_squared: Vec::with_capacity(count),
+            bonus: vec![0.0; count],
+        };
+        let (zeros, mut nibbles) = (vec![0.0; coded], vec![0; bits.nibbles(coded)]);
+        let fine = coarse.fine.chunks_exact_mut(coded);
+        for (at, (centroid, fine)) in centroids.chunks_exact(coded).zip(fine).enumerate() {
+            let most = centroid.iter().fold(0.0f32, |most, number| most.max(number.abs()));
+            let step = if most > 0.0 { most / FINE_TOP } else { 1.0 };
+            for (fine, number) in fine.iter_mut().zip(centroid) {
+                #[expect(clippy::cast_possible_truncation, reason = "at most 127")]
+                let whole = rounded(number / step) as i8;
+                *fine = whole;
+            }
+            coarse.fine_step.push(step);
+            coarse.norm_squared.push(fine.iter().map(|n| f32::from(*n) * step).map(|n| n * n).sum());
+            let factors = kernel.vectorised(
+                #[inline(always)]
+                || code::encode(bits, centroid, &zeros, &mut nibbles),
+            );
+            blocks.push(&nibbles, factors);
+            let place = place(at);
+            (coarse.add[place], coarse.mul[place]) = (factors.add, factors.mul);
+        }
+        coarse.blocks = blocks.finish().0;
+        coarse
+    }
+
+    /// Lets lists be ordered by `|y - c|^2 + bonus[list]`.
+    pub(crate) fn set_bonus(&mut self, bonus: Vec<f32>) {
+        assert_eq!(bonus.len(), self.count, "one number a list");
+        for (list, bonus) in bonus.iter().enumerate() {
+            self.add[place(list)] += bonus - self.bonus[list];
+        }
+        self.bonus = bonus;
+    }
+
+    /// Writes a centroid as the fine code has it.
+    pub(crate) fn centroid(&self, list: usize, out: &mut [f32]) {
+        let fine = &self.fine[list * self.coded..(list + 1) * self.coded];
+        for (out, number) in out.iter_mut().zip(fine) {
+            *out = f32::from(*number) * self.fine_step[list];
+        }
+    }
+
+    /// The about `wanted` nearest lists, nearest first by `|y - c|^2 + bonus[list]`; all of them from
+    /// `wanted = count` on.
+    pub(crate) fn nearest(
+        &self,
+        kernel: Kernel,
+        probe: &Probe,
+        wanted: usize,
+        scratch: &mut CoarseScratch,
+        out: &mut Vec<Near>,
+    ) {
+        out.clear();
+        self.estimate(kernel, probe, &mut scratch.estimates);
+        let refined = (wanted + wanted / 8 + 8).min(self.count);
+        let bound = if refined == self.count {
+            f32::MAX
+        } else {
+            kernel.vectorised(
+                #[inline(always)]
+                || bound(&scratch.estimates, refined),
+            )
+        };
+        for (at, estimate) in scratch.estimates.iter().enumerate() {
+            // Padding has the greatest estimate there is.
+            if *estimate < bound {
+                let list = row(at);
+                let distance_squared = self.distance_squared(kernel, probe, list);
+                let key = distance_squared + self.bonus[list];
+                let list = u32::try_from(list).expect("lists are few");
+                out.push(Near { key, distance_squared, list });
+            }
+        }
+        out.sort_unstable_by(|a, b| a.key.total_cmp(&b.key).then(a.list.cmp(&b.list)));
+        out.truncate(wanted.max(1));
+    }
+
+    /// `|y - c|^2` by the fine code.
+    #[inline]
+    pub(crate) fn distance_squared(&self, kernel: Kernel, probe: &Probe, list: usize) -> f32 {
+        let fine = &self.fine[list * self.coded..(list + 1) * self.coded];
+        let dot = kernel.dot_whole(&probe.whole, fine);
+        #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+        let dot = dot as f32 * (probe.whole_step * self.fine_step[list]);
+        (probe.norm_squared + self.norm_squared[list] - 2.0 * dot).max(0.0)
+    }
+
+    fn estimate(&self, kernel: Kernel, probe: &Probe, out: &mut Vec<f32>) {
+        out.resize(self.add.len(), 0.0);
+        let table = &probe.table;
+        let len = self.blocks.len() / self.add.len().max(1) * BLOCK_ROWS;
+        let mut passed = [Passed::default(); MAX_BLOCKS];
+        for (group, blocks) in self.blocks.chunks(len * MAX_BLOCKS).enumerate() {
+            let count = blocks.len() / len;
+            kernel.scan_blocks(blocks, &table.entries, &ALL, &[u32::MAX; MAX_BLOCKS][..count], &mut passed);
+            let first = group * MAX_BLOCKS * BLOCK_ROWS;
+            let range = first..first + count * BLOCK_ROWS;
+            kernel.vectorised(
+                #[inline(always)]
+                || {
+                    let factors = self.add[range.clone()]
+                        .chunks_exact(16)
+                        .zip(self.mul[range.clone()].chunks_exact(16));
+                    let sums = passed.iter().flat_map(|passed| [&passed.even, &passed.odd]);
+                    for ((out, (add, mul)), sums) in
+                        out[range.clone()].chunks_exact_mut(16).zip(factors).zip(sums)
+                    {
+                        for i in 0..16 {
+                            out[i] = add[i] + mul[i] * (table.step * f32::from(sums[i]) + table.base);
+                        }
+                    }
+                },
+            );
+        }
+    }
+}
+
+/// An estimate with about `wanted` (up to a quarter more) below it.
+#[inline(always)]
+fn bound(estimates: &[f32], wanted: usize) -> f32 {
+    let (mut low, mut high) = (f32::MAX, f32::MIN);
+    for estimate in estimates {
+        low = low.min(*estimate);
+        high = high.max(if *estimate < f32::MAX { *estimate } else { f32::MIN });
+    }
+    let mut best = f32::MAX;
+    for _ in 0..BISECTIONS {
+        let middle = low + (high - low) * 0.5;
+        let below: u32 = estimates.iter().map(|estimate| u32::from(*estimate < middle)).sum();
+        let below = below as usize;
+        if below < wanted {
+            low = middle;
+        } else {
+            (high, best) = (middle, middle);
+            if below <= wanted + wanted / 4 {
+                break;
+            }
+        }
+    }
+    best
+}
+
+/// Where row `at` stands in arrays that follow the kernel's order.
+fn place(at: usize) -> usize {
+    let (block, row) = (at / BLOCK_ROWS, at % BLOCK_ROWS);
+    block * BLOCK_ROWS + row / 2 + row % 2 * 16
+}
+
+/// The row at a place of such an array.
+fn row(place: usize) -> usize {
+    let (block, at) = (place / BLOCK_ROWS, place % BLOCK_ROWS);
+    block * BLOCK_ROWS + at % 16 * 2 + at / 16
+}

@@ -1,0 +1,232 @@
+//! Codes of rows as they arrive: a group is encoded row by row and published when it is full, then never changes.
+//! Rows of the open group, and those from before the centre was known, have no codes yet.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use crate::distance::Kernel;
+use crate::index::block::{Blocks, Scales};
+use crate::index::coarse::Near;
+use crate::index::code::{self, Bits};
+use crate::index::lists::{Asked, List, Lists};
+use crate::index::rotation::Rotation;
+use crate::index::rows::{can_code, rotate};
+use crate::index::scan::ListScan;
+use crate::schema::Metric;
+
+/// Rows of a group: two blocks.
+pub(crate) const GROUP_ROWS: u32 = 64;
+/// Rows the centre is taken from.
+const CENTRE_ROWS: usize = 256;
+
+/// How rows of a collection are encoded.
+#[derive(Clone, Debug)]
+pub(crate) struct Coding {
+    pub(crate) metric: Metric,
+    pub(crate) dim: usize,
+    pub(crate) bits: Bits,
+    pub(crate) rotation: Arc<Rotation>,
+}
+
+/// The codes of the rows of one memtable from `start` on. One thread at a time appends; any number read.
+#[derive(Debug)]
+pub(crate) struct Tail {
+    coding: Coding,
+    /// The first row that gets a code.
+    start: u32,
+    /// What all groups share; its lists are empty.
+    shape: OnceLock<Lists>,
+    chunks: Box<[OnceLock<Chunk>]>,
+    /// Groups that may be read.
+    published: AtomicU32,
+    open: Mutex<Open>,
+}
+
+/// Groups allocated at once.
+const CHUNK_GROUPS: usize = 256;
+
+type Chunk = Box<[OnceLock<Group>]>;
+
+#[derive(Debug)]
+struct Group {
+    bytes: Vec<u8>,
+    scales: Scales,
+    radius_squared: f32,
+}
+
+/// The group being filled.
+#[derive(Debug)]
+struct Open {
+    /// Rotated rows from before the centre is known.
+    waiting: Vec<f32>,
+    norms: f32,
+    blocks: Blocks,
+    len: u32,
+    squares: f32,
+    rotated: Vec<f32>,
+    nibbles: Vec<u8>,
+    centre: Vec<f32>,
+    /// A row came that codes do not hold: what is published stays right, nothing more is.
+    closed: bool,
+}
+
+impl Tail {
+    /// Codes for the rows `start..` of a memtable of at most `most` rows.
+    pub(crate) fn new(coding: Coding, start: u32, most: u32) -> Self {
+        let nibbles = coding.bits.nibbles(coding.rotation.coded());
+        let open = Open {
+            waiting: Vec::new(),
+            norms: 0.0,
+            blocks: Blocks::new(nibbles),
+            len: 0,
+            squares: 0.0,
+            rotated: vec![0.0; coding.rotation.coded()],
+            nibbles: vec![0; nibbles],
+            centre: vec![0.0; coding.rotation.coded()],
+            closed: false,
+        };
+        let groups = most.saturating_sub(start).div_ceil(GROUP_ROWS) as usize;
+        let chunks = (0..groups.div_ceil(CHUNK_GROUPS)).map(|_| OnceLock::new()).collect();
+        Self {
+            coding,
+            start,
+            shape: OnceLock::new(),
+            chunks,
+            published: AtomicU32::new(0),
+            open: Mutex::new(open),
+        }
+    }
+
+    /// Encodes the next row. Apply lock.
+    pub(crate) fn push(&self, vector: &[f32]) {
+        let kernel = Kernel::best();
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if open.closed || !can_code(kernel, self.coding.metric, vector) {
+            open.closed = true;
+            return;
+        }
+        let mut rotated = std::mem::take(&mut open.rotated);
+        let norm = rotate(kernel, self.coding.metric, &self.coding.rotation, vector, &mut rotated);
+        match self.shape.get() {
+            Some(shape) => self.encode(kernel, shape, &mut open, &mut rotated, norm),
+            None => {
+                open.waiting.extend_from_slice(&rotated);
+                open.norms += norm * norm;
+                if open.waiting.len() == CENTRE_ROWS * rotated.len() {
+                    self.settle(kernel, &mut open, &mut rotated);
+                }
+            }
+        }
+        open.rotated = rotated;
+    }
+
+    /// Takes the mean of the waiting rows for the centre and encodes them.
+    #[expect(clippy::cast_precision_loss, reason = "a small constant")]
+    fn settle(&self, kernel: Kernel, open: &mut Open, rotated: &mut [f32]) {
+        let waiting = std::mem::take(&mut open.waiting);
+        let mut mean = vec![0.0f32; rotated.len()];
+        for row in waiting.chunks_exact(mean.len()) {
+            mean.iter_mut().zip(row).for_each(|(sum, number)| *sum += number / CENTRE_ROWS as f32);
+        }
+        let Coding { metric, dim, bits, .. } = self.coding;
+        let row_norm = (open.norms / CENTRE_ROWS as f32).sqrt();
+        let shape = self.shape.get_or_init(|| Lists {
+            metric,
+            dim,
+            bits,
+            rows: 0,
+            code_error: bits.code_error(),
+            mul_ratio: bits.mul_ratio(mean.len()),
+            row_norm,
+            mean,
+            coarse: None,
+            lists: Vec::new(),
+            calibrated: Vec::new(),
+        });
+        for row in waiting.chunks_exact(rotated.len()) {
+            rotated.copy_from_slice(row);
+            let norm = code::sum(row, row, |a, b| a * b).sqrt();
+            self.encode(kernel, shape, open, rotated, norm);
+        }
+    }
+
+    fn encode(&self, kernel: Kernel, shape: &Lists, open: &mut Open, rotated: &mut [f32], norm: f32) {
+        let Open { nibbles, centre, .. } = open;
+        let mut factors = kernel.vectorised(
+            #[inline(always)]
+            || {
+                rotated.iter_mut().zip(&shape.mean).for_each(|(x, mean)| *x -= mean);
+                code::encode(shape.bits, rotated, centre, nibbles)
+            },
+        );
+        open.squares += factors.norm_squared;
+        if shape.metric == Metric::Dot {
+            factors.add -= norm * norm;
+        }
+        open.blocks.push(&open.nibbles, factors);
+        open.len += 1;
+        if open.len == GROUP_ROWS {
+            let (bytes, scales) = open.blocks.finish();
+            #[expect(clippy::cast_precision_loss, reason = "64")]
+            let radius_squared = std::mem::take(&mut open.squares) / GROUP_ROWS as f32;
+            self.publish(Group { bytes, scales, radius_squared });
+            open.len = 0;
+        }
+    }
+
+    fn publish(&self, group: Group) {
+        let at = self.published.load(Ordering::Relaxed) as usize;
+        let Some(chunk) = self.chunks.get(at / CHUNK_GROUPS) else { return };
+        let chunk = chunk.get_or_init(|| (0..CHUNK_GROUPS).map(|_| OnceLock::new()).collect());
+        assert!(chunk[at % CHUNK_GROUPS].set(group).is_ok(), "group {at} written twice");
+        self.published.fetch_add(1, Ordering::Release);
+    }
+
+    /// The rows that have codes by now; more may come.
+    pub(crate) fn coded(&self) -> Range<u32> {
+        self.start..self.start + self.published.load(Ordering::Acquire) * GROUP_ROWS
+    }
+
+    /// What the codes of a row take in memory.
+    pub(crate) fn row_bytes(&self) -> u64 {
+        (crate::index::block::block_len(self.coding.bits.nibbles(self.coding.rotation.coded())) / 32) as u64
+            + 2
+    }
+
+    /// What a query is asked against; `None` while there are no codes.
+    pub(crate) fn shape(&self) -> Option<&Lists> {
+        self.shape.get()
+    }
+
+    /// The rotation of the codes.
+    pub(crate) fn rotation(&self) -> &Arc<Rotation> {
+        &self.coding.rotation
+    }
+
+    /// The scans of the groups that cover `rows`, a range [`Tail::coded`] gave.
+    pub(crate) fn scans<'a>(
+        &'a self,
+        asked: &'a Asked,
+        rows: Range<u32>,
+        source: u32,
+    ) -> impl Iterator<Item = ListScan<'a>> {
+        let distance_squared = asked.probe.norm_squared;
+        let near = Near { key: distance_squared, distance_squared, list: 0 };
+        let groups = self.chunks.iter().map_while(OnceLock::get).flatten().map_while(OnceLock::get);
+        let shape = self.shape.get();
+        rows.step_by(GROUP_ROWS as usize).zip(groups).zip(std::iter::repeat(shape)).filter_map(
+            move |((first_row, group), shape)| {
+                let list = List {
+                    blocks: GROUP_ROWS / 32,
+                    primaries: GROUP_ROWS,
+                    scales: group.scales,
+                    radius_squared: group.radius_squared,
+                    ..List::default()
+                };
+                let scan = shape?.scan_of(asked, near, &list, &group.bytes, source);
+                Some(ListScan { first_row, ..scan })
+            },
+        )
+    }
+}

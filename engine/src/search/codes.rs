@@ -1,0 +1,183 @@
+//! The scan of the codes of a segment: the nearest lists, the rows a filter wants, into the candidates of the search.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::catalog::LiveSegment;
+use crate::distance::Kernel;
+use crate::error::Result;
+use crate::filter_cache::Matches;
+use crate::index::{Asked, Candidates, CoarseScratch, Near, Rotation, Tail, rotate};
+use crate::lsn::Lsn;
+use crate::memtable::Memtable;
+use crate::schema::Metric;
+use crate::search::exact::Seen;
+use crate::search::plan::{self, Need};
+use crate::search::query::Query;
+use crate::segment::VectorIndex;
+
+/// Room that a thread keeps from search to search, so that a search allocates nothing that grows.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    rotated: Vec<f32>,
+    /// What `rotated` was made under.
+    rotation: Option<Arc<Rotation>>,
+    norm: f32,
+    asked: Asked,
+    coarse: CoarseScratch,
+    near: Vec<Near>,
+    visited: Vec<bool>,
+    pub(crate) candidates: Candidates,
+}
+
+impl Scratch {
+    /// Begins a search for the k nearest, `k` rows as near as `known` being known already.
+    pub(crate) fn begin(&mut self, k: usize, width: f32, known: f32) {
+        self.rotation = None;
+        self.candidates.begin(k, width, known);
+    }
+
+    fn rotate(&mut self, kernel: Kernel, metric: Metric, rotation: &Arc<Rotation>, vector: &[f32]) {
+        if self.rotation.as_ref().is_none_or(|rotated| !Arc::ptr_eq(rotated, rotation)) {
+            self.rotated.resize(rotation.coded(), 0.0);
+            self.norm = rotate(kernel, metric, rotation, vector, &mut self.rotated);
+            self.rotation = Some(Arc::clone(rotation));
+        }
+    }
+}
+
+/// What a scan did.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Scanned {
+    pub(crate) slots: u64,
+    pub(crate) lists: u64,
+    pub(crate) bytes: u64,
+    /// Whether every slot that matters was compared.
+    pub(crate) whole: bool,
+}
+
+/// A segment and what is asked of it.
+pub(crate) struct Part<'a> {
+    /// Its position among the state's segments.
+    pub(crate) source: u32,
+    pub(crate) live: &'a LiveSegment,
+    pub(crate) index: &'a VectorIndex,
+    pub(crate) lsn: Lsn,
+    pub(crate) matches: Option<&'a Matches>,
+}
+
+impl Part<'_> {
+    /// Scans the nearest lists until enough slots were compared.
+    pub(crate) fn scan(
+        &self,
+        kernel: Kernel,
+        metric: Metric,
+        query: &Query,
+        scratch: &mut Scratch,
+    ) -> Result<Scanned> {
+        let lists = &self.index.lists;
+        scratch.rotate(kernel, metric, &self.index.rotation, &query.vector);
+        lists.ask(kernel, &scratch.rotated, scratch.norm, &mut scratch.asked);
+        let matched = self.matches.map_or(lists.rows, |matches| matches.count);
+        let need = Need::new(plan::slots(query.accuracy, lists), lists.rows, matched);
+        let masks =
+            self.matches.map(|matches| matches.slots(|| self.live.segment.slot_rows(lists))).transpose()?;
+        let mut scanned = Scanned::default();
+        // Of the lists with a row that matters.
+        let mut visited_slots = 0u64;
+        scratch.visited.clear();
+        scratch.visited.resize(lists.lists.len(), false);
+        let mut slots = need.slots();
+        loop {
+            lists.nearest(kernel, &scratch.asked, slots, &mut scratch.coarse, &mut scratch.near);
+            for at in 0..scratch.near.len() {
+                let near = scratch.near[at];
+                if std::mem::replace(&mut scratch.visited[near.list as usize], true) {
+                    continue;
+                }
+                let before = scanned.slots;
+                self.scan_list(kernel, near, masks, scratch, &mut scanned)?;
+                if scanned.slots > before {
+                    visited_slots += u64::from(lists.lists[near.list as usize].len());
+                }
+                if need.is_met(scanned.slots, visited_slots) {
+                    scanned.whole = scanned.lists == lists.lists.len() as u64;
+                    return Ok(scanned);
+                }
+            }
+            if scanned.lists == lists.lists.len() as u64 {
+                scanned.whole = true;
+                return Ok(scanned);
+            }
+            // The lists nearby held fewer matching rows than a fair share.
+            slots = slots.saturating_mul(4);
+        }
+    }
+
+    fn scan_list(
+        &self,
+        kernel: Kernel,
+        near: Near,
+        masks: Option<&[u64]>,
+        scratch: &mut Scratch,
+        scanned: &mut Scanned,
+    ) -> Result<()> {
+        let (lists, list) = (&self.index.lists, near.list as usize);
+        scanned.lists += 1;
+        let first = self.index.first_blocks[list] as usize;
+        #[expect(clippy::cast_possible_truncation, reason = "the half of the word that is the block's")]
+        let mask =
+            |masks: &[u64], block: usize| (masks[(first + block) / 2] >> (32 * ((first + block) % 2))) as u32;
+        let blocks = lists.lists[list].blocks as usize;
+        if masks.is_some_and(|masks| (0..blocks).all(|block| mask(masks, block) == 0)) {
+            return Ok(());
+        }
+        let bytes = self.live.segment.list_codes(lists, &lists.lists[list])?;
+        scanned.bytes += bytes.len() as u64;
+        let scan = lists.scan(&scratch.asked, near, bytes, self.source);
+        let (probe, nibbles, candidates) = (&scratch.asked.probe, lists.nibbles(), &mut scratch.candidates);
+        let (rows, live, lsn) = (lists.rows, self.live, self.lsn);
+        let has_dead = live.has_dead_rows();
+        let alive = |row: u32| row < rows && (!has_dead || live.lives_at(row, lsn));
+        let compared = match masks {
+            None => scan.run(kernel, probe, nibbles, |_| u32::MAX, alive, candidates),
+            Some(masks) => scan.run(kernel, probe, nibbles, |block| mask(masks, block), alive, candidates),
+        };
+        scanned.slots += u64::from(compared);
+        Ok(())
+    }
+}
+
+/// The coded rows of a memtable and what is asked of them.
+pub(crate) struct TailPart<'a> {
+    pub(crate) source: u32,
+    pub(crate) memtable: &'a Memtable,
+    pub(crate) tail: &'a Tail,
+    /// The rows with codes, as they were when the others were looked at.
+    pub(crate) rows: Range<u32>,
+    pub(crate) seen: Seen<'a>,
+}
+
+impl TailPart<'_> {
+    /// Scans all codes.
+    pub(crate) fn scan(
+        &self,
+        kernel: Kernel,
+        metric: Metric,
+        query: &Query,
+        scratch: &mut Scratch,
+    ) -> Scanned {
+        let mut scanned = Scanned { lists: 1, whole: true, ..Scanned::default() };
+        let Some(shape) = self.tail.shape() else { return scanned };
+        scratch.rotate(kernel, metric, self.tail.rotation(), &query.vector);
+        shape.ask(kernel, &scratch.rotated, scratch.norm, &mut scratch.asked);
+        let Scratch { asked, candidates, .. } = scratch;
+        for scan in self.tail.scans(asked, self.rows.clone(), self.source) {
+            let alive = |row: u32| self.seen.matches(self.memtable.slot(row));
+            let slots = scan.run(kernel, &asked.probe, shape.nibbles(), |_| u32::MAX, alive, candidates);
+            scanned.slots += u64::from(slots);
+            scanned.bytes += scan.blocks.len() as u64;
+        }
+        scanned
+    }
+}

@@ -1,0 +1,111 @@
+//! The exact search of one part: every live, matching row is scored.
+
+use std::sync::Arc;
+
+use crate::catalog::{CollectionState, LiveSegment};
+use crate::distance::Scorer;
+use crate::error::Result;
+use crate::filter::Bound;
+use crate::filter_cache::Matches;
+use crate::id::Id;
+use crate::lsn::Lsn;
+use crate::memtable::{Memtable, Slot};
+use crate::row::Row;
+use crate::search::fields::MemoryRow;
+use crate::search::found::{At, Scored};
+use crate::topk::TopK;
+
+/// Rows scored at a time: their scores stay in the first cache.
+const BLOCK_ROWS: usize = 256;
+
+/// Adds the best k rows of some slots of a memtable; gives how many were scored.
+pub(crate) fn memtable(
+    slots: impl Iterator<Item = u32>,
+    memtable: &Memtable,
+    seen: &Seen<'_>,
+    scorer: &Scorer,
+    best: &mut Vec<Scored>,
+) -> u64 {
+    let mut top: TopK<Id, (Lsn, Arc<Row>)> = TopK::new(seen.k);
+    let mut scored = 0;
+    for slot in slots.map(|at| memtable.slot(at)).filter(|slot| seen.matches(slot)) {
+        let score = scorer.score(&slot.row().vector);
+        scored += 1;
+        if top.admits(score) {
+            top.push(score, slot.row().id.clone(), (slot.lsn(), Arc::clone(slot.row())));
+        }
+    }
+    let sorted = top.into_sorted().into_iter();
+    best.extend(sorted.map(|(score, _, (lsn, row))| Scored { score, at: At::Memory(lsn, row) }));
+    scored
+}
+
+/// Which rows of memtables a search sees, and how many it wants.
+#[derive(Clone, Copy)]
+pub(crate) struct Seen<'a> {
+    pub(crate) state: &'a CollectionState,
+    pub(crate) lsn: Lsn,
+    pub(crate) bound: Option<&'a Bound>,
+    pub(crate) k: usize,
+}
+
+impl Seen<'_> {
+    /// Whether the row of a slot lives and matches.
+    pub(crate) fn matches(&self, slot: &Slot) -> bool {
+        let fields = || MemoryRow::new(slot.lsn(), slot.row(), &self.state.schema);
+        slot.lives_at(self.lsn) && self.bound.is_none_or(|bound| bound.matches(&fields()))
+    }
+}
+
+/// Adds the best k rows of segment `n`; gives how many were scored.
+pub(crate) fn segment(
+    n: usize,
+    live: &LiveSegment,
+    lsn: Lsn,
+    k: usize,
+    scorer: &Scorer,
+    wanted: Option<&Matches>,
+    best: &mut Vec<Scored>,
+) -> Result<u64> {
+    let segment = &live.segment;
+    let has_dead = live.has_dead_rows();
+    let lives = |row: u32| !has_dead || live.lives_at(row, lsn);
+    // Rows are in id order, so the row number breaks ties as the id would.
+    let mut top: TopK<u32, ()> = TopK::new(k);
+    let mut scored = 0;
+    match wanted {
+        // Few rows: only their blocks are touched.
+        Some(wanted) if wanted.count < segment.rows() / 4 => {
+            for row in wanted.rows.iter().filter(|row| lives(*row)) {
+                let score = scorer.score(segment.vector(row)?);
+                scored += 1;
+                if top.admits(score) {
+                    top.push(score, row, ());
+                }
+            }
+        }
+        _ => {
+            let mut row = 0u32;
+            let mut scores = [0.0; BLOCK_ROWS];
+            for slice in segment.vectors(0..segment.rows())? {
+                for block in slice.chunks(BLOCK_ROWS * scorer.dim()) {
+                    let scores = &mut scores[..block.len() / scorer.dim()];
+                    scorer.scores_into(block, scores);
+                    for score in &*scores {
+                        if top.admits(*score)
+                            && lives(row)
+                            && wanted.is_none_or(|wanted| wanted.rows.contains(row))
+                        {
+                            top.push(*score, row, ());
+                        }
+                        row += 1;
+                    }
+                }
+            }
+            scored = u64::from(segment.rows());
+        }
+    }
+    let sorted = top.into_sorted().into_iter();
+    best.extend(sorted.map(|(score, row, ())| Scored { score, at: At::Segment(n, row) }));
+    Ok(scored)
+}

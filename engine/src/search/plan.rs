@@ -1,0 +1,80 @@
+//! How each segment is searched: by its codes, or row by row where that is as cheap or the codes cannot say.
+
+use crate::index::Lists;
+use crate::search::query::Accuracy;
+
+/// So few matching rows are compared one by one: cheaper than any scan of codes that finds them all.
+const FEW_ROWS: u32 = 2_000;
+/// ... or one row in so many.
+const FEW_SHARE: u32 = 64;
+/// A search for more than one in so many of the matching rows is exact.
+const LARGE_K_SHARE: u64 = 8;
+/// Filters that let more than this share through are not discounted.
+const NEARLY_ALL: f32 = 0.9;
+/// With a filter fewer matching slots are needed: the budget times the matching share to this power.
+const DISCOUNT: f32 = 0.68;
+/// A filter that matches this many times oftener in the lists where it matches at all than overall goes with the
+/// vectors.
+const CORRELATED: f32 = 2.0;
+/// Then most queries are far from all that matches, distances are alike, and so many times the budget is needed.
+const CORRELATED_NEED: u32 = 4;
+
+/// Whether the codes are scanned. `matched` are the rows the filter lets through, all of `rows` without one.
+pub(crate) fn scans_codes(accuracy: Accuracy, k: usize, rows: u32, matched: u32, filtered: bool) -> bool {
+    let exact = match accuracy {
+        Accuracy::Exact => true,
+        Accuracy::Recall(recall) => recall >= 1.0,
+        Accuracy::Effort(_) => false,
+    };
+    let few = filtered && matched <= FEW_ROWS.max(rows / FEW_SHARE);
+    !exact && !few && (k as u64) * LARGE_K_SHARE <= u64::from(matched)
+}
+
+/// The slots of an index that a search may compare.
+pub(crate) fn slots(accuracy: Accuracy, lists: &Lists) -> u32 {
+    match accuracy {
+        Accuracy::Recall(recall) => lists.budget(recall).slots,
+        Accuracy::Effort(n) => lists.slots_of_effort(n),
+        Accuracy::Exact => u32::MAX,
+    }
+}
+
+/// How many errors above the best estimates are compared, for an effort.
+#[expect(clippy::cast_precision_loss, reason = "an effort")]
+pub(crate) fn width_of_effort(n: u32) -> f32 {
+    (1.25 + 0.25 * (n as f32 / 8.0).log2()).clamp(1.25, 3.0)
+}
+
+/// When a scan of lists has compared enough slots.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Need {
+    /// Share of the rows that match.
+    share: f32,
+    full: u32,
+    discounted: u32,
+}
+
+impl Need {
+    #[expect(clippy::cast_precision_loss, reason = "shares")]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a cast saturates")]
+    pub(crate) fn new(slots: u32, rows: u32, matched: u32) -> Self {
+        let share = matched as f32 / rows.max(1) as f32;
+        let factor = if share > NEARLY_ALL { 1.0 } else { share.powf(DISCOUNT) };
+        Self { share, full: slots, discounted: (slots as f32 * factor).ceil() as u32 }
+    }
+
+    /// Slots of all rows among which as many matching ones as are needed are expected.
+    #[expect(clippy::cast_precision_loss, reason = "shares")]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a cast saturates")]
+    pub(crate) fn slots(self) -> u32 {
+        (self.discounted as f32 / self.share.max(1e-6)).ceil() as u32
+    }
+
+    /// Whether `compared` matching slots are enough, out of `visited` in lists where anything matches.
+    #[expect(clippy::cast_precision_loss, reason = "shares")]
+    pub(crate) fn is_met(self, compared: u64, visited: u64) -> bool {
+        let correlated = compared as f32 > CORRELATED * self.share * visited as f32;
+        let need = if correlated { self.full.saturating_mul(CORRELATED_NEED) } else { self.discounted };
+        compared >= u64::from(need)
+    }
+}

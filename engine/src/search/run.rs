@@ -1,0 +1,347 @@
+//! A search under way: memtables, then segments from the largest on, then the exact comparison of what they gave.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use akidb_host::{Clock, RealClock};
+
+use crate::catalog::{Catalog, CollectionState};
+use crate::distance::{Kernel, Scorer};
+use crate::error::{Error, ErrorKind, Result};
+use crate::filter::Bound;
+use crate::filter_cache::Matches;
+use crate::index::{Exact, can_code, rerank, width};
+use crate::memtable::Memtable;
+use crate::search::codes::{Part, Scanned, Scratch, TailPart};
+use crate::search::exact::{self, Seen};
+use crate::search::explain::{Explained, PartExplained, PartKind};
+use crate::search::found::{self, At, Found, Scored};
+use crate::search::plan;
+use crate::search::query::{Accuracy, Query};
+use crate::topk::TopK;
+use crate::version::View;
+
+pub(super) struct Run<'a> {
+    view: &'a View<Catalog>,
+    state: &'a CollectionState,
+    query: &'a Query,
+    bound: Option<&'a Bound>,
+    scratch: &'a mut Scratch,
+    kernel: Kernel,
+    scorer: Scorer,
+    /// Whether codes can say anything of this query.
+    codable: bool,
+    memtables: Vec<&'a Arc<Memtable>>,
+    /// Rows with their exact scores.
+    best: Vec<Scored>,
+    /// What is to be searched by codes.
+    by_codes: Vec<ByCodes>,
+    explained: Explained,
+    lap: Instant,
+}
+
+/// A memtable or segment whose codes are scanned.
+struct ByCodes {
+    place: Place,
+    /// Where `explained` has it.
+    part: usize,
+}
+
+enum Place {
+    /// Position among the memtables, and its rows with codes.
+    Memtable(usize, Range<u32>),
+    /// Position among the segments, and the rows the filter takes.
+    Segment(usize, Option<Arc<Matches>>),
+}
+
+impl<'a> Run<'a> {
+    pub(super) fn new(
+        view: &'a View<Catalog>,
+        state: &'a CollectionState,
+        query: &'a Query,
+        bound: Option<&'a Bound>,
+        scratch: &'a mut Scratch,
+    ) -> Self {
+        let kernel = Kernel::best();
+        Self {
+            view,
+            state,
+            query,
+            bound,
+            scratch,
+            kernel,
+            scorer: Scorer::new(state.schema.metric, &query.vector),
+            codable: can_code(kernel, state.schema.metric, &query.vector),
+            memtables: state.memtables().collect(),
+            best: Vec::new(),
+            by_codes: Vec::new(),
+            explained: Explained::default(),
+            lap: RealClock.now(),
+        }
+    }
+
+    pub(super) fn finish(mut self) -> Result<(Vec<Found>, Explained)> {
+        {
+            let _span = tracing::debug_span!("scan").entered();
+            self.plan_memtables();
+            self.plan_segments()?;
+            self.scan_codes()?;
+        }
+        self.explained.scan_us = self.lap().saturating_sub(self.explained.filter_us);
+        if self.rerank()? {
+            self.scan_exactly()?;
+        }
+        found::keep_best(&mut self.best, self.query.k);
+        self.explained.rerank_us = self.lap();
+        let _span = tracing::debug_span!("fetch").entered();
+        let best = std::mem::take(&mut self.best);
+        let found = found::fetch(self.state, best, self.query)?;
+        self.explained.fetch_us = self.lap();
+        self.explained.exact = self.explained.parts.iter().all(|part| part.exact);
+        if let Accuracy::Recall(recall) = self.query.accuracy {
+            self.explained.recall = Some(recall);
+        }
+        Ok((found, self.explained))
+    }
+
+    /// Microseconds since the last lap.
+    fn lap(&mut self) -> u64 {
+        let now = RealClock.now();
+        micros(now.saturating_duration_since(std::mem::replace(&mut self.lap, now)))
+    }
+
+    fn seen(&self) -> Seen<'a> {
+        Seen { state: self.state, lsn: self.view.lsn(), bound: self.bound, k: self.query.k }
+    }
+
+    /// Scores the rows of memtables that have no codes; the others wait.
+    fn plan_memtables(&mut self) {
+        let seen = self.seen();
+        for at in 0..self.memtables.len() {
+            let memtable = self.memtables[at];
+            let len = memtable.len();
+            if len == 0 {
+                continue;
+            }
+            let coded = memtable.codes().map_or(0..0, |codes| codes.coded());
+            let coded_rows = coded.end - coded.start;
+            let by_codes = self.codable
+                && plan::scans_codes(self.query.accuracy, self.query.k, coded_rows, coded_rows, false);
+            let coded = if by_codes { coded } else { 0..0 };
+            let plain = (0..coded.start).chain(coded.end..len);
+            let scored = exact::memtable(plain, memtable, &seen, &self.scorer, &mut self.best);
+            self.explained.parts.push(PartExplained {
+                matched: scored,
+                scanned: scored,
+                bytes: scored * 4 * self.scorer.dim() as u64,
+                ..PartExplained::new(PartKind::Memtable, String::new(), len)
+            });
+            if by_codes {
+                let place = Place::Memtable(at, coded);
+                self.by_codes.push(ByCodes { place, part: self.explained.parts.len() - 1 });
+            }
+        }
+    }
+
+    /// Evaluates the filter and searches at once what is searched exactly; the rest waits, the largest first.
+    fn plan_segments(&mut self) -> Result<()> {
+        let (state, filters) = (self.state, &self.view.content().filters);
+        let mut order: Vec<usize> = (0..state.segments.len()).collect();
+        order.sort_by_key(|n| std::cmp::Reverse(state.segments[*n].segment.rows()));
+        let mut waiting = Vec::new();
+        for n in order {
+            let segment = &state.segments[n].segment;
+            let started = RealClock.now();
+            let matches =
+                self.bound.map(|bound| filters.matching(segment, &state.schema, bound)).transpose()?;
+            if matches.is_some() {
+                self.explained.filter_us += micros(RealClock.now().saturating_duration_since(started));
+            }
+            let matched = matches.as_ref().map_or(segment.rows(), |matches| matches.count);
+            let (accuracy, k, filtered) = (self.query.accuracy, self.query.k, matches.is_some());
+            let by_codes = self.codable && plan::scans_codes(accuracy, k, segment.rows(), matched, filtered);
+            let index = if by_codes { segment.vector_index() } else { None };
+            let part = self.explained.parts.len();
+            self.explained.parts.push(PartExplained {
+                matched: u64::from(matched),
+                pruned: matches.as_ref().is_some_and(|matches| matches.pruned),
+                damaged_index: by_codes && index.is_none() && segment.meta().head.is_some(),
+                ..PartExplained::new(PartKind::Exact, segment.meta().file.clone(), segment.rows())
+            });
+            if index.is_some() {
+                waiting.push(ByCodes { place: Place::Segment(n, matches), part });
+            } else if matched > 0 {
+                self.score_segment(n, matches.as_deref(), part)?;
+            }
+        }
+        // The largest segments give the tightest threshold to what comes after them.
+        waiting.append(&mut self.by_codes);
+        self.by_codes = waiting;
+        Ok(())
+    }
+
+    fn score_segment(&mut self, n: usize, matches: Option<&Matches>, part: usize) -> Result<()> {
+        let (live, lsn) = (&self.state.segments[n], self.view.lsn());
+        let scored = exact::segment(n, live, lsn, self.query.k, &self.scorer, matches, &mut self.best)?;
+        let part = &mut self.explained.parts[part];
+        (part.exact, part.kind) = (true, PartKind::Exact);
+        part.scanned += scored;
+        part.bytes += scored * 4 * self.scorer.dim() as u64;
+        Ok(())
+    }
+
+    fn scan_codes(&mut self) -> Result<()> {
+        let (state, metric, lsn, seen) = (self.state, self.state.schema.metric, self.view.lsn(), self.seen());
+        let known = self.kth().threshold().map_or(f32::INFINITY, |score| Exact::of(metric, score).key);
+        let width = match self.query.accuracy {
+            Accuracy::Recall(recall) => width(recall),
+            Accuracy::Effort(n) => plan::width_of_effort(n),
+            Accuracy::Exact => width(1.0),
+        };
+        self.scratch.begin(self.query.k, width, known);
+        let mut damaged = Vec::new();
+        for (at, by_codes) in self.by_codes.iter().enumerate() {
+            let (scanned, kind) = match &by_codes.place {
+                Place::Memtable(m, rows) => {
+                    let memtable = self.memtables[*m];
+                    let Some(tail) = memtable.codes() else { continue };
+                    let source = source(state.segments.len() + m);
+                    let part = TailPart { source, memtable, tail, rows: rows.clone(), seen };
+                    (Ok(part.scan(self.kernel, metric, self.query, self.scratch)), PartKind::Memtable)
+                }
+                Place::Segment(n, matches) => {
+                    let live = &state.segments[*n];
+                    let Some(index) = live.segment.vector_index() else { continue };
+                    let part = Part { source: source(*n), live, index, lsn, matches: matches.as_deref() };
+                    let kind = if index.lists.coarse.is_some() { PartKind::Lists } else { PartKind::Flat };
+                    (part.scan(self.kernel, metric, self.query, self.scratch), kind)
+                }
+            };
+            match scanned {
+                Ok(scanned) => note(&mut self.explained.parts[by_codes.part], kind, scanned),
+                Err(error) if error.kind() == ErrorKind::Corrupt => {
+                    tracing::error!(%error, "codes are damaged: their segment is searched exactly");
+                    damaged.push(at);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        for at in damaged.into_iter().rev() {
+            let ByCodes { place, part } = self.by_codes.swap_remove(at);
+            self.explained.parts[part].damaged_index = true;
+            if let Place::Segment(n, matches) = place {
+                self.scratch.candidates.forget(source(n));
+                self.score_segment(n, matches.as_deref(), part)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The best scores so far.
+    fn kth(&self) -> TopK<usize, ()> {
+        let mut top = TopK::new(self.query.k);
+        self.best.iter().enumerate().for_each(|(at, scored)| top.push(scored.score, at, ()));
+        top
+    }
+
+    /// Compares the candidates exactly. `true` if fewer than k rows came together although not all were compared.
+    fn rerank(&mut self) -> Result<bool> {
+        if self.by_codes.is_empty() {
+            return Ok(false);
+        }
+        let _span = tracing::debug_span!("rerank").entered();
+        let (state, metric, k, kernel) = (self.state, self.state.schema.metric, self.query.k, self.kernel);
+        let mut top = self.kth();
+        let width = self.scratch.candidates.width();
+        let (scorer, memtables) = (&self.scorer, &self.memtables);
+        let vector = |source: u32, row: u32| match state.segments.get(source as usize) {
+            Some(live) => live.segment.vector(row),
+            None => Ok(&*memtables[source as usize - state.segments.len()].slot(row).row().vector),
+        };
+        let (best, mut compared) = (&mut self.best, vec![0u64; state.segments.len() + memtables.len()]);
+        rerank(
+            self.scratch.candidates.finish(),
+            k,
+            width,
+            |candidate| {
+                if let Ok(vector) = vector(candidate.source, candidate.row) {
+                    kernel.prefetch(vector);
+                }
+            },
+            |candidate| {
+                let score = scorer.score(vector(candidate.source, candidate.row)?);
+                Ok::<_, Error>(Exact::of(metric, score))
+            },
+            |exact, candidate| {
+                let source = candidate.source as usize;
+                compared[source] += 1;
+                top.push(exact.score, best.len(), ());
+                let at = match memtables.get(source.wrapping_sub(state.segments.len())) {
+                    Some(memtable) => {
+                        let slot = memtable.slot(candidate.row);
+                        At::Memory(slot.lsn(), Arc::clone(slot.row()))
+                    }
+                    None => At::Segment(source, candidate.row),
+                };
+                best.push(Scored { score: exact.score, at });
+                top.threshold().map(|score| Exact::of(metric, score).key)
+            },
+        )?;
+        for by_codes in &self.by_codes {
+            let part = &mut self.explained.parts[by_codes.part];
+            part.reranked = match by_codes.place {
+                Place::Memtable(m, _) => compared[state.segments.len() + m],
+                Place::Segment(n, _) => compared[n],
+            };
+            part.bytes += part.reranked * 4 * self.scorer.dim() as u64;
+        }
+        Ok(self.best.len() < k)
+    }
+
+    /// The codes gave fewer than k rows: the vectors behind them are compared, so that if k rows match, k rows come
+    /// back.
+    fn scan_exactly(&mut self) -> Result<()> {
+        let by_codes = std::mem::take(&mut self.by_codes);
+        let seen = self.seen();
+        // What the candidates gave is found again: everything from their places is dropped first.
+        self.best.clear();
+        for at in 0..self.memtables.len() {
+            let memtable = self.memtables[at];
+            exact::memtable(0..memtable.len(), memtable, &seen, &self.scorer, &mut self.best);
+        }
+        let exact_already: Vec<usize> = (0..self.state.segments.len())
+            .filter(|n| !by_codes.iter().any(|by| matches!(by.place, Place::Segment(m, _) if m == *n)))
+            .collect();
+        let filters = &self.view.content().filters;
+        for n in exact_already {
+            let live = &self.state.segments[n];
+            let matches = self.bound.map(|bound| filters.matching(&live.segment, &self.state.schema, bound));
+            let (lsn, k) = (self.view.lsn(), self.query.k);
+            let matches = matches.transpose()?;
+            exact::segment(n, live, lsn, k, &self.scorer, matches.as_deref(), &mut self.best)?;
+        }
+        for ByCodes { place, part } in by_codes {
+            match place {
+                Place::Memtable(..) => self.explained.parts[part].exact = true,
+                Place::Segment(n, matches) => self.score_segment(n, matches.as_deref(), part)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn note(part: &mut PartExplained, kind: PartKind, scanned: Scanned) {
+    (part.kind, part.exact) = (kind, false);
+    part.scanned += scanned.slots;
+    part.lists += scanned.lists;
+    part.bytes += scanned.bytes;
+}
+
+fn source(n: usize) -> u32 {
+    u32::try_from(n).expect("memtables and segments are few")
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,130 @@
+//! The vector index of an open segment: its lists in memory, decoded at first use, and its codes where they lie.
+
+use std::sync::{Arc, OnceLock};
+
+use arrow::array::{Array, Int64Array, StringArray};
+
+use super::columns::Column;
+use super::reader::Segment;
+use crate::error::{Error, Result};
+use crate::id::Id;
+use crate::index::{List, Lists, NO_ROW, Rotation};
+use crate::lsn::Lsn;
+use crate::schema::IdKind;
+
+/// What is decoded of a segment once and kept for searches.
+#[derive(Debug, Default)]
+pub(super) struct Decoded {
+    index: OnceLock<Option<VectorIndex>>,
+    keys: OnceLock<RowKeys>,
+}
+
+/// The lists of a segment and the rotation their codes were made under.
+#[derive(Debug)]
+pub(crate) struct VectorIndex {
+    pub(crate) lists: Lists,
+    /// Blocks before each list.
+    pub(crate) first_blocks: Vec<u32>,
+    pub(crate) rotation: Arc<Rotation>,
+}
+
+/// LSN and text id of every row. (Integer ids are read where they lie.)
+#[derive(Debug)]
+struct RowKeys {
+    lsns: Int64Array,
+    ids: Option<StringArray>,
+}
+
+impl Segment {
+    /// The index, if the segment has one that is sound. Damage is told once, in the log; the segment is then searched
+    /// exactly.
+    pub(crate) fn vector_index(&self) -> Option<&VectorIndex> {
+        let index = self.decoded.index.get_or_init(|| match self.load_index() {
+            Ok(index) => index,
+            Err(error) => {
+                tracing::error!(%error, "a vector index is damaged: its segment is searched exactly");
+                None
+            }
+        });
+        index.as_ref()
+    }
+
+    fn load_index(&self) -> Result<Option<VectorIndex>> {
+        let Some(head) = self.index_head()? else { return Ok(None) };
+        let damaged = |what: &str| {
+            let at = self.meta().head.map_or(0, |place| place.offset);
+            Error::corrupt("AKI-0516", self.path(), at, format!("the head of the vector index {what}"))
+                .help_is("searches of this segment are exact and slow until it is compacted")
+        };
+        let (lists, key) = crate::index::decode_head(head, self.codes_len()).map_err(damaged)?;
+        if lists.rows != self.rows() || lists.dim != usize::from(self.schema().dim) {
+            return Err(damaged("belongs to other rows"));
+        }
+        if lists.metric != self.schema().metric {
+            return Err(damaged("was made for another metric"));
+        }
+        let rotation = Rotation::shared(lists.dim, key.seed);
+        if rotation.crc32() != key.crc32 || rotation.coded() != lists.coded() {
+            return Err(damaged("was made under a rotation this machine does not give"));
+        }
+        let first_blocks = lists.lists.iter().scan(0, |next, list| {
+            let first = *next;
+            *next += list.blocks;
+            Some(first)
+        });
+        Ok(Some(VectorIndex { first_blocks: first_blocks.collect(), lists, rotation }))
+    }
+
+    /// The codes of a list, checked.
+    pub(crate) fn list_codes(&self, lists: &Lists, list: &List) -> Result<&[u8]> {
+        self.codes(list.offset..list.offset + lists.list_len(list) as u64)
+    }
+
+    /// The row of every slot of every list, in the order of the codes; [`NO_ROW`] where a slot is empty.
+    pub(crate) fn slot_rows(&self, lists: &Lists) -> Result<Vec<u32>> {
+        let mut rows = Vec::new();
+        for list in &lists.lists {
+            let scanned = lists.row_numbers(list, self.list_codes(lists, list)?);
+            let slots = list.blocks as usize * 32;
+            match scanned {
+                Some(numbers) => {
+                    rows.extend(numbers.as_chunks::<4>().0.iter().map(|b| u32::from_le_bytes(*b)))
+                }
+                None => rows.extend((0..list.len()).chain(std::iter::repeat(NO_ROW)).take(slots)),
+            }
+        }
+        Ok(rows)
+    }
+
+    /// Version and id of a row, without its vector and payload.
+    pub(crate) fn row_key(&self, row: u32) -> Result<(Lsn, Id)> {
+        self.check_row(row)?;
+        let keys = match self.decoded.keys.get() {
+            Some(keys) => keys,
+            None => {
+                let keys = self.load_keys()?;
+                self.decoded.keys.get_or_init(|| keys)
+            }
+        };
+        let lsn = Lsn::from_u64(keys.lsns.value(row as usize).cast_unsigned()).unwrap_or(Lsn::ZERO);
+        let id = match &keys.ids {
+            Some(ids) => Id::from(ids.value(row as usize)),
+            None => Id::Int(self.int_id(row)?),
+        };
+        Ok((lsn, id))
+    }
+
+    fn load_keys(&self) -> Result<RowKeys> {
+        let is_text = self.schema().id_kind == IdKind::Text;
+        let columns = self.columns(self.schema(), &[], is_text, true)?;
+        let damaged =
+            || Error::corrupt("AKI-0508", self.path(), 0, "a segment lacks ids or LSNs of its rows");
+        let lsns = columns.lsns.filter(|lsns| lsns.len() == self.rows() as usize).ok_or_else(damaged)?;
+        let ids = match columns.ids {
+            Some(Column::Text(ids)) if is_text && ids.len() == lsns.len() => Some(ids),
+            _ if is_text => return Err(damaged()),
+            _ => None,
+        };
+        Ok(RowKeys { lsns, ids })
+    }
+}
