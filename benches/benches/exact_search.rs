@@ -30,7 +30,7 @@ fn main() {
     let mut search = || {
         let query = &sample.queries[next % sample.queries.len()];
         next += 1;
-        black_box(docs.search(&query.vector).k(10).run().expect("it searches"));
+        black_box(docs.search(&query.vector).k(10).exact().run().expect("it searches"));
     };
     search(); // the first touch of each block also verifies its checksum
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
-use akidb_host::Rng;
+use akidb_host::{Rng, seeded_bug};
 
 use crate::catalog::{CollectionState, LiveSegment};
 use crate::deletion_vector::{self, DeletionVector};
@@ -131,7 +131,7 @@ fn flush_locked(engine: &Engine, writer: &Writer, collection: u32) -> Result<Flu
 
     let flushed = write_files(engine, writer, state, &memtable, sealed_at)?;
     let unflushed = Unflushed::without(writer, collection, &memtable);
-    if cfg!(seeded_bug = "floor_before_manifest") {
+    if seeded_bug("floor_before_manifest") {
         truncate_log(writer, Lsn::MAX)?;
         // Wide enough for one kill to fall into it.
         std::thread::park_timeout(std::time::Duration::from_secs(5));

@@ -15,21 +15,36 @@ const TIE: f64 = 1e-6;
 /// Rows of a page when everything is compared.
 const PAGE_ROWS: usize = 1_000;
 
+/// Shares of the true ten nearest.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Recall {
+    /// That exact searches return.
+    pub(crate) exact: f64,
+    /// That searches return which ask for nothing.
+    pub(crate) usual: f64,
+}
+
+impl Recall {
+    /// The smaller ones.
+    pub(crate) fn min(self, other: Self) -> Self {
+        Self { exact: self.exact.min(other.exact), usual: self.usual.min(other.usual) }
+    }
+}
+
 /// The share of the true ten nearest that searches return, over all queries. `rows` are what the collection must
 /// hold; the truth is computed from them in f64, sharing no code with the engine.
 pub(crate) fn recall_at_10(
     found_in: &Collection,
     rows: &[SampleRow],
     queries: &[SampleQuery],
-) -> Result<f64> {
+) -> Result<Recall> {
     let by_id: std::collections::HashMap<&str, &SampleRow> =
         rows.iter().map(|row| (row.id.as_str(), row)).collect();
-    let (mut right, mut wanted) = (0, 0);
+    let (mut right, mut wanted) = ([0, 0], 0);
     for query in queries {
         let truth = exact_top_k_cosine_f64(rows, &query.vector, K);
         let worst = truth.last().map_or(0.0, |(_, score)| *score);
-        let hits = found_in.search(&query.vector).k(K).run()?;
-        let distinct: HashSet<&Id> = hits.iter().map(|hit| &hit.id).collect();
+        let search = || found_in.search(&query.vector).k(K);
         let good = |id: &&&Id| match id {
             Id::Text(text) => {
                 let row = by_id.get(text.as_ref());
@@ -37,10 +52,14 @@ pub(crate) fn recall_at_10(
             }
             Id::Int(_) => false,
         };
-        right += distinct.iter().filter(good).count();
+        for (right, hits) in right.iter_mut().zip([search().exact().run()?, search().run()?]) {
+            let distinct: HashSet<&Id> = hits.iter().map(|hit| &hit.id).collect();
+            *right += distinct.iter().filter(good).count();
+        }
         wanted += truth.len();
     }
-    Ok(right as f64 / wanted.max(1) as f64)
+    let [exact, usual] = right.map(|right| right as f64 / wanted.max(1) as f64);
+    Ok(Recall { exact, usual })
 }
 
 /// Whether the stored row is bit for bit the one that was given.

@@ -22,8 +22,8 @@ fn the_demo_loses_nothing_and_ends_with_its_figures() {
     assert_eq!(run.code, 0, "{run:?}");
     assert_eq!(
         keys(last),
-        "acknowledged directory durable_upsert_p50_us imported kept lost ok recall_at_10 recovered restored_rows rows \
-         seconds seed segments uploaded_segments"
+        "acknowledged default_recall_at_10 directory durable_upsert_p50_us imported kept lost ok recall_at_10 recovered \
+         restored_rows rows seconds seed segments uploaded_segments"
     );
     let figure = |key: &str| last[key].as_u64().unwrap();
     assert_eq!(figure("imported"), 2_000);
@@ -31,6 +31,7 @@ fn the_demo_loses_nothing_and_ends_with_its_figures() {
     assert_eq!(figure("recovered"), figure("acknowledged"));
     assert_eq!(figure("lost"), 0);
     assert_eq!(last["recall_at_10"], 1.0);
+    assert!(last["default_recall_at_10"].as_f64().unwrap() >= 0.95, "{last}");
     assert!(figure("rows") >= figure("acknowledged"));
     assert_eq!(figure("restored_rows"), figure("rows"));
     assert_eq!(figure("uploaded_segments"), figure("segments"));
