@@ -19,11 +19,13 @@ mod scan;
 mod table;
 mod tail;
 mod train;
+mod trial;
 
 use std::sync::Arc;
 
 use crate::schema::Metric;
 
+pub use trial::scan_everything;
 pub(crate) use {
     build::{Built, build},
     candidates::Candidates,

@@ -119,6 +119,9 @@ pub use akidb_wal::Lsn;
 #[cfg(not(akidb_loom))]
 pub use arrow;
 #[cfg(not(akidb_loom))]
+#[doc(hidden)]
+pub use index::scan_everything as scan_index_sections;
+#[cfg(not(akidb_loom))]
 pub use object_store;
 
 #[cfg(not(akidb_loom))]

@@ -27,8 +27,6 @@ pub(crate) struct Candidates {
     known: f32,
 }
 
-/// Beyond this rank the best estimates are not kept in order: the ceiling alone decides.
-const MAX_RANK: usize = 2_048;
 const MIN_CAP: usize = 600;
 
 impl Candidates {
@@ -37,7 +35,7 @@ impl Candidates {
         self.known = known;
         self.width = width;
         // Both copies of a spilled row stand among the best, hence twice k.
-        self.rank = (2 * k).min(MAX_RANK);
+        self.rank = 2 * k;
         self.cap = MIN_CAP.max(20 * k);
         self.best.clear();
         self.kept.clear();

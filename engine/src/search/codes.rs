@@ -105,7 +105,7 @@ impl Part<'_> {
                     return Ok(scanned);
                 }
             }
-            if scanned.lists == lists.lists.len() as u64 {
+            if slots == u32::MAX {
                 scanned.whole = true;
                 return Ok(scanned);
             }

@@ -9,6 +9,8 @@ const FEW_ROWS: u32 = 2_000;
 const FEW_SHARE: u32 = 64;
 /// A search for more than one in so many of the matching rows is exact.
 const LARGE_K_SHARE: u64 = 8;
+/// So is one for more rows than this: their fetch costs more than the scan.
+const LARGE_K: usize = 1_000;
 /// Filters that let more than this share through are not discounted.
 const NEARLY_ALL: f32 = 0.9;
 /// With a filter fewer matching slots are needed: the budget times the matching share to this power.
@@ -27,7 +29,7 @@ pub(crate) fn scans_codes(accuracy: Accuracy, k: usize, rows: u32, matched: u32,
         Accuracy::Effort(_) => false,
     };
     let few = filtered && matched <= FEW_ROWS.max(rows / FEW_SHARE);
-    !exact && !few && (k as u64) * LARGE_K_SHARE <= u64::from(matched)
+    !exact && !few && k <= LARGE_K && (k as u64) * LARGE_K_SHARE <= u64::from(matched)
 }
 
 /// The slots of an index that a search may compare.

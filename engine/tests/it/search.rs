@@ -196,6 +196,9 @@ fn the_farthest_rows_are_found_when_only_they_match() {
     let filter = format!("id in ({})", listed.join(", "));
     let hits = docs.search(&query).k(10).filter(filter.as_str()).run().unwrap();
     assert_eq!(ids(&hits), listed.into_iter().collect());
+    // So many that codes are not asked.
+    let many = docs.search(&query).k(1_500).run().unwrap();
+    assert_eq!(many, docs.search(&query).k(1_500).exact().run().unwrap());
     // Equal vectors lie in many places; as many come back as are asked for.
     let equal: Vec<NewRow> = (0..50)
         .map(|n| NewRow::new(100_000 + n, vector(90_000_000), json!({"bucket": 1, "cluster": 1})).unwrap())
