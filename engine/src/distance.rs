@@ -69,7 +69,7 @@ impl Kernel {
     }
 
     /// `sum((a - b)^2)`
-    pub(crate) fn l2_squared(self, a: &[f32], b: &[f32]) -> f32 {
+    fn l2_squared(self, a: &[f32], b: &[f32]) -> f32 {
         match self {
             Self::Scalar => scalar::l2_squared(a, b),
             #[cfg(target_arch = "x86_64")]

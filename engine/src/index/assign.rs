@@ -87,7 +87,12 @@ pub(crate) fn chain(kernel: Kernel, coarse: &Coarse) -> Vec<u32> {
     let mut order = vec![0u32];
     let mut last = 0;
     while !left.is_empty() {
-        let distances = left.iter().map(|list| kernel.l2_squared(of(last), of(*list)));
+        let distances = left.iter().map(|list| {
+            kernel.vectorised(
+                #[inline(always)]
+                || code::sum(of(last), of(*list), |a, b| (a - b) * (a - b)),
+            )
+        });
         let next = distances.enumerate().min_by(|a, b| a.1.total_cmp(&b.1)).map_or(0, |(at, _)| at);
         last = left.swap_remove(next);
         order.push(u32::try_from(last).expect("lists are few"));

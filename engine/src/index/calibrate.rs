@@ -18,8 +18,9 @@ const ASKED: usize = 128;
 const K: usize = 10;
 /// How the answers that count as true are found: all slots, this wide.
 const TRUE_WIDTH: f32 = 4.0;
-/// Standard errors taken off what is measured: a hundred rows say little, and rows are easier than queries from outside.
-const SURE: f32 = 2.0;
+/// Queries from outside miss so many times what rows of the index miss with the same budget: measured on sentence
+/// embeddings with held-out queries, 1.05 to 1.4.
+const HARDER: f32 = 1.5;
 /// Slots are raised by this factor at a time.
 const STEP: f32 = 1.3;
 /// Slots to begin with: this times the root of the rows.
@@ -165,7 +166,7 @@ impl<'a> Trial<'a> {
         best.into_iter().map(|(_, row)| row).collect()
     }
 
-    /// The recall of a budget, less [`SURE`] standard errors of the measure.
+    /// The recall of a budget for queries from outside, less a standard error of the measure.
     #[expect(clippy::cast_precision_loss, reason = "shares of some hundred")]
     fn recall(&mut self, asked: &[u32], truths: &[Vec<u32>], budget: Budget) -> f32 {
         let (mut sum, mut squares) = (0.0f32, 0.0f32);
@@ -178,6 +179,6 @@ impl<'a> Trial<'a> {
         let count = asked.len().max(1) as f32;
         let mean = sum / count;
         let variance = (squares / count - mean * mean).max(0.0);
-        (mean - SURE * (variance / count).sqrt()).max(0.0)
+        (1.0 - HARDER * (1.0 - mean) - (variance / count).sqrt()).max(0.0)
     }
 }

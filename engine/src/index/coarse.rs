@@ -46,6 +46,8 @@ pub(crate) struct Near {
 #[derive(Debug, Default)]
 pub(crate) struct CoarseScratch {
     estimates: Vec<f32>,
+    /// The smallest of every 16 estimates.
+    minima: Vec<f32>,
 }
 
 impl Coarse {
@@ -119,17 +121,10 @@ impl Coarse {
         out.clear();
         self.estimate(kernel, probe, &mut scratch.estimates);
         let refined = (wanted + wanted / 8 + 8).min(self.count);
-        let bound = if refined == self.count {
-            f32::MAX
-        } else {
-            kernel.vectorised(
-                #[inline(always)]
-                || bound(&scratch.estimates, refined),
-            )
-        };
+        let bound = self.bound(kernel, refined, scratch);
         for (at, estimate) in scratch.estimates.iter().enumerate() {
             // Padding has the greatest estimate there is.
-            if *estimate < bound {
+            if *estimate <= bound && *estimate < f32::MAX {
                 let list = row(at);
                 let distance_squared = self.distance_squared(kernel, probe, list);
                 let key = distance_squared + self.bonus[list];
@@ -149,6 +144,26 @@ impl Coarse {
         #[expect(clippy::cast_precision_loss, reason = "an estimate")]
         let dot = dot as f32 * (probe.whole_step * self.fine_step[list]);
         (probe.norm_squared + self.norm_squared[list] - 2.0 * dot).max(0.0)
+    }
+
+    /// An estimate that at least `wanted` centroids do not exceed, and not many more.
+    fn bound(&self, kernel: Kernel, wanted: usize, scratch: &mut CoarseScratch) -> f32 {
+        if wanted == self.count {
+            return f32::MAX;
+        }
+        let CoarseScratch { estimates, minima: of_chunks } = scratch;
+        if wanted * 2 > estimates.len() / 16 {
+            return kernel.vectorised(
+                #[inline(always)]
+                || bound(estimates, wanted),
+            );
+        }
+        kernel.vectorised(
+            #[inline(always)]
+            || minima(estimates, of_chunks),
+        );
+        // As many chunks as are wanted have one at or below it.
+        *of_chunks.select_nth_unstable_by(wanted - 1, f32::total_cmp).1
     }
 
     fn estimate(&self, kernel: Kernel, probe: &Probe, out: &mut Vec<f32>) {
@@ -179,6 +194,18 @@ impl Coarse {
             );
         }
     }
+}
+
+/// The smallest of every 16 estimates.
+#[inline(always)]
+fn minima(estimates: &[f32], out: &mut Vec<f32>) {
+    out.clear();
+    out.extend(estimates.as_chunks::<16>().0.iter().map(|chunk| {
+        let smaller = |a: f32, b: f32| if b < a { b } else { a };
+        let eight: [f32; 8] = std::array::from_fn(|i| smaller(chunk[i], chunk[i + 8]));
+        let four: [f32; 4] = std::array::from_fn(|i| smaller(eight[i], eight[i + 4]));
+        smaller(smaller(four[0], four[2]), smaller(four[1], four[3]))
+    }));
 }
 
 /// An estimate with about `wanted` (up to a quarter more) below it.

@@ -1,6 +1,7 @@
 //! The rows an index is built from, as codes see them: normalised under cosine, rotated.
 
 use crate::distance::Kernel;
+use crate::index::code;
 use crate::index::rotation::Rotation;
 use crate::schema::Metric;
 
@@ -44,13 +45,21 @@ impl<'a> CodeRows<'a> {
     /// Squared norm in the space of the codes.
     pub(crate) fn norm_squared(&self, row: u32) -> f32 {
         let vector = self.vector(row);
-        if self.metric == Metric::Cosine { 1.0 } else { self.kernel.dot(vector, vector) }
+        if self.metric == Metric::Cosine { 1.0 } else { norm_squared(self.kernel, vector) }
     }
 
     /// Writes the rotated row.
     pub(crate) fn rotated(&self, row: u32, out: &mut [f32]) {
         rotate(self.kernel, self.metric, self.rotation, self.vector(row), out);
     }
+}
+
+/// `|x|^2` with products that are rounded: the same on every machine, as bytes of an index depend on it.
+fn norm_squared(kernel: Kernel, vector: &[f32]) -> f32 {
+    kernel.vectorised(
+        #[inline(always)]
+        || code::sum(vector, vector, |a, b| a * b),
+    )
 }
 
 /// Whether codes hold a vector of this magnitude.
@@ -67,7 +76,7 @@ pub(crate) fn rotate(
     vector: &[f32],
     out: &mut [f32],
 ) -> f32 {
-    let norm = kernel.dot(vector, vector).sqrt();
+    let norm = norm_squared(kernel, vector).sqrt();
     let (scale, norm) = if metric == Metric::Cosine { (1.0 / norm, 1.0) } else { (1.0, norm) };
     rotation.apply(kernel, vector, scale, out);
     norm

@@ -90,8 +90,9 @@ fn golden_sections_read_as_ever() {
         let found = crate::index::scan_everything(head, codes).unwrap();
         println!("{name}: {} bytes, {found:?}", bytes.len());
         assert!(found.len() >= 10 && found.iter().all(|row| *row < lists.rows));
-        // Codes of rows whose norms were summed by another kernel differ in their last bits, not in what they find.
-        let now = crate::index::scan_everything(&head::encode(&built.lists, KEY), &built.codes).unwrap();
-        assert_eq!(found[..5], now[..5], "{name}");
+        assert!(
+            head::encode(&built.lists, KEY) == head && built.codes == codes,
+            "the same rows give the same bytes"
+        );
     }
 }
