@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::catalog::{CollectionState, LiveSegment};
-use crate::distance::Scorer;
+use crate::distance::{Kernel, Scorer};
 use crate::error::Result;
 use crate::filter::Bound;
 use crate::filter_cache::Matches;
@@ -17,6 +17,8 @@ use crate::topk::TopK;
 
 /// Rows scored at a time: their scores stay in the first cache.
 const BLOCK_ROWS: usize = 256;
+/// Rows asked for ahead of the one being scored.
+const AHEAD: usize = 6;
 
 /// Adds the best k rows of some slots of a memtable; gives how many were scored.
 pub(crate) fn memtable(
@@ -72,17 +74,22 @@ pub(crate) fn segment(
     let lives = |row: u32| !has_dead || live.lives_at(row, lsn);
     // Rows are in id order, so the row number breaks ties as the id would.
     let mut top: TopK<u32, ()> = TopK::new(k);
-    let mut scored = 0;
-    match wanted {
+    let scored = match wanted {
         // Few rows: only their blocks are touched.
         Some(wanted) if wanted.count < segment.rows() / 4 => {
-            for row in wanted.rows.iter().filter(|row| lives(*row)) {
-                let score = scorer.score(segment.vector(row)?);
-                scored += 1;
+            let rows: Vec<u32> = wanted.rows.iter().filter(|row| lives(*row)).collect();
+            let kernel = Kernel::best();
+            for (at, row) in rows.iter().enumerate() {
+                // Rows lie apart: a vector is asked for while others are scored. What is wrong with it is told in turn.
+                if let Some(Ok(soon)) = rows.get(at + AHEAD).map(|row| segment.vector(*row)) {
+                    kernel.prefetch(soon);
+                }
+                let score = scorer.score(segment.vector(*row)?);
                 if top.admits(score) {
-                    top.push(score, row, ());
+                    top.push(score, *row, ());
                 }
             }
+            rows.len() as u64
         }
         _ => {
             let mut row = 0u32;
@@ -102,9 +109,9 @@ pub(crate) fn segment(
                     }
                 }
             }
-            scored = u64::from(segment.rows());
+            u64::from(segment.rows())
         }
-    }
+    };
     let sorted = top.into_sorted().into_iter();
     best.extend(sorted.map(|(score, row, ())| Scored { score, at: At::Segment(n, row) }));
     Ok(scored)
