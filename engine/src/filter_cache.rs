@@ -30,11 +30,12 @@ pub(crate) struct Matches {
     /// Whether statistics alone said that there are none.
     pub(crate) pruned: bool,
     slots: OnceLock<Box<[u64]>>,
+    concentration: OnceLock<f32>,
 }
 
 impl Matches {
     fn new(rows: Bitmap, pruned: bool) -> Self {
-        Self { count: rows.count(), rows, pruned, slots: OnceLock::new() }
+        Self { count: rows.count(), rows, pruned, slots: OnceLock::new(), concentration: OnceLock::new() }
     }
 
     /// The same set in the order of an index's slots: bit `i % 64` of word `i / 64` says whether the row in slot `i`
@@ -54,6 +55,11 @@ impl Matches {
         };
         let words = rows.chunks(64).map(word).collect();
         Ok(self.slots.get_or_init(|| words))
+    }
+
+    /// How the rows lie in the lists of the segment's index; `compute` is asked the first time only.
+    pub(crate) fn concentration(&self, compute: impl FnOnce() -> f32) -> f32 {
+        *self.concentration.get_or_init(compute)
     }
 
     /// Bytes on the heap, slots included before they are there: about two a row where rows spill to a second list.

@@ -79,12 +79,14 @@ impl Part<'_> {
         scratch.rotate(kernel, metric, &self.index.rotation, &query.vector);
         lists.ask(kernel, &scratch.rotated, scratch.norm, &mut scratch.asked);
         let matched = self.matches.map_or(lists.rows, |matches| matches.count);
-        let need = Need::new(plan::slots(query.accuracy, lists), lists.rows, matched);
         let masks =
             self.matches.map(|matches| matches.slots(|| self.live.segment.slot_rows(lists))).transpose()?;
+        let concentration = match (self.matches, masks) {
+            (Some(matches), Some(masks)) => matches.concentration(|| self.concentration(masks)),
+            _ => 1.0,
+        };
+        let need = Need::new(plan::slots(query.accuracy, lists), lists.rows, matched, concentration);
         let mut scanned = Scanned::default();
-        // Of the lists with a row that matters.
-        let mut visited_slots = 0u64;
         scratch.visited.clear();
         scratch.visited.resize(lists.lists.len(), false);
         let mut slots = need.slots();
@@ -95,12 +97,8 @@ impl Part<'_> {
                 if std::mem::replace(&mut scratch.visited[near.list as usize], true) {
                     continue;
                 }
-                let before = scanned.slots;
                 self.scan_list(kernel, near, masks, scratch, &mut scanned)?;
-                if scanned.slots > before {
-                    visited_slots += u64::from(lists.lists[near.list as usize].len());
-                }
-                if need.is_met(scanned.slots, visited_slots) {
+                if need.is_met(scanned.slots) {
                     scanned.whole = scanned.lists == lists.lists.len() as u64;
                     return Ok(scanned);
                 }
@@ -114,6 +112,20 @@ impl Part<'_> {
         }
     }
 
+    /// The share of slots that match in the list of a matching row, on average.
+    fn concentration(&self, masks: &[u64]) -> f32 {
+        let (mut squares, mut all) = (0.0f64, 0.0f64);
+        for (list, first) in self.index.lists.lists.iter().zip(&self.index.first_blocks) {
+            let blocks = *first as usize..(*first + list.blocks) as usize;
+            let matching: u32 = blocks.map(|block| block_mask(masks, block).count_ones()).sum();
+            squares += f64::from(matching).powi(2) / f64::from(list.len().max(1));
+            all += f64::from(matching);
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "a share")]
+        let share = (squares / all.max(1.0)) as f32;
+        share
+    }
+
     fn scan_list(
         &self,
         kernel: Kernel,
@@ -125,9 +137,7 @@ impl Part<'_> {
         let (lists, list) = (&self.index.lists, near.list as usize);
         scanned.lists += 1;
         let first = self.index.first_blocks[list] as usize;
-        #[expect(clippy::cast_possible_truncation, reason = "the half of the word that is the block's")]
-        let mask =
-            |masks: &[u64], block: usize| (masks[(first + block) / 2] >> (32 * ((first + block) % 2))) as u32;
+        let mask = |masks: &[u64], block: usize| block_mask(masks, first + block);
         let blocks = lists.lists[list].blocks as usize;
         if masks.is_some_and(|masks| (0..blocks).all(|block| mask(masks, block) == 0)) {
             return Ok(());
@@ -146,6 +156,12 @@ impl Part<'_> {
         scanned.slots += u64::from(compared);
         Ok(())
     }
+}
+
+/// The mask of a block's 32 slots.
+#[expect(clippy::cast_possible_truncation, reason = "the half of the word that is the block's")]
+fn block_mask(masks: &[u64], block: usize) -> u32 {
+    (masks[block / 2] >> (32 * (block % 2))) as u32
 }
 
 /// The coded rows of a memtable and what is asked of them.

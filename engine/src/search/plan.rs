@@ -15,8 +15,7 @@ const LARGE_K: usize = 1_000;
 const NEARLY_ALL: f32 = 0.9;
 /// With a filter fewer matching slots are needed: the budget times the matching share to this power.
 const DISCOUNT: f32 = 0.68;
-/// A filter that matches this many times oftener in the lists where it matches at all than overall goes with the
-/// vectors.
+/// A filter whose rows lie in lists that match so many times oftener than all rows do goes with the vectors.
 const CORRELATED: f32 = 2.0;
 /// Then most queries are far from all that matches, distances are alike, and so many times the budget is needed.
 const CORRELATED_NEED: u32 = 4;
@@ -52,31 +51,36 @@ pub(crate) fn width_of_effort(n: u32) -> f32 {
 pub(crate) struct Need {
     /// Share of the rows that match.
     share: f32,
-    full: u32,
-    discounted: u32,
+    /// Matching slots to compare.
+    slots: u32,
 }
 
 impl Need {
+    /// `slots` is the budget without a filter, `concentration` the share that matches in the list of a matching row,
+    /// on average.
     #[expect(clippy::cast_precision_loss, reason = "shares")]
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a cast saturates")]
-    pub(crate) fn new(slots: u32, rows: u32, matched: u32) -> Self {
+    pub(crate) fn new(slots: u32, rows: u32, matched: u32, concentration: f32) -> Self {
         let share = matched as f32 / rows.max(1) as f32;
-        let factor = if share > NEARLY_ALL { 1.0 } else { share.powf(DISCOUNT) };
-        Self { share, full: slots, discounted: (slots as f32 * factor).ceil() as u32 }
+        let slots = if share > NEARLY_ALL {
+            slots
+        } else if concentration > CORRELATED * share {
+            slots.saturating_mul(CORRELATED_NEED)
+        } else {
+            (slots as f32 * share.powf(DISCOUNT)).ceil() as u32
+        };
+        Self { share, slots }
     }
 
     /// Slots of all rows among which as many matching ones as are needed are expected.
     #[expect(clippy::cast_precision_loss, reason = "shares")]
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a cast saturates")]
     pub(crate) fn slots(self) -> u32 {
-        (self.discounted as f32 / self.share.max(1e-6)).ceil() as u32
+        (self.slots as f32 / self.share.max(1e-6)).ceil() as u32
     }
 
-    /// Whether `compared` matching slots are enough, out of `visited` in lists where anything matches.
-    #[expect(clippy::cast_precision_loss, reason = "shares")]
-    pub(crate) fn is_met(self, compared: u64, visited: u64) -> bool {
-        let correlated = compared as f32 > CORRELATED * self.share * visited as f32;
-        let need = if correlated { self.full.saturating_mul(CORRELATED_NEED) } else { self.discounted };
-        compared >= u64::from(need)
+    /// Whether so many matching slots are enough.
+    pub(crate) fn is_met(self, compared: u64) -> bool {
+        compared >= u64::from(self.slots)
     }
 }
