@@ -3,7 +3,9 @@
 use proptest::prelude::*;
 
 use crate::filter::ast::{CompareOp, Expr, Filter, Literal};
-use crate::row::FieldValue;
+use crate::filter::eval::RowFields;
+use crate::lsn::Lsn;
+use crate::row::{FieldRef, FieldValue};
 use crate::schema::{Metric, Schema};
 
 pub(crate) const TWO_53: i64 = 1 << 53;
@@ -17,6 +19,28 @@ pub(crate) fn schema() -> Schema {
         .bool("seen")
         .timestamp("at")
         .text_list("tags")
+}
+
+/// A row in memory.
+#[derive(Clone, Debug)]
+pub(crate) struct TestRow {
+    pub(crate) id: String,
+    pub(crate) lsn: Lsn,
+    pub(crate) fields: Vec<FieldValue>,
+}
+
+impl RowFields for TestRow {
+    fn id(&self) -> FieldRef<'_> {
+        FieldRef::Text(&self.id)
+    }
+
+    fn lsn(&self) -> Lsn {
+        self.lsn
+    }
+
+    fn field(&self, position: usize) -> FieldRef<'_> {
+        self.fields.get(position).map_or(FieldRef::Null, FieldRef::from)
+    }
 }
 
 fn number() -> impl Strategy<Value = Literal> {

@@ -124,7 +124,8 @@ impl Lists {
             out.push(Near { key: distance_squared, distance_squared, list: 0 });
             return;
         };
-        let mean = (self.slots() as usize / coarse.count).max(1);
+        // Nearly every row stands in two lists.
+        let mean = (2 * self.rows as usize / coarse.count).max(1);
         // Lists near a query are larger than most.
         let mut wanted = slots as usize / mean + 2;
         loop {

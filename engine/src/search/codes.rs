@@ -52,8 +52,6 @@ pub(crate) struct Scanned {
     pub(crate) slots: u64,
     pub(crate) lists: u64,
     pub(crate) bytes: u64,
-    /// Whether every slot that matters was compared.
-    pub(crate) whole: bool,
 }
 
 /// A segment and what is asked of it.
@@ -89,7 +87,7 @@ impl Part<'_> {
         let mut scanned = Scanned::default();
         scratch.visited.clear();
         scratch.visited.resize(lists.lists.len(), false);
-        let mut slots = need.slots();
+        let mut slots = need.slots().max(1);
         loop {
             lists.nearest(kernel, &scratch.asked, slots, &mut scratch.coarse, &mut scratch.near);
             for at in 0..scratch.near.len() {
@@ -99,12 +97,10 @@ impl Part<'_> {
                 }
                 self.scan_list(kernel, near, masks, scratch, &mut scanned)?;
                 if need.is_met(scanned.slots) {
-                    scanned.whole = scanned.lists == lists.lists.len() as u64;
                     return Ok(scanned);
                 }
             }
             if slots == u32::MAX {
-                scanned.whole = true;
                 return Ok(scanned);
             }
             // The lists nearby held fewer matching rows than a fair share.
@@ -183,7 +179,7 @@ impl TailPart<'_> {
         query: &Query,
         scratch: &mut Scratch,
     ) -> Scanned {
-        let mut scanned = Scanned { lists: 1, whole: true, ..Scanned::default() };
+        let mut scanned = Scanned { lists: 1, ..Scanned::default() };
         let Some(shape) = self.tail.shape() else { return scanned };
         scratch.rotate(kernel, metric, self.tail.rotation(), &query.vector);
         shape.ask(kernel, &scratch.rotated, scratch.norm, &mut scratch.asked);

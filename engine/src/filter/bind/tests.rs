@@ -2,17 +2,8 @@
 
 use super::*;
 use crate::error::ErrorKind;
+use crate::filter::arbitrary::schema;
 use crate::schema::Metric;
-
-fn schema() -> Schema {
-    Schema::new(3, Metric::Cosine)
-        .text("lang")
-        .int("year")
-        .float("weight")
-        .bool("seen")
-        .timestamp("at")
-        .text_list("tags")
-}
 
 fn refused(text: &str) -> Error {
     let error = text.parse::<Filter>().unwrap().bind(&schema()).expect_err(text);

@@ -4,30 +4,10 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::filter::Filter;
-use crate::filter::arbitrary::{any_fields, any_filter, schema};
+use crate::filter::arbitrary::{TestRow, any_fields, any_filter, schema};
 use crate::filter::eval::RowFields;
 use crate::lsn::Lsn;
 use crate::row::{FieldRef, FieldValue};
-
-struct TestRow {
-    id: String,
-    lsn: Lsn,
-    fields: Vec<FieldValue>,
-}
-
-impl RowFields for TestRow {
-    fn id(&self) -> FieldRef<'_> {
-        FieldRef::Text(&self.id)
-    }
-
-    fn lsn(&self) -> Lsn {
-        self.lsn
-    }
-
-    fn field(&self, position: usize) -> FieldRef<'_> {
-        self.fields.get(position).map_or(FieldRef::Null, FieldRef::from)
-    }
-}
 
 /// Columns made of rows; position 5 is a list, as in the schema of the tests.
 impl Columns for Vec<TestRow> {

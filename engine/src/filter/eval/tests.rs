@@ -3,30 +3,9 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::filter::arbitrary::{TWO_53, any_fields, any_filter, schema};
+use crate::filter::arbitrary::{TWO_53, TestRow, any_fields, any_filter, schema};
 use crate::filter::ast::{Expr, Filter, Literal};
 use crate::row::FieldValue;
-
-#[derive(Clone, Debug)]
-struct TestRow {
-    id: String,
-    lsn: Lsn,
-    fields: Vec<FieldValue>,
-}
-
-impl RowFields for TestRow {
-    fn id(&self) -> FieldRef<'_> {
-        FieldRef::Text(&self.id)
-    }
-
-    fn lsn(&self) -> Lsn {
-        self.lsn
-    }
-
-    fn field(&self, position: usize) -> FieldRef<'_> {
-        self.fields.get(position).map_or(FieldRef::Null, FieldRef::from)
-    }
-}
 
 fn row(fields: Vec<FieldValue>) -> TestRow {
     TestRow { id: "m".into(), lsn: Lsn::new(3, 41), fields }
