@@ -38,6 +38,19 @@ impl Kernel {
         Self::Scalar
     }
 
+    /// All this machine runs, the plain one first.
+    #[cfg(test)]
+    pub(crate) fn all() -> Vec<Self> {
+        let kernels = vec![
+            Self::Scalar,
+            #[cfg(target_arch = "x86_64")]
+            simd::Avx2::detect().map_or(Self::Scalar, |avx2| Self::Avx2(avx2.narrow())),
+            Self::best(),
+        ];
+        println!("kernels: {kernels:?}");
+        kernels
+    }
+
     /// Runs plain code compiled for this kernel's instructions, as far as `f` and what it calls are inlined. Products
     /// and sums keep their order and are not fused, so every kernel gives the same bits.
     #[inline]

@@ -123,22 +123,20 @@ fn rounded_high(a: i16, b: i16) -> i16 {
 
 impl Kernel {
     /// `sum(a * b)` of whole numbers; the products must fit 32 bits together.
+    ///
+    /// # Panics
+    /// If there are not as many of one as of the other.
     #[inline]
     pub(crate) fn dot_whole(self, a: &[i16], b: &[i8]) -> i32 {
-        self.vectorised(
-            #[inline(always)]
-            || {
-                let (a, a_rest) = a.as_chunks::<16>();
-                let (b, b_rest) = b.as_chunks::<16>();
-                let mut lanes = [0i32; 16];
-                for (a, b) in a.iter().zip(b) {
-                    for lane in 0..16 {
-                        lanes[lane] += i32::from(a[lane]) * i32::from(b[lane]);
-                    }
-                }
-                let rest: i32 = a_rest.iter().zip(b_rest).map(|(a, b)| i32::from(*a) * i32::from(*b)).sum();
-                lanes.iter().sum::<i32>() + rest
-            },
-        )
+        assert_eq!(a.len(), b.len(), "dimensions of two vectors");
+        match self {
+            Self::Scalar => dot_whole(a, b),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(avx2) => avx2.dot_whole(a, b),
+        }
     }
+}
+
+fn dot_whole(a: &[i16], b: &[i8]) -> i32 {
+    a.iter().zip(b).map(|(a, b)| i32::from(*a) * i32::from(*b)).sum()
 }

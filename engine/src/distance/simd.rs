@@ -11,6 +11,7 @@ use std::arch::x86_64::{
 };
 
 mod codes;
+mod wide;
 
 /// Numbers in a register.
 const WIDTH: usize = 8;
@@ -19,13 +20,25 @@ const REGISTERS: usize = 4;
 /// Numbers a step takes.
 const STEP: usize = WIDTH * REGISTERS;
 
+/// Cache lines of a vector that are asked for ahead.
+const LINES_AHEAD: usize = 4;
+
 /// Proof that this machine has AVX2 and FMA: only [`Avx2::detect`] makes one.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Avx2(());
+pub(crate) struct Avx2 {
+    wide: Option<wide::Avx512>,
+}
 
 impl Avx2 {
     pub(super) fn detect() -> Option<Self> {
-        (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")).then_some(Self(()))
+        let is_here = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+        is_here.then(|| Self { wide: wide::Avx512::detect() })
+    }
+
+    /// Without what only wider machines have.
+    #[cfg(test)]
+    pub(super) fn narrow(self) -> Self {
+        Self { wide: None }
     }
 
     /// `sum(a * b)`
@@ -42,10 +55,11 @@ impl Avx2 {
         unsafe { l2_squared(a, b) }
     }
 
-    /// Asks for the numbers to be brought near, a cache line each 16.
+    /// Asks for the beginning to be brought near; what is behind it the machine brings once it sees the first lines
+    /// read one after the other. (All lines asked for: what waits for memory is full, and the asking itself waits.)
     #[inline]
     pub(super) fn prefetch(self, numbers: &[f32]) {
-        for line in numbers.chunks(16) {
+        for line in numbers.chunks(16).take(LINES_AHEAD) {
             // SAFETY: a prefetch reads nothing and faults on nothing; `self` proves SSE.
             unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) }
         }

@@ -19,14 +19,6 @@ fn dims() -> impl Iterator<Item = usize> {
     (1..=130).chain([384, 768, 1_536, 4_096])
 }
 
-fn kernels() -> Vec<Kernel> {
-    let kernels = vec![Kernel::Scalar, Kernel::best()];
-    if matches!(kernels[1], Kernel::Scalar) {
-        eprintln!("this machine has no AVX2: the scalar kernel is compared with itself");
-    }
-    kernels
-}
-
 /// The stated bound on how far two kinds of kernel may lie apart.
 fn bound(dim: usize, terms: impl Iterator<Item = f64>) -> f64 {
     let steps = f64::from(u32::try_from(dim.div_ceil(32)).unwrap());
@@ -39,7 +31,7 @@ fn assert_near(what: &str, a: f32, b: f64, within: f64) {
 }
 
 #[test]
-fn both_kinds_of_kernel_agree_with_each_other_and_with_f64_within_the_stated_bound() {
+fn all_kinds_of_kernel_agree_with_each_other_and_with_f64_within_the_stated_bound() {
     // The squares of the last overflow nothing at 4,096 numbers; those of the first lie among the subnormals.
     for magnitude in [1e-20, 1e-10, 1.0, 1e6, 1e17] {
         for dim in dims() {
@@ -47,7 +39,7 @@ fn both_kinds_of_kernel_agree_with_each_other_and_with_f64_within_the_stated_bou
             let (a, b) = (numbers(seed, dim, magnitude), numbers(seed + 7_919, dim, magnitude));
             let pairs = || a.iter().zip(&b).map(|(a, b)| (f64::from(*a), f64::from(*b)));
             let context = format!("dim {dim}, magnitude {magnitude}, seed {seed}");
-            let all: Vec<_> = kernels()
+            let all: Vec<_> = Kernel::all()
                 .iter()
                 .map(|k| (k.dot(&a, &b), k.l2_squared(&a, &b), k.dot_and_norm(&a, &b)))
                 .collect();
@@ -74,7 +66,7 @@ fn both_kinds_of_kernel_agree_with_each_other_and_with_f64_within_the_stated_bou
 fn the_kernels_take_vectors_at_any_address() {
     let (a, b) = (numbers(1, 400, 1.0), numbers(2, 400, 1.0));
     for dim in [1, 7, 8, 31, 32, 33, 95, 384] {
-        for kernel in kernels() {
+        for kernel in Kernel::all() {
             let expected = kernel.dot(&a[..dim], &b[..dim]);
             for shift in 0..9 {
                 let mut moved = vec![f32::NAN; shift];
@@ -84,6 +76,16 @@ fn the_kernels_take_vectors_at_any_address() {
                 assert_eq!(got.to_bits(), expected.to_bits(), "dim {dim}, shift {shift}");
             }
         }
+    }
+}
+
+#[test]
+fn whole_numbers_are_multiplied_and_summed_alike() {
+    for dim in dims() {
+        let a: Vec<i16> = (0..dim).map(|i| i16::try_from(i * 7_919 % 8_191).unwrap() - 4_095).collect();
+        let b: Vec<i8> = (0..dim).map(|i| i8::try_from(i * 104_729 % 255).unwrap_or(-127)).collect();
+        let expected: i32 = a.iter().zip(&b).map(|(a, b)| i32::from(*a) * i32::from(*b)).sum();
+        Kernel::all().iter().for_each(|kernel| assert_eq!(kernel.dot_whole(&a, &b), expected, "dim {dim}"));
     }
 }
 
@@ -119,7 +121,7 @@ fn cosine_never_leaves_its_range_and_ignores_length() {
 #[test]
 fn every_magnitude_of_finite_input_scores_as_f64_says() {
     let magnitudes = [1e-44f32, 1e-38, 1e-25, 1e-12, 1.0, 1e12, 1e18, 1e25, 3e38];
-    for kernel in kernels() {
+    for kernel in Kernel::all() {
         for (n, a) in magnitudes.iter().enumerate() {
             for b in magnitudes {
                 let (q, x) = (numbers(n as u64 + 1, 100, *a), numbers(99, 100, b));

@@ -24,7 +24,7 @@ impl Exact {
 }
 
 /// Rows that are brought near while one is compared.
-const AHEAD: usize = 4;
+const AHEAD: usize = 16;
 
 /// Compares `candidates`, ascending by estimate. `soon` is told of a row some rows before it is compared; `keep` takes each row's exact score and gives the key of the k-th
 /// best once there are k. Gives how many were compared.

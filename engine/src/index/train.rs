@@ -9,7 +9,7 @@ use crate::index::rows::CodeRows;
 /// Sampled rows a list, and rounds: short codes gain from more.
 fn effort(bits: Bits) -> (usize, usize) {
     match bits {
-        Bits::One => (32, 6),
+        Bits::One => (32, 4),
         Bits::Two => (64, 10),
     }
 }

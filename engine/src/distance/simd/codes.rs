@@ -1,21 +1,24 @@
 //! The scan of code blocks with AVX2: 32 rows at once, sums and test in integers (the fast scan of André, Kermarrec
-//! and Le Scouarnec, VLDB 2015, with 5-bit tables so that eight look-ups are added before they are widened).
+//! and Le Scouarnec, VLDB 2015, with 5-bit tables so that eight look-ups are added before they are widened). Where
+//! there is AVX-512 it takes the sums.
 
 use std::arch::x86_64::{
-    __m128i, __m256i, _mm_cvtsi32_si128, _mm256_add_epi8, _mm256_add_epi16, _mm256_and_si256,
-    _mm256_andnot_si256, _mm256_cmpgt_epi16, _mm256_loadu_si256, _mm256_movemask_epi8, _mm256_mulhrs_epi16,
-    _mm256_or_si256, _mm256_permute2x128_si256, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_setzero_si256,
-    _mm256_shuffle_epi8, _mm256_sll_epi16, _mm256_slli_epi16, _mm256_srli_epi16, _mm256_storeu_si256,
-    _mm256_sub_epi16, _mm256_subs_epi16,
+    __m128i, __m256i, _mm_add_epi32, _mm_cvtsi32_si128, _mm_cvtsi128_si32, _mm_loadu_si128,
+    _mm_shuffle_epi32, _mm_unpackhi_epi64, _mm256_add_epi8, _mm256_add_epi16, _mm256_add_epi32,
+    _mm256_and_si256, _mm256_andnot_si256, _mm256_castsi256_si128, _mm256_cmpgt_epi16, _mm256_cvtepi8_epi16,
+    _mm256_extracti128_si256, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_movemask_epi8,
+    _mm256_mulhrs_epi16, _mm256_or_si256, _mm256_permute2x128_si256, _mm256_set1_epi8, _mm256_set1_epi16,
+    _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_sll_epi16, _mm256_slli_epi16, _mm256_srli_epi16,
+    _mm256_storeu_si256, _mm256_sub_epi16, _mm256_subs_epi16,
 };
 
-use super::Avx2;
+use super::{Avx2, wide};
 use crate::distance::codes::{FACTORS_LEN, MAX_BLOCKS, Passed, Test};
 
 /// Bytes of a register.
 const WIDTH: usize = 32;
 /// Look-ups of up to 31 that fit a byte.
-const LOOKUPS: usize = 8;
+pub(super) const LOOKUPS: usize = 8;
 
 impl Avx2 {
     /// As `codes::scan_blocks`, whose caller has checked the lengths.
@@ -28,8 +31,19 @@ impl Avx2 {
         wanted: &[u32],
         passed: &mut [Passed; MAX_BLOCKS],
     ) {
+        match self.wide {
+            // SAFETY: `self` proves the features.
+            None => unsafe { scan_blocks(blocks, table, test, wanted, passed) },
+            // SAFETY: it and `wide` prove the features.
+            Some(_) => unsafe { scan_blocks_wide(blocks, table, test, wanted, passed) },
+        }
+    }
+
+    /// As `codes::dot_whole`, whose caller has checked the lengths.
+    #[inline]
+    pub(in crate::distance) fn dot_whole(self, a: &[i16], b: &[i8]) -> i32 {
         // SAFETY: `self` proves the features.
-        unsafe { scan_blocks(blocks, table, test, wanted, passed) }
+        unsafe { dot_whole(a, b) }
     }
 
     /// Runs `f`, compiled for AVX2 as far as it is inlined here.
@@ -47,6 +61,31 @@ fn vectorised<R>(f: impl FnOnce() -> R) -> R {
 
 #[target_feature(enable = "avx2,fma")]
 fn scan_blocks(blocks: &[u8], table: &[u8], test: &Test, wanted: &[u32], passed: &mut [Passed; MAX_BLOCKS]) {
+    scan_each(blocks, table, test, wanted, passed, |codes, table| sums(codes, table));
+}
+
+#[target_feature(enable = "avx2,fma,avx512f,avx512bw")]
+fn scan_blocks_wide(
+    blocks: &[u8],
+    table: &[u8],
+    test: &Test,
+    wanted: &[u32],
+    passed: &mut [Passed; MAX_BLOCKS],
+) {
+    scan_each(blocks, table, test, wanted, passed, |codes, table| wide::sums(codes, table));
+}
+
+/// `sums` gives what `Sums` says of the codes of a block and the table.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn scan_each(
+    blocks: &[u8],
+    table: &[u8],
+    test: &Test,
+    wanted: &[u32],
+    passed: &mut [Passed; MAX_BLOCKS],
+    sums: impl Fn(&[u8], &[u8]) -> Sums,
+) {
     let add_scale = _mm256_set1_epi16(test.add_scale);
     let offset = _mm256_set1_epi16(test.offset);
     let shift = _mm_cvtsi32_si128(test.shift.cast_signed());
@@ -57,7 +96,7 @@ fn scan_blocks(blocks: &[u8], table: &[u8], test: &Test, wanted: &[u32], passed:
             continue;
         }
         let (codes, factors) = block.split_at(table.len());
-        let (even, odd) = sums(codes, table);
+        let (even, odd) = add_up(sums(codes, table));
         let even_bytes = passes(even, load(factors, 0), load(factors, 64), add_scale, offset, shift, limit);
         let odd_bytes = passes(odd, load(factors, 32), load(factors, 96), add_scale, offset, shift, limit);
         // Byte i of a lane is the answer for its row i.
@@ -90,10 +129,18 @@ fn passes(
     _mm256_cmpgt_epi16(limit, estimate)
 }
 
-/// S of the even rows (0..14 in the low lane, 16..30 in the high one) and of the odd rows.
+/// S of rows 0..15 (`low`) and of rows 16..31 (`high`): those of odd rows in 16 bits a lane, and with those of even
+/// rows added to them 256-fold; the two lanes of a register are parts of one sum.
+pub(super) struct Sums {
+    pub(super) low_all: __m256i,
+    pub(super) low_odd: __m256i,
+    pub(super) high_all: __m256i,
+    pub(super) high_odd: __m256i,
+}
+
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-fn sums(codes: &[u8], table: &[u8]) -> (__m256i, __m256i) {
+fn sums(codes: &[u8], table: &[u8]) -> Sums {
     let nibble = _mm256_set1_epi8(15);
     // Bytes of rows 0..15 and of rows 16..31; the low lane sums one nibble position, the high lane the next.
     let (mut low_all, mut low_odd) = (_mm256_setzero_si256(), _mm256_setzero_si256());
@@ -111,6 +158,14 @@ fn sums(codes: &[u8], table: &[u8]) -> (__m256i, __m256i) {
         high_all = _mm256_add_epi16(high_all, high);
         high_odd = _mm256_add_epi16(high_odd, _mm256_srli_epi16::<8>(high));
     }
+    Sums { low_all, low_odd, high_all, high_odd }
+}
+
+/// S of the even rows (0..14 in the low lane, 16..30 in the high one) and of the odd rows.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn add_up(sums: Sums) -> (__m256i, __m256i) {
+    let Sums { low_all, low_odd, high_all, high_odd } = sums;
     let both = |low, high| {
         let first = _mm256_permute2x128_si256::<0x20>(low, high);
         _mm256_add_epi16(first, _mm256_permute2x128_si256::<0x31>(low, high))
@@ -118,6 +173,24 @@ fn sums(codes: &[u8], table: &[u8]) -> (__m256i, __m256i) {
     let odd = both(low_odd, high_odd);
     // What was added as whole 16-bit numbers holds the odd bytes 256-fold.
     (_mm256_sub_epi16(both(low_all, high_all), _mm256_slli_epi16::<8>(odd)), odd)
+}
+
+#[target_feature(enable = "avx2,fma")]
+fn dot_whole(a: &[i16], b: &[i8]) -> i32 {
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<16>(), b.as_chunks::<16>());
+    let mut sums = [_mm256_setzero_si256(); 2];
+    for (at, (a, b)) in a.iter().zip(b).enumerate() {
+        // SAFETY: sixteen numbers of 16 bits and of 8; unaligned loads need no alignment.
+        let (a, b) = unsafe { (_mm256_loadu_si256(a.as_ptr().cast()), _mm_loadu_si128(b.as_ptr().cast())) };
+        let sum = &mut sums[at % 2];
+        *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(a, _mm256_cvtepi8_epi16(b)));
+    }
+    let eight = _mm256_add_epi32(sums[0], sums[1]);
+    let four = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256::<1>(eight));
+    let two = _mm_add_epi32(four, _mm_unpackhi_epi64(four, four));
+    let one = _mm_add_epi32(two, _mm_shuffle_epi32::<1>(two));
+    let rest: i32 = a_rest.iter().zip(b_rest).map(|(a, b)| i32::from(*a) * i32::from(*b)).sum();
+    _mm_cvtsi128_si32(one) + rest
 }
 
 #[inline]
