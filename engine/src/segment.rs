@@ -15,6 +15,7 @@ mod ids;
 mod index_sections;
 mod inspect;
 mod name;
+mod pages;
 mod plain_page;
 mod reader;
 mod rows;

@@ -8,7 +8,6 @@ use std::sync::atomic::AtomicBool;
 use akidb_host::{Access, File, Fs};
 use arrow::buffer::ScalarBuffer;
 use bytes::Bytes;
-use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 
 use super::arrow_schema::ID;
 use super::blocks::Blocks;
@@ -16,6 +15,7 @@ use super::checked_file::{CheckedFile, Places};
 use super::footer::{self, Footer, place_of};
 use super::format::{ALIGN, CRC_LEN, HEAD_LEN, Kind};
 use super::name::SegmentName;
+use super::source::Table;
 use super::vector_index::Decoded;
 use super::{id_index, verify};
 use crate::error::{Error, Result};
@@ -29,7 +29,7 @@ pub(crate) struct Segment {
     meta: SegmentMeta,
     pub(super) name: SegmentName,
     schema: Schema,
-    pub(super) arrow: ArrowReaderMetadata,
+    pub(super) table: Table,
     /// The numbers of every row group where they lie.
     vectors: Vec<ScalarBuffer<f32>>,
     /// First byte of the ids of every row group; integer ids only.
@@ -74,7 +74,7 @@ impl Segment {
         let damaged = |what: String| Error::corrupt("AKI-0505", path, meta.check.offset, what);
         let blocks = Blocks::new(file, footer.table, meta.check.offset, path)?;
         let dim = u64::from(footer.schema.dim);
-        let metadata = Arc::new(footer.metadata);
+        let metadata = footer.metadata;
         let places = Places::new(&metadata, &meta);
         let shared = Arc::new(CheckedFile::new(path, blocks, places));
         check_groups(&metadata, &meta).map_err(&damaged)?;
@@ -95,8 +95,8 @@ impl Segment {
                 int_ids.push(start.ok_or_else(|| damaged("the id column is too short".into()))?);
             }
         }
-        let arrow = ArrowReaderMetadata::try_new(metadata, ArrowReaderOptions::new())
-            .map_err(|e| damaged(format!("the footer does not read as a table: {e}")))?;
+        let table =
+            Table::new(metadata).map_err(|e| damaged(format!("the footer does not read as a table: {e}")))?;
         let codes =
             meta.codes.map_or(0..0, |p| p.offset + HEAD_LEN as u64..p.offset + p.len - CRC_LEN as u64);
         let index_checked = AtomicBool::new(false);
@@ -106,7 +106,7 @@ impl Segment {
             meta,
             name,
             schema,
-            arrow,
+            table,
             vectors,
             int_ids,
             codes,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::concat;
 use arrow::datatypes::Int64Type;
+use parquet::arrow::FieldLevels;
 use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
 
 use super::arrow_schema::{FIELDS, ID, LSN, payload_position};
@@ -70,7 +71,7 @@ impl Segment {
         let ranges = join(&wanted);
         let mut found = BTreeMap::new();
         let mut numbers = wanted.iter().copied();
-        let mut reader = self.reader(&self.row_columns(), &ranges, wanted.len().min(SCAN_BATCH_ROWS))?;
+        let mut reader = self.row_reader(&ranges, wanted.len().min(SCAN_BATCH_ROWS))?;
         while let Some(batch) = reader.next_batch()? {
             let numbers: Vec<u32> = numbers.by_ref().take(batch.num_rows()).collect();
             let decoded = self.rows_of(schema, &batch, &numbers, with_vector)?;
@@ -87,7 +88,7 @@ impl Segment {
         if !range.is_empty() {
             self.check_row(range.end - 1)?;
         }
-        let reader = self.reader(&self.row_columns(), &ranges, SCAN_BATCH_ROWS)?;
+        let reader = self.row_reader(&ranges, SCAN_BATCH_ROWS)?;
         Ok(Scan { segment: self, schema: schema.clone(), next: range.start, with_vector, reader })
     }
 
@@ -95,11 +96,6 @@ impl Segment {
     fn own_position(&self, schema: &Schema, position: usize) -> Option<usize> {
         let id = schema.fields.get(position)?.id;
         self.schema().fields.iter().position(|f| f.id == id)
-    }
-
-    /// All columns but the vector.
-    fn row_columns(&self) -> Vec<usize> {
-        (ID..=payload_position(self.schema().fields.len())).collect()
     }
 
     pub(super) fn id_column(&self, array: &ArrayRef) -> Result<Column> {
@@ -127,7 +123,7 @@ impl Segment {
         concat(&parts).map_err(|e| self.undecodable(&e.to_string()))
     }
 
-    /// Decodes a batch of [`Segment::row_columns`] whose rows have these numbers.
+    /// Decodes a batch of all columns but the vector whose rows have these numbers.
     fn rows_of(
         &self,
         schema: &Schema,
@@ -164,8 +160,18 @@ impl Segment {
         ranges: &[Range<u32>],
         batch_rows: usize,
     ) -> Result<BatchReader> {
+        let columns = self.table.columns(columns).map_err(|e| self.undecodable(&e.to_string()))?;
+        self.read(&columns, ranges, batch_rows)
+    }
+
+    /// A reader of all columns but the vector.
+    fn row_reader(&self, ranges: &[Range<u32>], batch_rows: usize) -> Result<BatchReader> {
+        self.read(self.table.row_columns(), ranges, batch_rows)
+    }
+
+    fn read(&self, columns: &FieldLevels, ranges: &[Range<u32>], batch_rows: usize) -> Result<BatchReader> {
         let (groups, selection) = self.select(ranges);
-        BatchReader::new(&self.shared, &self.arrow, columns, groups, selection, batch_rows)
+        BatchReader::new(&self.shared, &self.table, columns, groups, selection, batch_rows)
     }
 
     /// The row groups that hold `ranges`, and what of them to read; no selection where that is everything.

@@ -6,20 +6,59 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
 use bytes::Bytes;
-use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
-    ArrowReaderMetadata, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection,
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, RowSelection,
 };
+use parquet::arrow::{FieldLevels, ProjectionMask, parquet_to_arrow_field_levels};
 use parquet::errors::{ParquetError, Result as ParquetResult};
+use parquet::file::metadata::ParquetMetaData;
 use parquet::file::reader::{ChunkReader, Length};
 
 use super::checked_file::CheckedFile;
+use super::pages::{Groups, Packed};
 use crate::error::{Error, Result};
 
 /// Bytes that match their checksums and still do not decode: written wrong, or a format we do not know.
 pub(super) fn undecodable(file: &CheckedFile, what: &str) -> Error {
     let message = format!("a segment matches its checksums but does not decode: {what}");
     Error::corrupt("AKI-0508", &file.path, 0, message)
+}
+
+/// The columns of a file.
+pub(super) struct Table {
+    pub(super) arrow: ArrowReaderMetadata,
+    is_packed: Arc<[bool]>,
+    /// All columns but the vector, as a row is read.
+    rows: FieldLevels,
+}
+
+impl Table {
+    pub(super) fn new(metadata: ParquetMetaData) -> ParquetResult<Self> {
+        let Packed { metadata, is_packed } = Packed::of(metadata)?;
+        let arrow = ArrowReaderMetadata::try_new(metadata, ArrowReaderOptions::new())?;
+        let last = arrow.schema().fields().len().saturating_sub(1);
+        let rows = choose(&arrow, &(0..last).collect::<Vec<_>>())?;
+        Ok(Self { arrow, is_packed, rows })
+    }
+
+    pub(super) fn metadata(&self) -> &ParquetMetaData {
+        self.arrow.metadata()
+    }
+
+    /// All columns but the vector.
+    pub(super) fn row_columns(&self) -> &FieldLevels {
+        &self.rows
+    }
+
+    /// Columns by their positions in the file.
+    pub(super) fn columns(&self, positions: &[usize]) -> ParquetResult<FieldLevels> {
+        choose(&self.arrow, positions)
+    }
+}
+
+fn choose(arrow: &ArrowReaderMetadata, positions: &[usize]) -> ParquetResult<FieldLevels> {
+    let mask = ProjectionMask::roots(arrow.parquet_schema(), positions.iter().copied());
+    parquet_to_arrow_field_levels(arrow.parquet_schema(), mask, Some(arrow.schema().fields()))
 }
 
 /// A Parquet reader that gives our errors.
@@ -30,26 +69,24 @@ pub(super) struct BatchReader {
 }
 
 impl BatchReader {
-    /// A reader of `columns` (positions in the file) of `groups`, of the rows `selection` takes or of all.
+    /// A reader of what `columns` chose, of `groups`, of the rows `selection` takes or of all.
     pub(super) fn new(
         file: &Arc<CheckedFile>,
-        arrow: &ArrowReaderMetadata,
-        columns: &[usize],
+        table: &Table,
+        columns: &FieldLevels,
         groups: Vec<usize>,
         selection: Option<RowSelection>,
         batch_rows: usize,
     ) -> Result<Self> {
-        let source = Source { file: Arc::clone(file), failed: Arc::default() };
+        let source = Arc::new(Source { file: Arc::clone(file), failed: Arc::default() });
         let failed = Arc::clone(&source.failed);
-        let mask = ProjectionMask::roots(arrow.parquet_schema(), columns.iter().copied());
-        let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(source, arrow.clone())
-            .with_projection(mask)
-            .with_row_groups(groups)
-            .with_batch_size(batch_rows.max(1));
-        if let Some(selection) = selection {
-            builder = builder.with_row_selection(selection);
-        }
-        match builder.build() {
+        let groups = Groups { source, metadata: table.arrow.metadata(), is_packed: &table.is_packed, groups };
+        match ParquetRecordBatchReader::try_new_with_row_groups(
+            columns,
+            &groups,
+            batch_rows.max(1),
+            selection,
+        ) {
             Ok(batches) => Ok(Self { batches, failed, file: Arc::clone(file) }),
             Err(e) => Err(take_failure(&failed).unwrap_or_else(|| undecodable(file, &e.to_string()))),
         }
@@ -71,7 +108,7 @@ fn take_failure(failed: &Failure) -> Option<Error> {
 }
 
 /// The checked bytes as Parquet wants them.
-struct Source {
+pub(super) struct Source {
     file: Arc<CheckedFile>,
     failed: Failure,
 }
@@ -105,7 +142,7 @@ impl ChunkReader for Source {
 }
 
 /// Bytes from a position on, checked as they are read.
-struct SourceRead {
+pub(super) struct SourceRead {
     source: Source,
     position: u64,
 }

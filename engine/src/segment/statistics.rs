@@ -12,7 +12,7 @@ use crate::schema::{FieldType, IdKind, Schema};
 impl Segment {
     /// Row groups there are.
     pub(crate) fn group_count(&self) -> usize {
-        self.arrow.metadata().num_row_groups()
+        self.table.metadata().num_row_groups()
     }
 
     /// The extent of a column in a row group. `schema` is the current one. Reads nothing.
@@ -28,7 +28,7 @@ impl Segment {
                 (FIELDS + at, field.field_type)
             }
         };
-        let group = self.arrow.metadata().row_group(group);
+        let group = self.table.metadata().row_group(group);
         match group.column(column).statistics() {
             Some(statistics) => extent(statistics, field_type, group.num_rows()),
             None if source == Source::Id => self.id_extent(),

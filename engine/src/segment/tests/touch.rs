@@ -104,7 +104,7 @@ fn a_column_of_many_values_has_no_dictionary_longer_than_a_page_or_so() {
     let written = Written::new(schema.clone(), rows(&schema, 20_000, 8));
     let segment = written.open().unwrap();
     let mut dictionaries = 0;
-    for column in segment.arrow.metadata().row_groups().iter().flat_map(|group| group.columns()) {
+    for column in segment.table.metadata().row_groups().iter().flat_map(|group| group.columns()) {
         let Some(start) = column.dictionary_page_offset() else { continue };
         let len = column.data_page_offset() - start;
         dictionaries += 1;
