@@ -24,7 +24,7 @@ pub(crate) fn get(view: &View<Catalog>, state: &CollectionState, id: &Id) -> Res
         if let Some(row) = live.segment.find(id)?
             && live.lives_at(row, view.lsn())
         {
-            return Ok(live.segment.rows_at(&state.schema, &[row], true)?.pop());
+            return live.segment.row_at(&state.schema, row, id);
         }
     }
     Ok(None)

@@ -15,6 +15,7 @@ use super::columns::{Column, Columns, lsn_of};
 use super::reader::Segment;
 use super::source::{BatchReader, undecodable};
 use crate::error::{Error, Result};
+use crate::id::Id;
 use crate::lsn::Lsn;
 use crate::row::{FieldValue, Row};
 use crate::schema::{FieldType, IdKind, Schema};
@@ -63,6 +64,21 @@ impl Segment {
         rows: &[u32],
         with_vector: bool,
     ) -> Result<Vec<(Lsn, Row)>> {
+        self.read_rows(schema, rows, with_vector, None)
+    }
+
+    /// The row of this number, whose id is known.
+    pub(crate) fn row_at(&self, schema: &Schema, row: u32, id: &Id) -> Result<Option<(Lsn, Row)>> {
+        self.read_rows(schema, &[row], true, Some(id)).map(|mut rows| rows.pop())
+    }
+
+    fn read_rows(
+        &self,
+        schema: &Schema,
+        rows: &[u32],
+        with_vector: bool,
+        known: Option<&Id>,
+    ) -> Result<Vec<(Lsn, Row)>> {
         let mut wanted: Vec<u32> = rows.to_vec();
         wanted.sort_unstable();
         wanted.dedup();
@@ -71,10 +87,10 @@ impl Segment {
         let ranges = join(&wanted);
         let mut found = BTreeMap::new();
         let mut numbers = wanted.iter().copied();
-        let mut reader = self.row_reader(&ranges, wanted.len().min(SCAN_BATCH_ROWS))?;
+        let mut reader = self.row_reader(&ranges, wanted.len().min(SCAN_BATCH_ROWS), known)?;
         while let Some(batch) = reader.next_batch()? {
             let numbers: Vec<u32> = numbers.by_ref().take(batch.num_rows()).collect();
-            let decoded = self.rows_of(schema, &batch, &numbers, with_vector)?;
+            let decoded = self.rows_of(schema, &batch, &numbers, with_vector, known)?;
             found.extend(numbers.into_iter().zip(decoded));
         }
         let taken = rows.iter().map(|row| found.get(row).cloned());
@@ -88,7 +104,7 @@ impl Segment {
         if !range.is_empty() {
             self.check_row(range.end - 1)?;
         }
-        let reader = self.row_reader(&ranges, SCAN_BATCH_ROWS)?;
+        let reader = self.row_reader(&ranges, SCAN_BATCH_ROWS, None)?;
         Ok(Scan { segment: self, schema: schema.clone(), next: range.start, with_vector, reader })
     }
 
@@ -123,27 +139,35 @@ impl Segment {
         concat(&parts).map_err(|e| self.undecodable(&e.to_string()))
     }
 
-    /// Decodes a batch of all columns but the vector whose rows have these numbers.
+    /// Decodes a batch of [`Segment::row_reader`] whose rows have these numbers.
     fn rows_of(
         &self,
         schema: &Schema,
         batch: &RecordBatch,
         numbers: &[u32],
         with_vector: bool,
+        known: Option<&Id>,
     ) -> Result<Vec<(Lsn, Row)>> {
         let own = &self.schema().fields;
-        let ids = self.id_column(batch.column(ID))?;
-        let lsns = batch.column(LSN).as_primitive_opt::<Int64Type>();
+        let has_ids = self.reads_ids(known);
+        let column = |position: usize| batch.column(if has_ids { position } else { position - LSN });
+        let ids = has_ids.then(|| self.id_column(column(ID))).transpose()?;
+        let id_of = |at: usize, number: u32| match (&ids, known) {
+            (Some(ids), _) => ids.id(at).ok_or_else(|| self.undecodable("the id column")),
+            (None, Some(id)) => Ok(id.clone()),
+            (None, None) => self.id_at(number),
+        };
+        let lsns = column(LSN).as_primitive_opt::<Int64Type>();
         let lsns = lsns.ok_or_else(|| self.undecodable("the lsn column"))?;
-        let columns = (0..own.len()).map(|at| self.field_column(at, batch.column(FIELDS + at)));
+        let columns = (0..own.len()).map(|at| self.field_column(at, column(FIELDS + at)));
         let columns = columns.collect::<Result<Vec<_>>>()?;
         let places: Vec<_> = (0..schema.fields.len()).map(|at| self.own_position(schema, at)).collect();
-        let payload = batch.column(payload_position(own.len())).as_string_opt::<i32>();
+        let payload = column(payload_position(own.len())).as_string_opt::<i32>();
         let payload = payload.ok_or_else(|| self.undecodable("the payload column"))?;
         let mut out = Vec::with_capacity(numbers.len());
         for (at, number) in numbers.iter().enumerate() {
             let lsn = lsn_of(lsns, at).ok_or_else(|| self.undecodable("an LSN below zero"))?;
-            let id = ids.id(at).ok_or_else(|| self.undecodable("the id column"))?;
+            let id = id_of(at, *number)?;
             let value = |place: &Option<usize>| place.map_or(FieldValue::Null, |own| columns[own].value(at));
             let fields = places.iter().map(value).collect();
             let rest = payload.is_valid(at).then(|| payload.value(at).into());
@@ -164,9 +188,18 @@ impl Segment {
         self.read(&columns, ranges, batch_rows)
     }
 
-    /// A reader of all columns but the vector.
-    fn row_reader(&self, ranges: &[Range<u32>], batch_rows: usize) -> Result<BatchReader> {
-        self.read(self.table.row_columns(), ranges, batch_rows)
+    /// A reader of all columns but the vector, and without the ids where they are known or lie in place.
+    fn row_reader(
+        &self,
+        ranges: &[Range<u32>],
+        batch_rows: usize,
+        known: Option<&Id>,
+    ) -> Result<BatchReader> {
+        self.read(self.table.row_columns(self.reads_ids(known)), ranges, batch_rows)
+    }
+
+    fn reads_ids(&self, known: Option<&Id>) -> bool {
+        known.is_none() && self.schema().id_kind == IdKind::Text
     }
 
     fn read(&self, columns: &FieldLevels, ranges: &[Range<u32>], batch_rows: usize) -> Result<BatchReader> {
@@ -258,7 +291,7 @@ impl Iterator for Scan<'_> {
         let first_row = self.next;
         let numbers: Vec<u32> = (first_row..).take(batch.num_rows()).collect();
         self.next = numbers.last().map_or(first_row, |last| last + 1);
-        let rows = self.segment.rows_of(&self.schema, &batch, &numbers, self.with_vector);
+        let rows = self.segment.rows_of(&self.schema, &batch, &numbers, self.with_vector, None);
         Some(rows.map(|rows| Batch { first_row, rows }))
     }
 }

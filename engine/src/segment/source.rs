@@ -14,6 +14,7 @@ use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::file::metadata::ParquetMetaData;
 use parquet::file::reader::{ChunkReader, Length};
 
+use super::arrow_schema::{ID, LSN};
 use super::checked_file::CheckedFile;
 use super::pages::{Groups, Packed};
 use crate::error::{Error, Result};
@@ -30,6 +31,8 @@ pub(super) struct Table {
     is_packed: Arc<[bool]>,
     /// All columns but the vector, as a row is read.
     rows: FieldLevels,
+    /// And but the id.
+    rows_without_id: FieldLevels,
 }
 
 impl Table {
@@ -37,17 +40,18 @@ impl Table {
         let Packed { metadata, is_packed } = Packed::of(metadata)?;
         let arrow = ArrowReaderMetadata::try_new(metadata, ArrowReaderOptions::new())?;
         let last = arrow.schema().fields().len().saturating_sub(1);
-        let rows = choose(&arrow, &(0..last).collect::<Vec<_>>())?;
-        Ok(Self { arrow, is_packed, rows })
+        let rows = choose(&arrow, &(ID..last).collect::<Vec<_>>())?;
+        let rows_without_id = choose(&arrow, &(LSN..last).collect::<Vec<_>>())?;
+        Ok(Self { arrow, is_packed, rows, rows_without_id })
     }
 
     pub(super) fn metadata(&self) -> &ParquetMetaData {
         self.arrow.metadata()
     }
 
-    /// All columns but the vector.
-    pub(super) fn row_columns(&self) -> &FieldLevels {
-        &self.rows
+    /// All columns but the vector, with the id or without.
+    pub(super) fn row_columns(&self, with_id: bool) -> &FieldLevels {
+        if with_id { &self.rows } else { &self.rows_without_id }
     }
 
     /// Columns by their positions in the file.
