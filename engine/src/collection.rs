@@ -15,6 +15,7 @@ use crate::row::{self, Payload, Row};
 use crate::schema::{IdKind, Schema};
 use crate::version::View;
 
+mod batch;
 mod encode;
 mod later;
 mod query;
@@ -22,6 +23,7 @@ mod query;
 mod seeded;
 mod write;
 
+pub use batch::SearchBatch;
 pub use query::{Hit, Scan, Search};
 pub use write::Receipt;
 
@@ -161,6 +163,11 @@ impl Collection {
     /// The rows nearest to `vector`: `docs.search(&v).k(10).filter("lang = 'en'").run()?`.
     pub fn search(&self, vector: &[f32]) -> Search<'_> {
         Search::new(self, vector)
+    }
+
+    /// Searches for the rows nearest to each of several vectors, all on one moment; see [`SearchBatch`].
+    pub fn search_batch(&self, vectors: &[impl AsRef<[f32]>]) -> SearchBatch<'_> {
+        SearchBatch::new(self, vectors)
     }
 }
 

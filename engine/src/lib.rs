@@ -129,7 +129,9 @@ pub use backends::Backends;
 #[cfg(not(akidb_loom))]
 pub use builder::Builder;
 #[cfg(not(akidb_loom))]
-pub use collection::{Collection, Hit, MAX_BATCH_BYTES, NewRow, Receipt, Scan, Search, StoredRow};
+pub use collection::{
+    Collection, Hit, MAX_BATCH_BYTES, NewRow, Receipt, Scan, Search, SearchBatch, StoredRow,
+};
 #[cfg(not(akidb_loom))]
 pub use config::{BackendKind, BackendSettings, Durability, EngineSettings, Secret, Settings, Tiering};
 #[cfg(not(akidb_loom))]

@@ -2,9 +2,14 @@
 //! back; exact wherever that is asked for, or cheaper, or all that can be had.
 
 use std::cell::RefCell;
+use std::time::Duration;
+
+use akidb_host::{Clock, RealClock};
 
 use crate::catalog::{Catalog, CollectionState};
 use crate::error::Result;
+use crate::filter::Bound;
+use crate::row;
 use crate::version::View;
 
 mod codes;
@@ -22,6 +27,7 @@ pub(crate) use query::{Accuracy, Query};
 pub use query::{DEFAULT_RECALL, MAX_K};
 
 use codes::Scratch;
+use found::Scored;
 use run::Run;
 
 thread_local! {
@@ -41,11 +47,56 @@ pub(crate) fn explain(
         tracing::info_span!("search", collection = %state.name, k = query.k, lsn = %view.lsn()).entered();
     query.check(&state.schema)?;
     let bound = query.filter.as_ref().map(|filter| filter.bind(&state.schema)).transpose()?;
+    let (best, mut explained) = best(view, state, query, bound.as_ref())?;
+    let _span = tracing::debug_span!("fetch").entered();
+    let begun = RealClock.now();
+    let mut found = found::fetch(state, vec![best], query)?;
+    explained.fetch_us = micros(RealClock.now().saturating_duration_since(begun));
+    Ok((found.pop().unwrap_or_default(), explained))
+}
+
+/// Runs a query for each of these vectors on one view of the collection: its filter is bound and evaluated once, and
+/// rows that several searches found are read once.
+///
+/// # Errors
+/// As [`explain`]; a bad vector before anything is searched.
+pub(crate) fn batch(
+    view: &View<Catalog>,
+    state: &CollectionState,
+    query: &mut Query,
+    vectors: Vec<Vec<f32>>,
+) -> Result<Vec<Vec<Found>>> {
+    let (count, k, lsn) = (vectors.len(), query.k, view.lsn());
+    let _span = tracing::info_span!("search_batch", collection = %state.name, count, k, %lsn).entered();
+    query.check_wishes()?;
+    for (at, vector) in vectors.iter().enumerate() {
+        row::check_vector(&state.schema, vector).map_err(|error| error.about(&format!("vector {at}")))?;
+    }
+    let bound = query.filter.as_ref().map(|filter| filter.bind(&state.schema)).transpose()?;
+    let mut searches = Vec::with_capacity(vectors.len());
+    for vector in vectors {
+        query.vector = vector;
+        searches.push(best(view, state, query, bound.as_ref())?.0);
+    }
+    let _span = tracing::debug_span!("fetch").entered();
+    found::fetch(state, searches, query)
+}
+
+fn best(
+    view: &View<Catalog>,
+    state: &CollectionState,
+    query: &Query,
+    bound: Option<&Bound>,
+) -> Result<(Vec<Scored>, Explained)> {
     SCRATCH.with(|scratch| {
         // A search inside a search cannot be: nothing of ours calls back. A fresh room costs some allocations.
         let mut own = Scratch::default();
         let mut shared = scratch.try_borrow_mut().ok();
         let scratch = shared.as_deref_mut().unwrap_or(&mut own);
-        Run::new(view, state, query, bound.as_ref(), scratch).finish()
+        Run::new(view, state, query, bound, scratch).finish()
     })
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }

@@ -153,13 +153,15 @@ impl Receipt {
 }
 
 impl Search<'_> {
-    /// As [`Search::run`], awaited, on a thread of the database. Dropping the future gives the answer up.
+    /// As [`Search::run`], awaited, on a thread of the database. Dropping the future ends the search: one under way
+    /// stops before its next list of codes, or its next 24 MiB of vectors.
     ///
     /// # Errors
     /// As [`Search::run`]; `Full` when 4,096 async calls wait already.
     pub async fn run_async(self) -> Result<Vec<Hit>> {
         let collection = self.collection.clone();
-        let parts = self.into_parts()?;
+        let mut parts = self.into_parts()?;
+        let _give_up = parts.query.give_up_with();
         let engine = Arc::clone(&collection.handle.engine);
         engine.workers.run(move || parts.run(&collection)).await?
     }

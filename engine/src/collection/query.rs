@@ -7,6 +7,7 @@ use crate::id::Id;
 use crate::lsn::Lsn;
 use crate::read;
 use crate::row::{self, Payload};
+use crate::schema::Schema;
 use crate::search::{self, Accuracy, Explained, Query};
 
 /// Rows of a page unless [`Scan::limit`] says otherwise.
@@ -124,7 +125,7 @@ impl<'a> Search<'a> {
 /// A search without its collection, so that another thread can run it.
 #[derive(Debug)]
 pub(super) struct SearchParts {
-    query: Query,
+    pub(super) query: Query,
 }
 
 impl SearchParts {
@@ -136,16 +137,21 @@ impl SearchParts {
         let (view, state) = collection.readable()?;
         let query = &self.query;
         let (found, explained) = search::explain(&view, &state, query)?;
-        let hit = |found: search::Found| {
-            let payload = match query.with_payload {
-                true => row::join_payload(&state.schema, &found.row.fields, found.row.rest.as_deref())?,
-                false => Payload::default(),
-            };
-            let vector = query.with_vector.then(|| found.row.vector.to_vec());
-            Ok(Hit { score: found.score, lsn: found.lsn, payload, vector, id: found.row.id })
-        };
-        Ok((found.into_iter().map(hit).collect::<Result<_>>()?, explained))
+        Ok((hits(&state.schema, query, found)?, explained))
     }
+}
+
+/// What was found, as callers get it.
+pub(super) fn hits(schema: &Schema, query: &Query, found: Vec<search::Found>) -> Result<Vec<Hit>> {
+    let hit = |found: search::Found| {
+        let payload = match query.with_payload {
+            true => row::join_payload(schema, &found.row.fields, found.row.rest.as_deref())?,
+            false => Payload::default(),
+        };
+        let vector = query.with_vector.then(|| found.row.vector.to_vec());
+        Ok(Hit { score: found.score, lsn: found.lsn, payload, vector, id: found.row.id })
+    };
+    found.into_iter().map(hit).collect()
 }
 
 /// A scan to be run.

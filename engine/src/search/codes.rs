@@ -95,6 +95,7 @@ impl Part<'_> {
                 if std::mem::replace(&mut scratch.visited[near.list as usize], true) {
                     continue;
                 }
+                query.go_on()?;
                 self.scan_list(kernel, near, masks, scratch, &mut scanned)?;
                 if need.is_met(scanned.slots) {
                     return Ok(scanned);

@@ -13,10 +13,13 @@ use crate::memtable::{Memtable, Slot};
 use crate::row::Row;
 use crate::search::fields::MemoryRow;
 use crate::search::found::{At, Scored};
+use crate::search::query::Query;
 use crate::topk::TopK;
 
 /// Rows scored at a time: their scores stay in the first cache.
 const BLOCK_ROWS: usize = 256;
+/// Rows compared between two looks at whether anybody still waits.
+const CHECK_ROWS: usize = 4_096;
 /// Rows asked for ahead of the one being scored.
 const AHEAD: usize = 6;
 
@@ -64,7 +67,7 @@ pub(crate) fn segment(
     n: usize,
     live: &LiveSegment,
     lsn: Lsn,
-    k: usize,
+    query: &Query,
     scorer: &Scorer,
     wanted: Option<&Matches>,
     best: &mut Vec<Scored>,
@@ -73,13 +76,16 @@ pub(crate) fn segment(
     let has_dead = live.has_dead_rows();
     let lives = |row: u32| !has_dead || live.lives_at(row, lsn);
     // Rows are in id order, so the row number breaks ties as the id would.
-    let mut top: TopK<u32, ()> = TopK::new(k);
+    let mut top: TopK<u32, ()> = TopK::new(query.k);
     let scored = match wanted {
         // Few rows: only their blocks are touched.
         Some(wanted) if wanted.count < segment.rows() / 4 => {
             let rows: Vec<u32> = wanted.rows.iter().filter(|row| lives(*row)).collect();
             let kernel = Kernel::best();
             for (at, row) in rows.iter().enumerate() {
+                if at % CHECK_ROWS == 0 {
+                    query.go_on()?;
+                }
                 // Rows lie apart: a vector is asked for while others are scored. What is wrong with it is told in turn.
                 if let Some(Ok(soon)) = rows.get(at + AHEAD).map(|row| segment.vector(*row)) {
                     kernel.prefetch(soon);
@@ -95,6 +101,7 @@ pub(crate) fn segment(
             let mut row = 0u32;
             let mut scores = [0.0; BLOCK_ROWS];
             for slice in segment.vectors(0..segment.rows())? {
+                query.go_on()?;
                 for block in slice.chunks(BLOCK_ROWS * scorer.dim()) {
                     let scores = &mut scores[..block.len() / scorer.dim()];
                     scorer.scores_into(block, scores);

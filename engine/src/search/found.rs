@@ -41,50 +41,67 @@ pub(crate) fn keep_best(best: &mut Vec<Scored>, k: usize) {
     }
 }
 
-/// The rows themselves, at most k, in their final order.
-pub(crate) fn fetch(state: &CollectionState, best: Vec<Scored>, query: &Query) -> Result<Vec<Found>> {
-    let mut found: Vec<Found> = Vec::with_capacity(best.len());
-    if query.with_payload || query.with_vector {
-        fetch_rows(state, best, query, &mut found)?;
-    } else {
-        for scored in best {
-            let (lsn, id) = match scored.at {
-                At::Memory(lsn, row) => (lsn, row.id.clone()),
-                At::Segment(n, row) => state.segments[n].segment.row_key(row)?,
-            };
-            let row = Row { id, vector: Arc::default(), fields: Box::default(), rest: None };
-            found.push(Found { score: scored.score, lsn, row });
-        }
+/// The rows themselves, at most k for each search, in their final order. Rows that several searches found are read once.
+pub(crate) fn fetch(
+    state: &CollectionState,
+    searches: Vec<Vec<Scored>>,
+    query: &Query,
+) -> Result<Vec<Vec<Found>>> {
+    let mut found = match query.with_payload || query.with_vector {
+        true => fetch_rows(state, searches, query)?,
+        false => searches.into_iter().map(|best| fetch_keys(state, best)).collect::<Result<_>>()?,
+    };
+    for found in &mut found {
+        found.sort_by(|a, b| match b.score.total_cmp(&a.score) {
+            Ordering::Equal => a.row.id.cmp(&b.row.id),
+            unequal => unequal,
+        });
+        found.truncate(query.k);
     }
-    found.sort_by(|a, b| match b.score.total_cmp(&a.score) {
-        Ordering::Equal => a.row.id.cmp(&b.row.id),
-        unequal => unequal,
-    });
-    found.truncate(query.k);
     Ok(found)
 }
 
-fn fetch_rows(
-    state: &CollectionState,
-    best: Vec<Scored>,
-    query: &Query,
-    found: &mut Vec<Found>,
-) -> Result<()> {
-    let mut by_segment: Vec<Vec<(u32, f32)>> = vec![Vec::new(); state.segments.len()];
-    for scored in best {
-        match scored.at {
-            At::Memory(lsn, row) => found.push(Found { score: scored.score, lsn, row: Row::clone(&row) }),
-            At::Segment(n, row) => by_segment[n].push((row, scored.score)),
+fn fetch_keys(state: &CollectionState, best: Vec<Scored>) -> Result<Vec<Found>> {
+    let key = |scored: Scored| {
+        let (lsn, id) = match scored.at {
+            At::Memory(lsn, row) => (lsn, row.id.clone()),
+            At::Segment(n, row) => state.segments[n].segment.row_key(row)?,
+        };
+        let row = Row { id, vector: Arc::default(), fields: Box::default(), rest: None };
+        Ok(Found { score: scored.score, lsn, row })
+    };
+    best.into_iter().map(key).collect()
+}
+
+/// A row of a segment that a search found.
+struct Wanted {
+    row: u32,
+    score: f32,
+    search: usize,
+}
+
+fn fetch_rows(state: &CollectionState, searches: Vec<Vec<Scored>>, query: &Query) -> Result<Vec<Vec<Found>>> {
+    let mut found: Vec<Vec<Found>> = searches.iter().map(|best| Vec::with_capacity(best.len())).collect();
+    let mut by_segment: Vec<Vec<Wanted>> = Vec::new();
+    by_segment.resize_with(state.segments.len(), Vec::new);
+    for (search, best) in searches.into_iter().enumerate() {
+        for Scored { score, at } in best {
+            match at {
+                At::Memory(lsn, row) => found[search].push(Found { score, lsn, row: Row::clone(&row) }),
+                At::Segment(n, row) => by_segment[n].push(Wanted { row, score, search }),
+            }
         }
     }
-    for (live, mut rows) in state.segments.iter().zip(by_segment) {
-        if rows.is_empty() {
+    for (live, mut wanted) in state.segments.iter().zip(by_segment) {
+        if wanted.is_empty() {
             continue;
         }
-        rows.sort_unstable_by_key(|(row, _)| *row);
-        let numbers: Vec<u32> = rows.iter().map(|(row, _)| *row).collect();
+        wanted.sort_unstable_by_key(|wanted| wanted.row);
+        let numbers: Vec<u32> = wanted.iter().map(|wanted| wanted.row).collect();
         let fetched = live.segment.rows_at(&state.schema, &numbers, query.with_vector)?;
-        found.extend(fetched.into_iter().zip(rows).map(|((lsn, row), (_, score))| Found { score, lsn, row }));
+        for ((lsn, row), Wanted { score, search, .. }) in fetched.into_iter().zip(wanted) {
+            found[search].push(Found { score, lsn, row });
+        }
     }
-    Ok(())
+    Ok(found)
 }

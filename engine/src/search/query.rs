@@ -1,6 +1,9 @@
 //! What a search asks, and what it may cost.
 
-use crate::error::{Error, Result};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::error::{Error, ErrorKind, Result};
 use crate::filter::Filter;
 use crate::row;
 use crate::schema::Schema;
@@ -30,6 +33,18 @@ pub(crate) struct Query {
     pub(crate) accuracy: Accuracy,
     pub(crate) with_payload: bool,
     pub(crate) with_vector: bool,
+    /// Set when nobody waits for the answer any more.
+    given_up: Option<Arc<AtomicBool>>,
+}
+
+/// Gives a search up when it is dropped.
+#[derive(Debug)]
+pub(crate) struct GiveUp(Arc<AtomicBool>);
+
+impl Drop for GiveUp {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 impl Query {
@@ -41,10 +56,35 @@ impl Query {
             accuracy: Accuracy::Recall(DEFAULT_RECALL),
             with_payload: true,
             with_vector: false,
+            given_up: None,
         }
     }
 
+    /// Lets the search end early once what this returns is dropped.
+    pub(crate) fn give_up_with(&mut self) -> GiveUp {
+        let given_up = Arc::clone(self.given_up.get_or_insert_default());
+        GiveUp(given_up)
+    }
+
+    /// An error once the search was given up.
+    #[inline]
+    pub(crate) fn go_on(&self) -> Result<()> {
+        match &self.given_up {
+            Some(given_up) if given_up.load(Ordering::Relaxed) => {
+                Err(Error::new(ErrorKind::Closed, "AKI-0233", "the search was given up"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What is wrong with it.
     pub(crate) fn check(&self, schema: &Schema) -> Result<()> {
+        self.check_wishes()?;
+        row::check_vector(schema, &self.vector)
+    }
+
+    /// What is wrong with it but for its vector.
+    pub(crate) fn check_wishes(&self) -> Result<()> {
         if self.k == 0 || self.k > MAX_K {
             let message = format!("k is {}; 1 to {MAX_K} rows can be asked for", self.k);
             return Err(Error::invalid("AKI-0230", message));
@@ -59,6 +99,21 @@ impl Query {
             }
             _ => {}
         }
-        row::check_vector(schema, &self.vector)
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_search_goes_on_until_what_waits_for_it_is_dropped() {
+        let mut query = Query::new(&[1.0]);
+        assert!(query.go_on().is_ok());
+        let waits = query.give_up_with();
+        assert!(query.clone().go_on().is_ok());
+        drop(waits);
+        assert_eq!(query.go_on().unwrap_err().code(), "AKI-0233");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use akidb_host::{Clock, RealClock};
 
@@ -16,7 +16,8 @@ use crate::memtable::Memtable;
 use crate::search::codes::{Part, Scanned, Scratch, TailPart};
 use crate::search::exact::{self, Seen};
 use crate::search::explain::{Explained, PartExplained, PartKind};
-use crate::search::found::{self, At, Found, Scored};
+use crate::search::found::{self, At, Scored};
+use crate::search::micros;
 use crate::search::plan;
 use crate::search::query::{Accuracy, Query};
 use crate::topk::TopK;
@@ -81,10 +82,11 @@ impl<'a> Run<'a> {
         }
     }
 
-    pub(super) fn finish(mut self) -> Result<(Vec<Found>, Explained)> {
+    /// The best rows, k and what ties with the last.
+    pub(super) fn finish(mut self) -> Result<(Vec<Scored>, Explained)> {
         {
             let _span = tracing::debug_span!("scan").entered();
-            self.plan_memtables();
+            self.plan_memtables()?;
             self.plan_segments()?;
             self.scan_codes()?;
         }
@@ -94,15 +96,11 @@ impl<'a> Run<'a> {
         }
         found::keep_best(&mut self.best, self.query.k);
         self.explained.rerank_us = self.lap();
-        let _span = tracing::debug_span!("fetch").entered();
-        let best = std::mem::take(&mut self.best);
-        let found = found::fetch(self.state, best, self.query)?;
-        self.explained.fetch_us = self.lap();
         self.explained.exact = self.explained.parts.iter().all(|part| part.exact);
         if let Accuracy::Recall(recall) = self.query.accuracy {
             self.explained.recall = Some(recall);
         }
-        Ok((found, self.explained))
+        Ok((self.best, self.explained))
     }
 
     /// Microseconds since the last lap.
@@ -116,9 +114,10 @@ impl<'a> Run<'a> {
     }
 
     /// Scores the rows of memtables that have no codes; the others wait.
-    fn plan_memtables(&mut self) {
+    fn plan_memtables(&mut self) -> Result<()> {
         let seen = self.seen();
         for at in 0..self.memtables.len() {
+            self.query.go_on()?;
             let memtable = self.memtables[at];
             let len = memtable.len();
             if len == 0 {
@@ -142,6 +141,7 @@ impl<'a> Run<'a> {
                 self.by_codes.push(ByCodes { place, part: self.explained.parts.len() - 1 });
             }
         }
+        Ok(())
     }
 
     /// Evaluates the filter and searches at once what is searched exactly; the rest waits, the largest first.
@@ -183,7 +183,7 @@ impl<'a> Run<'a> {
 
     fn score_segment(&mut self, n: usize, matches: Option<&Matches>, part: usize) -> Result<()> {
         let (live, lsn) = (&self.state.segments[n], self.view.lsn());
-        let scored = exact::segment(n, live, lsn, self.query.k, &self.scorer, matches, &mut self.best)?;
+        let scored = exact::segment(n, live, lsn, self.query, &self.scorer, matches, &mut self.best)?;
         let part = &mut self.explained.parts[part];
         (part.exact, part.kind) = (true, PartKind::Exact);
         part.scanned += scored;
@@ -317,9 +317,8 @@ impl<'a> Run<'a> {
         for n in exact_already {
             let live = &self.state.segments[n];
             let matches = self.bound.map(|bound| filters.matching(&live.segment, &self.state.schema, bound));
-            let (lsn, k) = (self.view.lsn(), self.query.k);
-            let matches = matches.transpose()?;
-            exact::segment(n, live, lsn, k, &self.scorer, matches.as_deref(), &mut self.best)?;
+            let (lsn, matches) = (self.view.lsn(), matches.transpose()?);
+            exact::segment(n, live, lsn, self.query, &self.scorer, matches.as_deref(), &mut self.best)?;
         }
         for ByCodes { place, part } in by_codes {
             match place {
@@ -340,8 +339,4 @@ fn note(part: &mut PartExplained, kind: PartKind, scanned: Scanned) {
 
 fn source(n: usize) -> u32 {
     u32::try_from(n).expect("memtables and segments are few")
-}
-
-fn micros(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }

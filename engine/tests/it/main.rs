@@ -23,6 +23,7 @@ mod restore;
 mod review;
 mod sample;
 mod search;
+mod search_batch;
 mod spans;
 mod support;
 mod tidy;
