@@ -1,12 +1,13 @@
 //! Which rows of segments match filters, and the columns that say so, kept within a bound of bytes.
 //!
 //! One cache serves all collections of a database and hangs on its catalog: readers have it with their view, and
-//! segments know nothing of it. It holds two kinds of things: a column of a segment, decoded and coded, and the rows
-//! of a segment that a filter takes. What belongs to a segment that is gone is never found again, since a key holds
+//! segments know nothing of it. It holds three kinds of things: a column of a segment, decoded and coded, the rows of
+//! a segment that a filter takes, and codes of just those rows for a filter that is asked often. What belongs to a segment that is gone is never found again, since a key holds
 //! the place of its segment and keeps that from being used anew.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use quick_cache::sync::{Cache, DefaultLifecycle};
@@ -15,6 +16,7 @@ use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 use crate::bitmap::Bitmap;
 use crate::error::Result;
 use crate::filter::{Bound, Coded, Columns, Source};
+use crate::index::Subset;
 use crate::schema::Schema;
 use crate::segment::Segment;
 
@@ -31,11 +33,20 @@ pub(crate) struct Matches {
     pub(crate) pruned: bool,
     slots: OnceLock<Box<[u64]>>,
     concentration: OnceLock<f32>,
+    /// Searches that would have used codes of just these rows, had there been any.
+    asked: AtomicU32,
 }
 
 impl Matches {
     fn new(rows: Bitmap, pruned: bool) -> Self {
-        Self { count: rows.count(), rows, pruned, slots: OnceLock::new(), concentration: OnceLock::new() }
+        Self {
+            count: rows.count(),
+            rows,
+            pruned,
+            slots: OnceLock::new(),
+            concentration: OnceLock::new(),
+            asked: AtomicU32::new(0),
+        }
     }
 
     /// The same set in the order of an index's slots: bit `i % 64` of word `i / 64` says whether the row in slot `i`
@@ -62,11 +73,24 @@ impl Matches {
         *self.concentration.get_or_init(compute)
     }
 
+    /// Whether it is now that codes of just these rows pay. To encode a row costs what a search of the codes saves on
+    /// some 64 of them; so they are made when the searches so far could have saved as much: whatever is asked later, in
+    /// all no more than twice the least is spent.
+    fn is_due(&self) -> bool {
+        let due = (self.count / ROWS_A_SEARCH).max(1);
+        let asked = self.asked.fetch_add(1, Ordering::Relaxed) + 1;
+        // Of searches at once one makes them.
+        asked >= due && self.asked.compare_exchange(asked, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
     /// Bytes on the heap, slots included before they are there: about two a row where rows spill to a second list.
     fn bytes(&self) -> u64 {
         3 * size_of_val(self.rows.words()) as u64
     }
 }
+
+/// Rows whose encoding costs what one search of their codes saves.
+const ROWS_A_SEARCH: u32 = 64;
 
 /// Columns and results of filters, within a bound. Reads of the cache take one lock shortly; two callers that need
 /// the same thing for the first time make it once.
@@ -88,6 +112,8 @@ enum What {
     Lsn,
     /// By version of the schema and [`Bound::key`].
     Rows(u16, Arc<[u8]>),
+    /// As `Rows`.
+    Codes(u16, Arc<[u8]>),
 }
 
 /// A segment by its place in memory. The weak reference keeps the place, not the segment.
@@ -112,6 +138,7 @@ impl Hash for Which {
 enum Kept {
     Column(Arc<Coded>),
     Rows(Arc<Matches>),
+    Codes(Arc<Subset>),
 }
 
 /// Bytes of a kept thing beside its heap: keys, counters, the cache's own table.
@@ -125,12 +152,13 @@ struct InBytes;
 impl Weighter<Key, Kept> for InBytes {
     fn weight(&self, key: &Key, kept: &Kept) -> u64 {
         let key = match &key.what {
-            What::Rows(_, filter) => filter.len() as u64,
+            What::Rows(_, filter) | What::Codes(_, filter) => filter.len() as u64,
             _ => 0,
         };
         let kept = match kept {
             Kept::Column(column) => column.bytes(),
             Kept::Rows(matches) => matches.bytes(),
+            Kept::Codes(codes) => codes.bytes(),
         };
         ENTRY_BYTES + key + kept
     }
@@ -170,8 +198,34 @@ impl FilterCache {
         })?;
         match kept {
             Kept::Rows(matches) => Ok(matches),
-            Kept::Column(_) => unreachable!("rows are kept under the keys of rows"),
+            _ => unreachable!("rows are kept under the keys of rows"),
         }
+    }
+
+    /// Codes of just the rows in `matches`, which [`FilterCache::matching`] gave for the same, if they are kept; the
+    /// search at which they begin to pay makes them, which takes about 3 us a row.
+    ///
+    /// # Errors
+    /// `Corrupt` or `Unavailable` when a vector cannot be read.
+    pub(crate) fn own_codes(
+        &self,
+        segment: &Arc<Segment>,
+        schema: &Schema,
+        bound: &Bound,
+        matches: &Matches,
+    ) -> Result<Option<Arc<Subset>>> {
+        let key = key(segment, What::Codes(schema.version, Arc::clone(bound.key())));
+        if let Some(Kept::Codes(codes)) = self.kept.get(&key) {
+            return Ok(Some(codes));
+        }
+        let Some(index) = segment.vector_index().filter(|_| matches.is_due()) else { return Ok(None) };
+        let rows: Vec<u32> = matches.rows.iter().collect();
+        let vectors = rows.iter().map(|row| segment.vector(*row)).collect::<Result<Vec<_>>>()?;
+        let codes = Subset::new(schema.metric, &index.rotation, &rows, &vectors).map(Arc::new);
+        if let Some(codes) = &codes {
+            self.kept.insert(key, Kept::Codes(Arc::clone(codes)));
+        }
+        Ok(codes)
     }
 
     fn evaluate(&self, segment: &Arc<Segment>, schema: &Schema, bound: &Bound) -> Result<Matches> {
@@ -195,7 +249,7 @@ impl FilterCache {
         })?;
         match kept {
             Kept::Column(column) => Ok(column),
-            Kept::Rows(_) => unreachable!("columns are kept under the keys of columns"),
+            _ => unreachable!("columns are kept under the keys of columns"),
         }
     }
 

@@ -16,6 +16,7 @@ mod rerank;
 mod rotation;
 mod rows;
 mod scan;
+mod subset;
 mod table;
 mod tail;
 mod train;
@@ -37,6 +38,7 @@ pub(crate) use {
     rotation::Rotation,
     rows::{can_code, rotate},
     scan::NO_ROW,
+    subset::Subset,
     tail::{Coding, Tail},
 };
 

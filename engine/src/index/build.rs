@@ -36,6 +36,16 @@ pub(crate) fn build(metric: Metric, rotation: &Rotation, vectors: &[&[f32]], see
     build_from(LISTS_FROM, metric, rotation, vectors, seed)
 }
 
+/// As [`build`], always one list.
+pub(super) fn build_flat(
+    metric: Metric,
+    rotation: &Rotation,
+    vectors: &[&[f32]],
+    seed: u64,
+) -> Option<Built> {
+    build_from(usize::MAX, metric, rotation, vectors, seed)
+}
+
 /// As [`build`], with lists from so many rows on.
 pub(super) fn build_from(
     lists_from: usize,

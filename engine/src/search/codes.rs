@@ -7,7 +7,7 @@ use crate::catalog::LiveSegment;
 use crate::distance::Kernel;
 use crate::error::Result;
 use crate::filter_cache::Matches;
-use crate::index::{Asked, Candidates, CoarseScratch, Near, Rotation, Tail, rotate};
+use crate::index::{Asked, Candidates, CoarseScratch, Near, Rotation, Subset, Tail, rotate};
 use crate::lsn::Lsn;
 use crate::memtable::Memtable;
 use crate::schema::Metric;
@@ -62,6 +62,37 @@ pub(crate) struct Part<'a> {
     pub(crate) index: &'a VectorIndex,
     pub(crate) lsn: Lsn,
     pub(crate) matches: Option<&'a Matches>,
+}
+
+/// The rows of a segment that a filter takes, which have codes of their own.
+pub(crate) struct SubsetPart<'a> {
+    /// The segment's position among the state's.
+    pub(crate) source: u32,
+    pub(crate) live: &'a LiveSegment,
+    pub(crate) rotation: &'a Arc<Rotation>,
+    pub(crate) codes: &'a Subset,
+    pub(crate) lsn: Lsn,
+}
+
+impl SubsetPart<'_> {
+    /// Scans all codes.
+    pub(crate) fn scan(
+        &self,
+        kernel: Kernel,
+        metric: Metric,
+        query: &Query,
+        scratch: &mut Scratch,
+    ) -> Scanned {
+        scratch.rotate(kernel, metric, self.rotation, &query.vector);
+        let lists = self.codes.lists();
+        lists.ask(kernel, &scratch.rotated, scratch.norm, &mut scratch.asked);
+        let Scratch { asked, candidates, .. } = scratch;
+        let scan = self.codes.scan(asked, self.source);
+        let has_dead = self.live.has_dead_rows();
+        let alive = |row: u32| !has_dead || self.live.lives_at(row, self.lsn);
+        let slots = scan.run(kernel, &asked.probe, lists.nibbles(), |_| u32::MAX, alive, candidates);
+        Scanned { slots: u64::from(slots), lists: 1, bytes: scan.blocks.len() as u64 }
+    }
 }
 
 impl Part<'_> {

@@ -14,6 +14,8 @@ pub enum PartKind {
     Flat,
     /// The nearest lists of codes of a segment scanned.
     Lists,
+    /// Codes of just the rows that the filter takes scanned: made for a filter that is asked often.
+    Subset,
 }
 
 /// One memtable or segment of a search.

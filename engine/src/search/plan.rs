@@ -11,6 +11,12 @@ const FEW_SHARE: u32 = 64;
 const LARGE_K_SHARE: u64 = 8;
 /// So is one for more rows than this: their fetch costs more than the scan.
 const LARGE_K: usize = 1_000;
+/// Filters that take so many rows of a segment may have codes of their own: fewer are compared as fast, more are found
+/// as fast by the segment's lists.
+const OWN_ROWS: std::ops::RangeInclusive<u32> = 256..=16_384;
+/// So many errors more are compared where a filter has codes of its own: it goes with the vectors more often than not,
+/// distances are alike then, and of few rows few more are compared.
+pub(crate) const OWN_CODES_WIDTH: f32 = 0.5;
 /// Filters that let more than this share through are not discounted.
 const NEARLY_ALL: f32 = 0.9;
 /// With a filter fewer matching slots are needed: the budget times the matching share to this power.
@@ -29,6 +35,16 @@ pub(crate) fn scans_codes(accuracy: Accuracy, k: usize, rows: u32, matched: u32,
     };
     let few = filtered && matched <= FEW_ROWS.max(rows / FEW_SHARE);
     !exact && !few && k <= LARGE_K && (k as u64) * LARGE_K_SHARE <= u64::from(matched)
+}
+
+/// Whether codes of just the `matched` rows that a filter lets through are worth having and asking.
+pub(crate) fn wants_own_codes(accuracy: Accuracy, k: usize, matched: u32) -> bool {
+    let exact = match accuracy {
+        Accuracy::Exact => true,
+        Accuracy::Recall(recall) => recall >= 1.0,
+        Accuracy::Effort(_) => false,
+    };
+    !exact && k <= LARGE_K && (k as u64) * LARGE_K_SHARE <= u64::from(matched) && OWN_ROWS.contains(&matched)
 }
 
 /// The slots of an index that a search may compare.

@@ -11,9 +11,9 @@ use crate::distance::{Kernel, Scorer};
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::Bound;
 use crate::filter_cache::Matches;
-use crate::index::{Exact, can_code, rerank, width};
+use crate::index::{Exact, Subset, can_code, rerank, width};
 use crate::memtable::Memtable;
-use crate::search::codes::{Part, Scanned, Scratch, TailPart};
+use crate::search::codes::{Part, Scanned, Scratch, SubsetPart, TailPart};
 use crate::search::exact::{self, Seen};
 use crate::search::explain::{Explained, PartExplained, PartKind};
 use crate::search::found::{self, At, Scored};
@@ -52,8 +52,8 @@ struct ByCodes {
 enum Place {
     /// Position among the memtables, and its rows with codes.
     Memtable(usize, Range<u32>),
-    /// Position among the segments, and the rows the filter takes.
-    Segment(usize, Option<Arc<Matches>>),
+    /// Position among the segments, the rows the filter takes, and their own codes if they have any.
+    Segment(usize, Option<Arc<Matches>>, Option<Arc<Subset>>),
 }
 
 impl<'a> Run<'a> {
@@ -160,7 +160,9 @@ impl<'a> Run<'a> {
             }
             let matched = matches.as_ref().map_or(segment.rows(), |matches| matches.count);
             let (accuracy, k, filtered) = (self.query.accuracy, self.query.k, matches.is_some());
-            let by_codes = self.codable && plan::scans_codes(accuracy, k, segment.rows(), matched, filtered);
+            let own_codes = self.own_codes(n, matches.as_deref())?;
+            let by_codes = self.codable
+                && (own_codes.is_some() || plan::scans_codes(accuracy, k, segment.rows(), matched, filtered));
             let index = if by_codes { segment.vector_index() } else { None };
             let part = self.explained.parts.len();
             self.explained.parts.push(PartExplained {
@@ -170,7 +172,7 @@ impl<'a> Run<'a> {
                 ..PartExplained::new(PartKind::Exact, segment.meta().file.clone(), segment.rows())
             });
             if index.is_some() {
-                waiting.push(ByCodes { place: Place::Segment(n, matches), part });
+                waiting.push(ByCodes { place: Place::Segment(n, matches, own_codes), part });
             } else if matched > 0 {
                 self.score_segment(n, matches.as_deref(), part)?;
             }
@@ -179,6 +181,16 @@ impl<'a> Run<'a> {
         waiting.append(&mut self.by_codes);
         self.by_codes = waiting;
         Ok(())
+    }
+
+    /// The own codes of the rows a filter takes of segment `n`, made now if it is time.
+    fn own_codes(&self, n: usize, matches: Option<&Matches>) -> Result<Option<Arc<Subset>>> {
+        let (Some(matches), Some(bound)) = (matches, self.bound) else { return Ok(None) };
+        if !self.codable || !plan::wants_own_codes(self.query.accuracy, self.query.k, matches.count) {
+            return Ok(None);
+        }
+        let (segment, filters) = (&self.state.segments[n].segment, &self.view.content().filters);
+        filters.own_codes(segment, &self.state.schema, bound, matches)
     }
 
     fn score_segment(&mut self, n: usize, matches: Option<&Matches>, part: usize) -> Result<()> {
@@ -199,6 +211,9 @@ impl<'a> Run<'a> {
             Accuracy::Effort(n) => plan::width_of_effort(n),
             Accuracy::Exact => width(1.0),
         };
+        let has_own_codes = |by: &ByCodes| matches!(by.place, Place::Segment(_, _, Some(_)));
+        let more = if self.by_codes.iter().any(has_own_codes) { plan::OWN_CODES_WIDTH } else { 0.0 };
+        let width = width + more;
         self.scratch.begin(self.query.k, width, known);
         let mut damaged = Vec::new();
         for (at, by_codes) in self.by_codes.iter().enumerate() {
@@ -210,12 +225,20 @@ impl<'a> Run<'a> {
                     let part = TailPart { source, memtable, tail, rows: rows.clone(), seen };
                     (Ok(part.scan(self.kernel, metric, self.query, self.scratch)), PartKind::Memtable)
                 }
-                Place::Segment(n, matches) => {
+                Place::Segment(n, matches, own_codes) => {
                     let live = &state.segments[*n];
                     let Some(index) = live.segment.vector_index() else { continue };
-                    let part = Part { source: source(*n), live, index, lsn, matches: matches.as_deref() };
-                    let kind = if index.lists.coarse.is_some() { PartKind::Lists } else { PartKind::Flat };
-                    (part.scan(self.kernel, metric, self.query, self.scratch), kind)
+                    let matches = matches.as_deref();
+                    let (source, kernel, scratch) = (source(*n), self.kernel, &mut *self.scratch);
+                    if let Some(codes) = own_codes.as_deref() {
+                        let part = SubsetPart { source, live, rotation: &index.rotation, codes, lsn };
+                        (Ok(part.scan(kernel, metric, self.query, scratch)), PartKind::Subset)
+                    } else {
+                        let part = Part { source, live, index, lsn, matches };
+                        let kind =
+                            if index.lists.coarse.is_some() { PartKind::Lists } else { PartKind::Flat };
+                        (part.scan(kernel, metric, self.query, scratch), kind)
+                    }
                 }
             };
             match scanned {
@@ -230,7 +253,7 @@ impl<'a> Run<'a> {
         for at in damaged.into_iter().rev() {
             let ByCodes { place, part } = self.by_codes.swap_remove(at);
             self.explained.parts[part].damaged_index = true;
-            if let Place::Segment(n, matches) = place {
+            if let Place::Segment(n, matches, _) = place {
                 self.scratch.candidates.forget(source(n));
                 self.score_segment(n, matches.as_deref(), part)?;
             }
@@ -292,7 +315,7 @@ impl<'a> Run<'a> {
             let part = &mut self.explained.parts[by_codes.part];
             part.reranked = match by_codes.place {
                 Place::Memtable(m, _) => compared[state.segments.len() + m],
-                Place::Segment(n, _) => compared[n],
+                Place::Segment(n, ..) => compared[n],
             };
             part.bytes += part.reranked * 4 * self.scorer.dim() as u64;
         }
@@ -311,7 +334,7 @@ impl<'a> Run<'a> {
             exact::memtable(0..memtable.len(), memtable, &seen, &self.scorer, &mut self.best);
         }
         let exact_already: Vec<usize> = (0..self.state.segments.len())
-            .filter(|n| !by_codes.iter().any(|by| matches!(by.place, Place::Segment(m, _) if m == *n)))
+            .filter(|n| !by_codes.iter().any(|by| matches!(by.place, Place::Segment(m, ..) if m == *n)))
             .collect();
         let filters = &self.view.content().filters;
         for n in exact_already {
@@ -323,7 +346,7 @@ impl<'a> Run<'a> {
         for ByCodes { place, part } in by_codes {
             match place {
                 Place::Memtable(..) => self.explained.parts[part].exact = true,
-                Place::Segment(n, matches) => self.score_segment(n, matches.as_deref(), part)?,
+                Place::Segment(n, matches, _) => self.score_segment(n, matches.as_deref(), part)?,
             }
         }
         Ok(())

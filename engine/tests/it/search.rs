@@ -96,6 +96,42 @@ fn fresh_rows_and_segments_are_found_by_their_codes() {
 }
 
 #[test]
+fn a_filter_asked_often_gets_codes_of_its_own_and_loses_nothing() {
+    for metric in [Metric::Cosine, Metric::L2, Metric::Dot] {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Db::open(dir.path()).unwrap();
+        let docs = db.create_collection("docs", schema(metric)).unwrap();
+        fill(&docs, 0..6_000);
+        db.flush().unwrap();
+        // Dead rows in the segment, and fresh ones that match too.
+        docs.upsert_batch(&(0..6_000).step_by(9).map(|n| row(n, 1)).collect::<Vec<_>>()).unwrap();
+        (0..6_000).step_by(7).for_each(|n| assert!(docs.delete(n).unwrap()));
+        for filter in ["bucket < 20", "cluster in (1, 2, 3, 4, 5)", "bucket < 50 and cluster < 30"] {
+            let (before, explained) = recall(&docs, Some(filter), 5);
+            let segment = |explained: &Explained| {
+                explained.parts.iter().find(|part| part.rows == 6_000).unwrap().clone()
+            };
+            assert_ne!(
+                segment(&explained).kind,
+                PartKind::Subset,
+                "nothing is made for a filter asked seldom"
+            );
+            let matched = segment(&explained).matched;
+            (0..matched / 64).for_each(|n| drop(docs.search(&vector(n)).filter(filter).run().unwrap()));
+            let (after, explained) = recall(&docs, Some(filter), 40);
+            let part = segment(&explained);
+            println!("{metric:?}, {filter}: recall {before}, then {after}; {part:?}");
+            assert_eq!((part.kind, part.scanned <= part.matched), (PartKind::Subset, true));
+            assert!(after >= 0.95, "{metric:?}, {filter}: {after}");
+            // A search for more than all is exact.
+            let all = docs.search(&vector(3)).filter(filter).k(10_000).run().unwrap();
+            assert_eq!(all.len() as u64, docs.count_where(filter).unwrap());
+        }
+        db.close().unwrap();
+    }
+}
+
+#[test]
 fn a_large_segment_has_lists_and_reaches_its_recall() {
     let dir = tempfile::tempdir().unwrap();
     let db = Db::open(dir.path()).unwrap();
