@@ -23,6 +23,8 @@ pub(super) const FIELDS: usize = 2;
 
 /// Rows of a data page at most.
 const PAGE_ROWS: usize = 512;
+/// Rows after which the bytes of a page are looked at: long payloads fill one within few rows.
+const CHECK_ROWS: usize = 16;
 /// Bytes of a page after which the next begins: a point read decodes one page a column, and its dictionary. A column
 /// whose dictionary would be longer goes on without.
 const PAGE_BYTES: usize = 16 * 1024;
@@ -106,7 +108,7 @@ pub(super) fn parquet_schema(
         .set_created_by(CREATED_BY.to_string())
         .set_compression(zstd)
         .set_data_page_row_count_limit(PAGE_ROWS)
-        .set_write_batch_size(PAGE_ROWS)
+        .set_write_batch_size(CHECK_ROWS)
         .set_data_page_size_limit(PAGE_BYTES)
         .set_dictionary_page_size_limit(PAGE_BYTES)
         .set_statistics_enabled(EnabledStatistics::Page)

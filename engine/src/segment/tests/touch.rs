@@ -113,3 +113,25 @@ fn a_column_of_many_values_has_no_dictionary_longer_than_a_page_or_so() {
     }
     assert_eq!(dictionaries, 5, "every field but the bool");
 }
+
+#[test]
+fn a_page_of_long_payloads_is_not_much_longer_than_its_bound() {
+    let schema = every_type(8);
+    let mut rows = rows(&schema, 2_000, 8);
+    for (at, (_, row)) in rows.iter_mut().enumerate() {
+        let text = format!("{{\"more\":\"{}\"}}", format!("{at:06}").repeat(170));
+        Arc::make_mut(row).rest = Some(text.into());
+    }
+    let written = Written::new(schema.clone(), rows);
+    let segment = written.open().unwrap();
+    let metadata = segment.table.metadata();
+    let payload = metadata.row_group(0).num_columns() - 2;
+    let firsts: Vec<i64> = metadata.offset_index().unwrap()[0][payload]
+        .page_locations
+        .iter()
+        .map(|page| page.first_row_index)
+        .collect();
+    // A kilobyte each: 16 KiB are full after 16, and the writer looks after each 16.
+    assert!(firsts.windows(2).all(|pair| pair[1] - pair[0] <= 32), "{firsts:?}");
+    assert_eq!(metadata.row_group(0).column(payload).column_path().string(), "payload");
+}
