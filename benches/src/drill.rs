@@ -27,11 +27,14 @@ const BACKEND: &str = "drill";
 const LOOK_EVERY: Duration = Duration::from_millis(600);
 /// Simulated time for the backlog to be gone after the backend is well again.
 const DRAIN_WITHIN: Duration = Duration::from_secs(2 * 3_600);
-/// Uploads that a share of failures is judged on, and how many are waited for.
+/// Uploads that a share of failures is judged on, and how many are waited for: a machine with other work makes fewer in
+/// the time asked for.
 const JUDGED_ON: u32 = 1_000;
 const ENOUGH_UPLOADS: u64 = 1_200;
 /// The most simulated time that is waited for them, in outages.
 const PATIENCE: u32 = 6;
+/// How much slower a share of failures is played than what makes few requests: its uploads take the machine's time.
+const SLOWER: u32 = 3;
 /// Writing before the trouble begins.
 const WARM_UP: Duration = Duration::from_secs(30);
 const WAIT: Duration = Duration::from_secs(60);
@@ -58,20 +61,14 @@ impl Trouble {
         }
     }
 
-    /// Whole hours for what makes few requests; a share of failures is judged on many, so there files are many and the
-    /// time is short.
-    fn outage(self, asked: Duration) -> Duration {
-        if matches!(self, Self::Failing(_)) { asked / 6 } else { asked }
-    }
-
     /// Simulated seconds in one of the machine's.
     fn speed(self, asked: u32) -> u32 {
-        if matches!(self, Self::Failing(_)) { asked.div_ceil(5) } else { asked }
+        if matches!(self, Self::Failing(_)) { asked.div_ceil(SLOWER) } else { asked }
     }
 
     fn pace(self) -> Pace {
         let (collections, write_ms, flush_secs) =
-            if matches!(self, Self::Failing(_)) { (25, 80, 6) } else { (2, 400, 20) };
+            if matches!(self, Self::Failing(_)) { (25, 400, 30) } else { (2, 400, 20) };
         Pace {
             collections,
             between_writes: Duration::from_millis(write_ms),
@@ -79,13 +76,14 @@ impl Trouble {
         }
     }
 
-    fn settings(self) -> Settings {
+    fn settings(self, outage: Duration) -> Settings {
         let mut settings = Settings::default();
         if matches!(self, Self::Failing(_)) {
-            // Of a few calls 49 in a hundred can be more than half: some are under way while others are counted. The
-            // window is long, so that a slow machine judges as many.
+            // Of a few calls 49 in a hundred can be more than half: some are under way while others are counted. So all
+            // of the outage is judged at once, however slow the machine.
             settings.circuit_breaker_config.minimum_calls = JUDGED_ON;
-            settings.circuit_breaker_config.window_duration_secs = 1_800;
+            settings.circuit_breaker_config.window_duration_secs =
+                (outage * PATIENCE).as_secs().clamp(60, 86_400);
         }
         settings
     }
@@ -207,6 +205,7 @@ pub enum DrillError {
 /// # Errors
 /// What keeps the drill from being played; what the outage did to rows is in the figures.
 pub fn drill_outage(plan: &OutagePlan) -> Result<OutageFigures, DrillError> {
+    let asked = Duration::from_secs_f64(plan.outage_seconds);
     let clock: Arc<dyn Clock> = Arc::new(FastClock::new(plan.trouble.speed(plan.speed)));
     let begun = akidb_host::RealClock.now();
     let remote = plan.dir.join("remote");
@@ -216,7 +215,7 @@ pub fn drill_outage(plan: &OutagePlan) -> Result<OutageFigures, DrillError> {
     let watched = Watched { inner: store.clone(), notes: Arc::clone(&notes) };
     let db = Arc::new(
         Db::builder(plan.dir.join("db"))
-            .settings(plan.trouble.settings())
+            .settings(plan.trouble.settings(asked))
             .components(Arc::new(RealFs), Arc::clone(&clock), Arc::new(RealSpawn))
             .store(BACKEND, Arc::new(watched))
             .open()?,
@@ -230,8 +229,7 @@ pub fn drill_outage(plan: &OutagePlan) -> Result<OutageFigures, DrillError> {
     // What went well before is no part of what is judged.
     db.backends().reset_breaker(None, None)?;
     plan.trouble.begin(&store, &notes);
-    let asked = Duration::from_secs_f64(plan.outage_seconds);
-    play.outage(plan.trouble.outage(asked), matches!(plan.trouble, Trouble::Failing(_)))?;
+    play.outage(asked, matches!(plan.trouble, Trouble::Failing(_)))?;
     store.set_dead(None);
     notes.fail(0);
     play.drain()?;

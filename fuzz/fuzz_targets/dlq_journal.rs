@@ -19,7 +19,8 @@ fuzz_target!(|bytes: &[u8]| {
 fn with_right_checksum(line: &[u8]) -> Vec<u8> {
     let mut sealed = line.to_vec();
     if let Some(body) = line.get(BODY_AT..line.len().saturating_sub(1)).filter(|_| line.starts_with(BEFORE)) {
-        sealed[BEFORE.len()..BEFORE.len() + 8].copy_from_slice(format!("{:08x}", crc32fast::hash(body)).as_bytes());
+        sealed[BEFORE.len()..BEFORE.len() + 8]
+            .copy_from_slice(format!("{:08x}", crc32fast::hash(body)).as_bytes());
     }
     sealed
 }

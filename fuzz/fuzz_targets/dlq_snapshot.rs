@@ -24,7 +24,8 @@ fn with_right_checksum(line: &[u8]) -> Vec<u8> {
     let mut sealed = line.to_vec();
     if let Some(members) = line.get(BODY_AT..).filter(|_| line.starts_with(BEFORE)) {
         let json = [b"{", members.strip_suffix(b",").unwrap_or(members)].concat();
-        sealed[BEFORE.len()..BEFORE.len() + 8].copy_from_slice(format!("{:08x}", crc32fast::hash(&json)).as_bytes());
+        sealed[BEFORE.len()..BEFORE.len() + 8]
+            .copy_from_slice(format!("{:08x}", crc32fast::hash(&json)).as_bytes());
     }
     sealed
 }
