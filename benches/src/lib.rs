@@ -9,6 +9,7 @@ mod report;
 mod sample;
 mod search;
 mod upsert;
+mod vectors;
 pub mod wal;
 
 pub use drill::{
@@ -17,7 +18,7 @@ pub use drill::{
 pub use exact::{cosine_f64, exact_top_k_cosine_f64};
 pub use mixed::{fill_mixed, mixed_rows};
 pub use npy::{MAX_DIM as NPY_MAX_DIM, Npy, NpyError, read_npy};
-pub use report::{Contender, bench_dir, interleaved, machine, median, timed};
+pub use report::{Contender, bench_dir, interleaved, machine, median, per_mille, timed};
 pub use sample::{
     DEMO_QUERIES, SAMPLE_DIM, SAMPLE_ROWS, Sample, SampleQuery, SampleRow, sample, sample_schema, text_of,
 };
@@ -26,3 +27,4 @@ pub use search::{
     SourceRow, SourceRows, bench_search,
 };
 pub use upsert::{UpsertError, UpsertFigures, Upserts, bench_upsert};
+pub use vectors::Vectors;

@@ -38,7 +38,8 @@ pub fn median(values: &mut [f64]) -> f64 {
 }
 
 /// The value below which so many thousandths of the values lie; 0 of none. Sorts its argument.
-pub(crate) fn per_mille(values: &mut [f64], thousandths: usize) -> f64 {
+#[must_use]
+pub fn per_mille(values: &mut [f64], thousandths: usize) -> f64 {
     values.sort_by(f64::total_cmp);
     let at = values.len() * thousandths / 1000;
     values.get(at.min(values.len().saturating_sub(1))).copied().unwrap_or(0.0)
