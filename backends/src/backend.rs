@@ -89,7 +89,19 @@ impl Backend {
     /// call. Clones share the guard. `seed` is that of the breakers' jitter.
     #[must_use]
     pub fn guarded(&self, clock: Arc<dyn Clock>, sleep: Arc<dyn Sleep>, seed: u64) -> Self {
-        let settings = GuardSettings { breaker: self.0.breaker.clone(), limiter: LimiterSettings::default() };
+        self.guarded_within(LimiterSettings::default(), clock, sleep, seed)
+    }
+
+    /// As [`Backend::guarded`], with these bounds of what may be under way.
+    #[must_use]
+    pub fn guarded_within(
+        &self,
+        limiter: LimiterSettings,
+        clock: Arc<dyn Clock>,
+        sleep: Arc<dyn Sleep>,
+        seed: u64,
+    ) -> Self {
+        let settings = GuardSettings { breaker: self.0.breaker.clone(), limiter };
         let guard = Guard::new(&self.0.name, &settings, clock, sleep, seed);
         let store = GuardedStore::new(Arc::clone(&self.0.store), Arc::clone(&guard));
         let background: Arc<dyn ObjectStore> = Arc::new(store.background());

@@ -63,6 +63,8 @@ mod publish;
 #[cfg(not(any(akidb_loom, akidb_shuttle)))]
 mod put;
 #[cfg(not(any(akidb_loom, akidb_shuttle)))]
+mod reader;
+#[cfg(not(any(akidb_loom, akidb_shuttle)))]
 #[cfg_attr(
     not(feature = "s3"),
     allow(dead_code, reason = "refusals come from the S3 client and from the test kit")
@@ -118,6 +120,8 @@ pub use plan::{FilePlan, PlanItem};
 pub use probe::probe;
 #[cfg(not(any(akidb_loom, akidb_shuttle)))]
 pub use publish::{PublishOptions, Published, Publisher};
+#[cfg(not(any(akidb_loom, akidb_shuttle)))]
+pub use reader::{Piece, Reader};
 #[cfg(not(any(akidb_loom, akidb_shuttle)))]
 pub use restore::Restorer;
 #[cfg(not(any(akidb_loom, akidb_shuttle)))]

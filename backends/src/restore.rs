@@ -134,7 +134,7 @@ pub(crate) fn runtime(backend: &str) -> Result<tokio::runtime::Runtime> {
     })
 }
 
-fn published(client: &Client, document: Option<Document>, missing: &str) -> Result<Document> {
+pub(crate) fn published(client: &Client, document: Option<Document>, missing: &str) -> Result<Document> {
     document
         .filter(|document| document.content.is_some())
         .ok_or_else(|| Error::new(ErrorKind::NotFound, Class::NotFound, client.name(), missing))
