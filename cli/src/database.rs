@@ -26,6 +26,9 @@ pub(crate) struct Globals {
     /// Copy segments to this backend too: file:///path or s3://bucket/prefix (repeatable)
     #[arg(long, global = true, value_name = "NAME=URL")]
     pub(crate) backend: Vec<String>,
+    /// Read what the one backend named holds, without downloading it; --db names a directory for what is fetched meanwhile
+    #[arg(long, global = true)]
+    pub(crate) cold: bool,
     /// Print results as JSON, one object a line
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -56,6 +59,9 @@ impl Globals {
 
     /// Opens for reading: beside a running writer too, and without changing a byte.
     pub(crate) fn open_for_reading(&self) -> Result<Db> {
+        if self.cold {
+            return Ok(self.builder()?.cold(true).open()?);
+        }
         // Backends are for writers: a reader needs none and claims none. A slip in the settings is told all the same.
         self.settings()?;
         let db = Db::builder(&self.db).settings(Settings::default()).read_only(true).open()?;
@@ -76,6 +82,7 @@ impl Globals {
 
     /// Opens for writing a database that is there.
     pub(crate) fn open_for_writing(&self) -> Result<Db> {
+        self.refuse_cold()?;
         let db = self.builder()?.create(false).open()?;
         self.tell_cut(&db);
         Ok(db)
@@ -83,6 +90,7 @@ impl Globals {
 
     /// Opens for writing, making the database if there is none; `true` if it was made.
     pub(crate) fn open_or_create(&self) -> Result<(Db, bool)> {
+        self.refuse_cold()?;
         let made = !holds_database(&self.db);
         if made {
             refuse_foreign(&self.db)?;
@@ -90,6 +98,14 @@ impl Globals {
         let db = self.builder()?.open()?;
         self.tell_cut(&db);
         Ok((db, made))
+    }
+
+    fn refuse_cold(&self) -> Result<()> {
+        if !self.cold {
+            return Ok(());
+        }
+        Err(Failure::usage("--cold is for reading: what lies on a backend alone cannot be written")
+            .help("write to the database itself, or restore it with `akidb restore`"))
     }
 
     fn tell_cut(&self, db: &Db) {

@@ -137,7 +137,14 @@ fn tell_parts(globals: &Globals, explained: &Explained) -> Result<()> {
     let exact = if explained.exact { "; the answer is exact" } else { "" };
     output.sentence(&format!(
         "filter {filter_us} us, scan {scan_us} us, exact comparison {rerank_us} us, fetch {fetch_us} us{exact}"
-    ))
+    ))?;
+    let Explained { rounds, gets, fetched_bytes, .. } = explained;
+    match gets {
+        0 => Ok(()),
+        _ => output.sentence(&format!(
+            "from the backend: {gets} requests in {rounds} rounds, {fetched_bytes} bytes"
+        )),
+    }
 }
 
 fn tell_times(globals: &Globals, millis: &mut [f64]) -> Result<()> {

@@ -20,6 +20,7 @@ pub struct Builder {
     refused: Option<Error>,
     create: bool,
     read_only: bool,
+    cold: bool,
     fs: Arc<dyn Fs>,
     clock: Arc<dyn Clock>,
     spawn: Arc<dyn Spawn>,
@@ -46,6 +47,7 @@ impl Db {
             refused: None,
             create: true,
             read_only: false,
+            cold: false,
             fs: Arc::new(RealFs),
             clock: Arc::new(RealClock),
             spawn: Arc::new(RealSpawn),
@@ -97,6 +99,18 @@ impl Builder {
         self
     }
 
+    /// Opens what the one backend given by [`Builder::backend`], the settings or [`Builder::store`] holds, for reading
+    /// only and without downloading it: searches and reads fetch the pieces they need, in a few rounds of parallel
+    /// requests, and keep them as long as the database is open, in files without names in the directory. The handle shows
+    /// the backend's newest state at the open, for ever; nothing there is claimed or changed.
+    ///
+    /// [`Builder::open`] then also fails with `NotFound` if nothing was published there, `Unavailable`, and `Corrupt`
+    /// naming the object; so do reads.
+    pub fn cold(mut self, cold: bool) -> Self {
+        self.cold = cold;
+        self
+    }
+
     /// Whether a directory that holds no database becomes one; `true` unless set.
     pub fn create(mut self, create: bool) -> Self {
         self.create = create;
@@ -120,8 +134,11 @@ impl Builder {
         if let Some(error) = self.refused {
             return Err(error);
         }
-        let Self { dir, fs, clock, spawn, stores, .. } = self;
+        let Self { dir, fs, clock, spawn, stores, cold, .. } = self;
         let place = Place { dir, fs, clock, spawn, stores };
+        if cold {
+            return Db::start_cold(place, &self.settings);
+        }
         Db::start(place, self.settings, self.create, self.read_only)
     }
 }

@@ -7,6 +7,7 @@ use akidb_host::Rng;
 
 use crate::backends::Backends;
 use crate::catalog::CollectionState;
+use crate::cold;
 use crate::collection::Collection;
 use crate::config::Settings;
 use crate::driver::Driver;
@@ -47,6 +48,12 @@ impl Db {
         // Set once: nobody else has seen this engine.
         let _ = engine.driver.set(ticker);
         Ok(Self::over(engine, recovery, uploads))
+    }
+
+    pub(crate) fn start_cold(place: Place, settings: &Settings) -> Result<Self> {
+        settings.check()?;
+        let (engine, recovery) = cold::open(place, settings)?;
+        Ok(Self::over(engine, recovery, Arc::new(Uploads::none())))
     }
 
     fn over(engine: Arc<Engine>, recovery: RecoveryReport, uploads: Arc<Uploads>) -> Self {

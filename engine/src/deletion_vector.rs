@@ -211,6 +211,25 @@ fn publish(fs: &dyn Fs, dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
 /// # Errors
 /// `Corrupt` with file and offset when anything differs from what was written; `NotFound`, `Unavailable`.
 pub(crate) fn read(fs: &dyn Fs, dir: &Path, found: &DeletionVectorRef, rows: u32) -> Result<DeletionVector> {
+    match found {
+        DeletionVectorRef::Inline { .. } => decode(dir, &[], found, rows),
+        DeletionVectorRef::File { file, size, .. } => {
+            let path = dir.join(file);
+            decode(&path, &read_file(fs, &path, *size)?, found, rows)
+        }
+    }
+}
+
+/// The deletion vector that `found` names, of the bytes of its file at `path`; of none if it lies in the manifest.
+///
+/// # Errors
+/// `Corrupt` with file and offset when anything differs from what was written.
+pub(crate) fn decode(
+    path: &Path,
+    bytes: &[u8],
+    found: &DeletionVectorRef,
+    rows: u32,
+) -> Result<DeletionVector> {
     let (dv, count, at) = match found {
         DeletionVectorRef::Inline { z85, len, count } => {
             let bytes = z85::decode(z85).ok().filter(|b| b.len() == (*len as usize).next_multiple_of(4));
@@ -221,10 +240,8 @@ pub(crate) fn read(fs: &dyn Fs, dir: &Path, found: &DeletionVectorRef, rows: u32
             let dv = bytes.and_then(|b| DeletionVector::deserialize(&b, rows));
             (dv.map_err(|what| (0, what)), *count, None)
         }
-        DeletionVectorRef::File { file, offset, len, crc32, size, count } => {
-            let path = dir.join(file);
-            let bytes = read_file(fs, &path, *size)?;
-            let dv = unframe(&bytes, *offset, *len, *crc32, *size)
+        DeletionVectorRef::File { offset, len, crc32, size, count, .. } => {
+            let dv = unframe(bytes, *offset, *len, *crc32, *size)
                 .and_then(|bytes| DeletionVector::deserialize(bytes, rows).map_err(|what| (5, what)));
             (dv, *count, Some(path))
         }

@@ -29,7 +29,7 @@ use crate::schema::Metric;
 pub use trial::scan_everything;
 pub(crate) use {
     build::{Built, build},
-    candidates::Candidates,
+    candidates::{Candidate, Candidates},
     coarse::{CoarseScratch, Near},
     code::Bits,
     head::decode as decode_head,

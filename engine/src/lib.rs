@@ -23,6 +23,8 @@ mod builder;
 #[cfg(not(akidb_loom))]
 mod catalog;
 #[cfg(not(akidb_loom))]
+mod cold;
+#[cfg(not(akidb_loom))]
 mod collection;
 #[cfg(not(akidb_loom))]
 mod commit;

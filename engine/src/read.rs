@@ -8,7 +8,9 @@ use crate::filter::Filter;
 use crate::id::Id;
 use crate::lsn::Lsn;
 use crate::row::Row;
+use crate::search::ahead;
 use crate::search::fields::MemoryRow;
+use crate::segment::Round;
 use crate::version::View;
 
 /// The live row with this id.
@@ -19,6 +21,11 @@ pub(crate) fn get(view: &View<Catalog>, state: &CollectionState, id: &Id) -> Res
             Some(None) => return Ok(None),
             None => {}
         }
+    }
+    if ahead::is_cold(state) {
+        let mut round = Round::default();
+        state.segments.iter().for_each(|live| round.find(&live.segment, id));
+        round.fetch()?;
     }
     for live in state.segments.iter().rev() {
         if let Some(row) = live.segment.find(id)?
@@ -85,6 +92,11 @@ pub(crate) fn scan(
         rows.sort_unstable_by(|a, b| a.1.id.cmp(&b.1.id));
         rows.truncate(limit);
         rows.into_iter().for_each(|(lsn, row)| take(row.id.clone(), lsn, At::Memory(Arc::clone(row))));
+    }
+    if ahead::is_cold(state) {
+        let mut round = Round::default();
+        state.segments.iter().for_each(|live| round.ids(&live.segment));
+        round.fetch()?;
     }
     for (n, live) in state.segments.iter().enumerate() {
         let start = match after {

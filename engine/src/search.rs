@@ -10,8 +10,10 @@ use crate::catalog::{Catalog, CollectionState};
 use crate::error::Result;
 use crate::filter::Bound;
 use crate::row;
+use crate::segment::Fetched;
 use crate::version::View;
 
+pub(crate) mod ahead;
 mod codes;
 mod exact;
 mod explain;
@@ -47,11 +49,13 @@ pub(crate) fn explain(
         tracing::info_span!("search", collection = %state.name, k = query.k, lsn = %view.lsn()).entered();
     query.check(&state.schema)?;
     let bound = query.filter.as_ref().map(|filter| filter.bind(&state.schema)).transpose()?;
+    let before = Fetched::by_this_thread();
     let (best, mut explained) = best(view, state, query, bound.as_ref())?;
     let _span = tracing::debug_span!("fetch").entered();
     let begun = RealClock.now();
     let mut found = found::fetch(state, vec![best], query)?;
     explained.fetch_us = micros(RealClock.now().saturating_duration_since(begun));
+    explained.fetched(before.since());
     Ok((found.pop().unwrap_or_default(), explained))
 }
 

@@ -7,6 +7,7 @@ mod arrow_schema;
 mod blocks;
 mod check;
 mod checked_file;
+mod cold_file;
 mod columns;
 mod footer;
 mod format;
@@ -14,10 +15,13 @@ mod id_index;
 mod ids;
 mod index_sections;
 mod inspect;
+mod joined;
 mod name;
+mod origin;
 mod pages;
 mod plain_page;
 mod reader;
+mod round;
 mod rows;
 mod sections;
 mod sink;
@@ -35,9 +39,11 @@ pub use verify::{Damage, VerifyReport};
 
 #[expect(unused_imports, reason = "flush, recovery and search, which name them, come next")]
 pub(crate) use {
+    cold_file::{ColdFile, Fetched, Remote},
     columns::{Column, Columns},
     name::SegmentName,
     reader::{Segment, Touched},
+    round::{Round, fetch_tails},
     rows::{Batch, Scan},
     vector_index::VectorIndex,
     writer::{Writing, write_segment},

@@ -318,7 +318,7 @@ pub(crate) fn backend_config(backend: &BackendSettings, attempts: u32) -> Backen
     }
 }
 
-fn of_breakers(settings: &Settings, config: BackendConfig) -> BackendConfig {
+pub(crate) fn of_breakers(settings: &Settings, config: BackendConfig) -> BackendConfig {
     BackendConfig {
         circuit_breaker_enabled: settings.circuit_breaker_enabled,
         circuit_breaker_config: settings.circuit_breaker_config.clone(),

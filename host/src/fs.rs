@@ -134,7 +134,8 @@ pub trait File: Send + Sync + fmt::Debug {
     /// Tells the page cache what comes; failures do not matter.
     fn advise(&self, advice: Advice);
 
-    /// A read-only view of the file as long as it is now. The file must never be truncated while it lives.
+    /// A read-only view of the file as long as it is now. The file must never be truncated while it lives, and bytes that
+    /// somebody may have looked at must not be written again with others. (A hole may be filled that nobody looked at.)
     fn map(&self) -> io::Result<Region>;
 
     /// A view for the one appender of a log and its readers over the first `len` bytes, which must exist (no

@@ -66,7 +66,25 @@ impl Bound {
     }
 }
 
+impl Bound {
+    /// What it looks at, each once.
+    pub(crate) fn sources(&self) -> Vec<Source> {
+        let mut sources = Vec::new();
+        self.root.sources(&mut sources);
+        sources
+    }
+}
+
 impl Node {
+    fn sources(&self, into: &mut Vec<Source>) {
+        match self {
+            Self::And(parts) | Self::Or(parts) => parts.iter().for_each(|part| part.sources(into)),
+            Self::Not(inner) => inner.sources(into),
+            Self::Test(source, _) if into.contains(source) => {}
+            Self::Test(source, _) => into.push(*source),
+        }
+    }
+
     fn eval(&self, row: &impl RowFields) -> Option<bool> {
         match self {
             Self::And(parts) => all(parts, false, row),

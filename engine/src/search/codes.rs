@@ -96,6 +96,22 @@ impl SubsetPart<'_> {
 }
 
 impl Part<'_> {
+    /// The lists that hold `slots` slots, nearest first.
+    pub(super) fn near<'s>(
+        &self,
+        kernel: Kernel,
+        metric: Metric,
+        query: &Query,
+        slots: u32,
+        scratch: &'s mut Scratch,
+    ) -> &'s [Near] {
+        let lists = &self.index.lists;
+        scratch.rotate(kernel, metric, &self.index.rotation, &query.vector);
+        lists.ask(kernel, &scratch.rotated, scratch.norm, &mut scratch.asked);
+        lists.nearest(kernel, &scratch.asked, slots, &mut scratch.coarse, &mut scratch.near);
+        &scratch.near
+    }
+
     /// Scans the nearest lists until enough slots were compared.
     pub(crate) fn scan(
         &self,

@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::segment::Fetched;
+
 /// How a memtable or segment was searched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -80,4 +82,16 @@ pub struct Explained {
     pub rerank_us: u64,
     /// See `filter_us`.
     pub fetch_us: u64,
+    /// Times the search waited for a backend; 0 unless segments lie there alone, as the next two.
+    pub rounds: u64,
+    /// Requests it made there.
+    pub gets: u64,
+    /// Bytes they brought.
+    pub fetched_bytes: u64,
+}
+
+impl Explained {
+    pub(super) fn fetched(&mut self, fetched: Fetched) {
+        (self.rounds, self.gets, self.fetched_bytes) = (fetched.rounds, fetched.gets, fetched.bytes);
+    }
 }

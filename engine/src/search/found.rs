@@ -7,6 +7,7 @@ use crate::catalog::CollectionState;
 use crate::error::Result;
 use crate::lsn::Lsn;
 use crate::row::Row;
+use crate::search::ahead;
 use crate::search::query::Query;
 
 /// A row and its score, best first; equal scores by id.
@@ -47,6 +48,7 @@ pub(crate) fn fetch(
     searches: Vec<Vec<Scored>>,
     query: &Query,
 ) -> Result<Vec<Vec<Found>>> {
+    ahead::hits(state, &searches, query)?;
     let mut found = match query.with_payload || query.with_vector {
         true => fetch_rows(state, searches, query)?,
         false => searches.into_iter().map(|best| fetch_keys(state, best)).collect::<Result<_>>()?,

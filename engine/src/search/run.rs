@@ -13,6 +13,7 @@ use crate::filter::Bound;
 use crate::filter_cache::Matches;
 use crate::index::{Exact, Subset, can_code, rerank, width};
 use crate::memtable::Memtable;
+use crate::search::ahead;
 use crate::search::codes::{Part, Scanned, Scratch, SubsetPart, TailPart};
 use crate::search::exact::{self, Seen};
 use crate::search::explain::{Explained, PartExplained, PartKind};
@@ -147,6 +148,7 @@ impl<'a> Run<'a> {
     /// Evaluates the filter and searches at once what is searched exactly; the rest waits, the largest first.
     fn plan_segments(&mut self) -> Result<()> {
         let (state, filters) = (self.state, &self.view.content().filters);
+        ahead::filter(state, self.bound, self.codable && self.query.accuracy != Accuracy::Exact)?;
         let mut order: Vec<usize> = (0..state.segments.len()).collect();
         order.sort_by_key(|n| std::cmp::Reverse(state.segments[*n].segment.rows()));
         let mut waiting = Vec::new();
@@ -186,7 +188,8 @@ impl<'a> Run<'a> {
     /// The own codes of the rows a filter takes of segment `n`, made now if it is time.
     fn own_codes(&self, n: usize, matches: Option<&Matches>) -> Result<Option<Arc<Subset>>> {
         let (Some(matches), Some(bound)) = (matches, self.bound) else { return Ok(None) };
-        if !self.codable || !plan::wants_own_codes(self.query.accuracy, self.query.k, matches.count) {
+        // They are made of all vectors that match: of an object, that is what a search by its codes spares.
+        if !self.codable || ahead::is_cold(self.state) || !plan::wants_own_codes(self.query.accuracy, self.query.k, matches.count) {
             return Ok(None);
         }
         let (segment, filters) = (&self.state.segments[n].segment, &self.view.content().filters);
@@ -195,6 +198,7 @@ impl<'a> Run<'a> {
 
     fn score_segment(&mut self, n: usize, matches: Option<&Matches>, part: usize) -> Result<()> {
         let (live, lsn) = (&self.state.segments[n], self.view.lsn());
+        ahead::exact(&live.segment, matches)?;
         let scored = exact::segment(n, live, lsn, self.query, &self.scorer, matches, &mut self.best)?;
         let part = &mut self.explained.parts[part];
         (part.exact, part.kind) = (true, PartKind::Exact);
@@ -215,6 +219,17 @@ impl<'a> Run<'a> {
         let more = if self.by_codes.iter().any(has_own_codes) { plan::OWN_CODES_WIDTH } else { 0.0 };
         let width = width + more;
         self.scratch.begin(self.query.k, width, known);
+        if ahead::is_cold(state) {
+            let parts = self.by_codes.iter().filter_map(|by_codes| match &by_codes.place {
+                Place::Memtable(..) => None,
+                Place::Segment(n, matches, _) => {
+                    let live = &state.segments[*n];
+                    let index = live.segment.vector_index()?;
+                    Some(Part { source: source(*n), live, index, lsn, matches: matches.as_deref() })
+                }
+            });
+            ahead::codes(parts, self.kernel, metric, self.query, self.scratch)?;
+        }
         let mut damaged = Vec::new();
         for (at, by_codes) in self.by_codes.iter().enumerate() {
             let (scanned, kind) = match &by_codes.place {
@@ -283,12 +298,15 @@ impl<'a> Run<'a> {
             None => Ok(&*memtables[source as usize - state.segments.len()].slot(row).row().vector),
         };
         let (best, mut compared) = (&mut self.best, vec![0u64; state.segments.len() + memtables.len()]);
+        let (candidates, is_cold) = (self.scratch.candidates.finish(), ahead::is_cold(state));
+        ahead::vectors(state, self.query, scorer, best, candidates, width)?;
         rerank(
-            self.scratch.candidates.finish(),
+            candidates,
             k,
             width,
             |candidate| {
-                if let Ok(vector) = vector(candidate.source, candidate.row) {
+                // What is not here yet would be fetched for it, needed or not.
+                if !is_cold && let Ok(vector) = vector(candidate.source, candidate.row) {
                     kernel.prefetch(vector);
                 }
             },

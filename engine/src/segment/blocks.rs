@@ -6,13 +6,13 @@
 use std::io;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use akidb_host::{File, Region};
+use akidb_host::Region;
 use bytes::Bytes;
 
 use super::check::BLOCK_LEN;
+use super::origin::Origin;
 use crate::error::{Error, Result};
 
 /// Blocks checked with one read.
@@ -32,11 +32,14 @@ impl AsRef<[u8]> for Mapped {
 pub(super) trait Describe {
     /// What the byte at `offset` belongs to, for people.
     fn describe(&self, offset: u64) -> String;
+
+    /// What mends damage of the file at `path`.
+    fn help(&self, path: &Path) -> String;
 }
 
 /// The checked part of a file, `[0, covered)`.
 pub(super) struct Blocks {
-    file: Arc<dyn File>,
+    origin: Origin,
     bytes: Bytes,
     table: Vec<u32>,
     /// A bit a block: found right since open.
@@ -46,9 +49,9 @@ pub(super) struct Blocks {
 }
 
 impl Blocks {
-    /// Maps `file`; `table` has the checksums of its first `covered` bytes.
-    pub(super) fn new(file: Arc<dyn File>, table: Vec<u32>, covered: u64, path: &Path) -> Result<Self> {
-        let region = file.map().map_err(|e| Error::io("AKI-0502", path, "mapping a segment", &e))?;
+    /// Maps the file; `table` has the checksums of its first `covered` bytes.
+    pub(super) fn new(origin: Origin, table: Vec<u32>, covered: u64, path: &Path) -> Result<Self> {
+        let region = origin.map().map_err(|e| Error::io("AKI-0502", path, "mapping a segment", &e))?;
         let bytes = Bytes::from_owner(Mapped(region));
         let covered = usize::try_from(covered).unwrap_or(usize::MAX);
         if bytes.len() < covered {
@@ -58,7 +61,7 @@ impl Blocks {
         let bytes = bytes.slice(..covered);
         let verified = (0..table.len().div_ceil(BITS)).map(|_| AtomicU64::new(0)).collect();
         let (verified_bytes, touched_bytes) = (AtomicU64::new(0), AtomicU64::new(0));
-        Ok(Self { file, bytes, table, verified, verified_bytes, touched_bytes })
+        Ok(Self { origin, bytes, table, verified, verified_bytes, touched_bytes })
     }
 
     /// Bytes covered.
@@ -71,9 +74,10 @@ impl Blocks {
         &self.bytes
     }
 
-    /// The file.
-    pub(super) fn file(&self) -> &Arc<dyn File> {
-        &self.file
+    /// The file or object.
+    #[inline]
+    pub(super) fn origin(&self) -> &Origin {
+        &self.origin
     }
 
     /// Checksums of the blocks.
@@ -143,14 +147,11 @@ impl Blocks {
         let start = blocks.start * BLOCK_LEN;
         let end = (blocks.end * BLOCK_LEN).min(self.bytes.len());
         buffer.resize(end - start, 0);
-        let read = self.file.read_exact_at(buffer, start as u64);
+        let read = self.origin.read_exact_at(buffer, start as u64);
         read.map_err(|e| Fault { offset: start as u64, cause: Cause::of(e) })?;
         for (block, bytes) in blocks.zip(buffer.chunks(BLOCK_LEN)) {
             if crc32fast::hash(bytes) != self.table[block] {
-                return Err(Fault {
-                    offset: (block * BLOCK_LEN) as u64,
-                    cause: Cause::Mismatch(bytes.len()),
-                });
+                self.mend(block, bytes.len())?;
             }
             let bit = 1 << (block % BITS);
             // Release pairs with the Acquire of a reader that skips the check: what it reads is what was checked.
@@ -159,6 +160,18 @@ impl Blocks {
             }
         }
         Ok(())
+    }
+
+    /// Has a damaged block once more, where there is another place to have it from.
+    #[cold]
+    fn mend(&self, block: usize, len: usize) -> Result<(), Fault> {
+        let offset = (block * BLOCK_LEN) as u64;
+        let number = u32::try_from(block).expect("files are below 64 TiB");
+        match self.origin.fetch_again(number, self.table[block], self.covered()) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Fault { offset, cause: Cause::Mismatch(len) }),
+            Err(error) => Err(Fault { offset, cause: Cause::Read(io::Error::other(error)) }),
+        }
     }
 
     fn is_verified(&self, block: usize) -> bool {
@@ -218,10 +231,7 @@ impl Fault {
         match self.cause {
             Cause::Mismatch(len) => {
                 let message = format!("{len} bytes of a segment do not match their checksum: {what}");
-                Error::corrupt("AKI-0504", path, self.offset, message).help_is(format!(
-                    "run `akidb inspect {}` and restore the file from a backend",
-                    path.display()
-                ))
+                Error::corrupt("AKI-0504", path, self.offset, message).help_is(places.help(path))
             }
             Cause::Short => {
                 let message = format!("the file became shorter than when it was opened: {what}");
@@ -230,9 +240,12 @@ impl Fault {
             Cause::OutOfFile => {
                 Error::corrupt("AKI-0503", path, self.offset, "a place named in the segment lies outside it")
             }
-            Cause::Read(e) => {
-                Error::io("AKI-0502", path, &format!("reading {what}"), &e).at(path, Some(self.offset))
-            }
+            Cause::Read(e) => match e.downcast::<Error>() {
+                Ok(error) => error.about(&format!("reading {what}")),
+                Err(e) => {
+                    Error::io("AKI-0502", path, &format!("reading {what}"), &e).at(path, Some(self.offset))
+                }
+            },
         }
     }
 }
@@ -250,7 +263,7 @@ mod tests {
         std::fs::write(&path, &bytes).unwrap();
         let table = bytes.chunks(BLOCK_LEN).map(crc32fast::hash).collect();
         let file = RealFs.open(&path, Access::Read).unwrap();
-        Blocks::new(file, table, bytes.len() as u64, &path).unwrap()
+        Blocks::new(Origin::Local(file), table, bytes.len() as u64, &path).unwrap()
     }
 
     #[test]

@@ -61,10 +61,14 @@ impl CheckedFile {
 }
 
 /// Column chunks and sections by offset.
-pub(super) struct Places(Vec<(Range<u64>, String)>);
+pub(super) struct Places {
+    named: Vec<(Range<u64>, String)>,
+    /// Whether they lie in an object.
+    is_cold: bool,
+}
 
 impl Places {
-    pub(super) fn new(metadata: &ParquetMetaData, meta: &SegmentMeta) -> Self {
+    pub(super) fn new(metadata: &ParquetMetaData, meta: &SegmentMeta, is_cold: bool) -> Self {
         let mut places = Vec::new();
         let mut first_row = 0;
         for group in metadata.row_groups() {
@@ -84,7 +88,7 @@ impl Places {
         for (place, name) in sections {
             places.extend(place.map(|p| (p.offset..p.offset + p.len, name.to_string())));
         }
-        Self(places)
+        Self { named: places, is_cold }
     }
 }
 
@@ -93,10 +97,19 @@ impl Describe for Places {
         let block = offset..(offset + BLOCK_LEN as u64);
         let hit = |r: &Range<u64>| r.start < block.end && block.start < r.end;
         let names: Vec<&str> =
-            self.0.iter().filter(|(r, _)| hit(r)).map(|(_, n)| n.as_str()).take(4).collect();
+            self.named.iter().filter(|(r, _)| hit(r)).map(|(_, n)| n.as_str()).take(4).collect();
         match names.as_slice() {
             [] => "padding".to_string(),
             names => names.join("; "),
         }
+    }
+
+    fn help(&self, path: &Path) -> String {
+        if self.is_cold {
+            return "the object is damaged on its backend: read from another backend, or upload to a fresh prefix from a \
+                    database that has the file"
+                .to_owned();
+        }
+        format!("run `akidb inspect {}` and restore the file from a backend", path.display())
     }
 }

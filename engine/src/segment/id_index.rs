@@ -67,11 +67,28 @@ pub(super) fn candidates<'a>(
     Ok(found)
 }
 
+/// The parts of the body in which a lookup will find its hash and row, most likely.
+pub(super) fn likely(rows: u32, wanted: u64) -> [Range<u64>; 2] {
+    let rows = u64::from(rows);
+    let expected = expected(rows, wanted);
+    let off = 2 * (rows.isqrt() + 1);
+    let entries = expected.saturating_sub(off)..(expected + off).min(rows);
+    let row = rows * HASH_LEN;
+    [
+        entries.start * HASH_LEN..entries.end * HASH_LEN,
+        row + entries.start * ROW_LEN..row + entries.end * ROW_LEN,
+    ]
+}
+
+/// Where a hash stands if all are evenly spread.
+fn expected(rows: u64, wanted: u64) -> u64 {
+    u64::try_from((u128::from(wanted) * u128::from(rows)) >> 64).unwrap_or(0)
+}
+
 /// Where in `low..high` to look next. Hashes are evenly spread, so the first look goes to where the wanted one
 /// should be and the next ones close to it: that touches one or two blocks of a cold file, not a dozen.
 fn guess(low: u64, high: u64, rows: u64, wanted: u64) -> u64 {
-    let expected = (u128::from(wanted) * u128::from(rows)) >> 64;
-    let expected = u64::try_from(expected).unwrap_or(0);
+    let expected = expected(rows, wanted);
     // The place of a hash is off by about the square root of the number of them.
     let off = rows.isqrt() + 1;
     let (left, right) = (expected.saturating_sub(off), expected + off);

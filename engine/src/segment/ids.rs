@@ -6,6 +6,7 @@ use super::arrow_schema::ID;
 use super::format::HEAD_LEN;
 use super::id_index;
 use super::reader::Segment;
+use super::round::Round;
 use super::rows::COLUMN_BATCH_ROWS;
 use crate::error::{Error, Result};
 use crate::id::Id;
@@ -22,12 +23,27 @@ impl Segment {
     }
 
     fn find_int(&self, wanted: i64) -> Result<Option<u32>> {
-        let (mut low, mut high) = (0, self.rows());
+        let (mut low, end) = self.int_rows(wanted)?;
+        let mut high = end;
         while low < high {
             let middle = low + (high - low) / 2;
             if self.int_id(middle)? < wanted { low = middle + 1 } else { high = middle }
         }
-        Ok((low < self.rows() && self.int_id(low)? == wanted).then_some(low))
+        Ok((low < end && self.int_id(low)? == wanted).then_some(low))
+    }
+
+    /// The rows among which an integer id is, if it is anywhere. Of an object, whose ids were fetched where it should be,
+    /// those of one row group if it is there.
+    fn int_rows(&self, wanted: i64) -> Result<(u32, u32)> {
+        let all = (0, self.rows());
+        if !self.is_cold() {
+            return Ok(all);
+        }
+        let Some(group) = self.likely_group(wanted) else { return Ok((0, 0)) };
+        let (first, bits) = (group << self.meta().group_bits, self.meta().group_bits);
+        let end = (first + (1 << bits)).min(self.rows());
+        let is_here = self.int_id(first)? <= wanted && wanted <= self.int_id(end - 1)?;
+        Ok(if is_here { (first, end) } else { all })
     }
 
     fn find_text(&self, wanted: &str) -> Result<Option<u32>> {
@@ -39,11 +55,22 @@ impl Segment {
                 let message = format!("the id index names row {row} of {}", self.rows());
                 return Err(Error::corrupt("AKI-0507", self.path(), body, message));
             }
+            self.fetch_row(row)?;
             if matches!(self.id_at(row)?, Id::Text(text) if *text == *wanted) {
                 return Ok(Some(row));
             }
         }
         Ok(None)
+    }
+
+    /// Of an object, all of a row that is wanted next.
+    fn fetch_row(&self, row: u32) -> Result<()> {
+        if !self.is_cold() {
+            return Ok(());
+        }
+        let mut round = Round::default();
+        round.rows(self, &[row], true);
+        round.fetch()
     }
 
     /// The id of `row`.

@@ -19,10 +19,14 @@ impl Segment {
         let section = self.shared.get(head.offset..head.offset + head.len)?;
         // Relaxed: whoever does not see it yet checks once more.
         if !self.index_checked.load(Ordering::Relaxed) {
-            let head_of_codes = self.shared.get(codes.offset..codes.offset + HEAD_LEN as u64)?;
             decode_section(section, Kind::Head, self.name).map_err(|what| self.bad_index(head, what))?;
-            check_head(head_of_codes, Kind::Codes, self.name, codes.len)
-                .map_err(|what| self.bad_index(codes, what))?;
+            // Of an object that head would be a request of its own before any list is known; each block of the codes is
+            // checked when it is read, as everywhere.
+            if !self.is_cold() {
+                let head_of_codes = self.shared.get(codes.offset..codes.offset + HEAD_LEN as u64)?;
+                check_head(head_of_codes, Kind::Codes, self.name, codes.len)
+                    .map_err(|what| self.bad_index(codes, what))?;
+            }
             self.index_checked.store(true, Ordering::Relaxed);
         }
         Ok(Some(&section[HEAD_LEN..section.len() - CRC_LEN]))

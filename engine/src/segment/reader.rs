@@ -5,20 +5,22 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use akidb_host::{Access, File, Fs};
+use akidb_host::{Access, Fs};
 use arrow::buffer::ScalarBuffer;
 use bytes::Bytes;
 
 use super::arrow_schema::ID;
 use super::blocks::Blocks;
 use super::checked_file::{CheckedFile, Places};
+use super::cold_file::ColdFile;
 use super::footer::{self, Footer, place_of};
 use super::format::{ALIGN, CRC_LEN, HEAD_LEN, Kind};
 use super::name::SegmentName;
+use super::origin::Origin;
 use super::source::Table;
 use super::vector_index::Decoded;
 use super::{id_index, verify};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::schema::{IdKind, Schema};
 use crate::segment_meta::{Place, SegmentMeta};
 
@@ -58,24 +60,46 @@ impl Segment {
     /// `NotFound`; `Corrupt` when size, tail or footer are not those of the segment the manifest names;
     /// `NewerFormat`.
     pub(crate) fn open(fs: &dyn Fs, path: &Path, meta: &SegmentMeta, schema: &Schema) -> Result<Arc<Self>> {
-        let file = open_file(fs, path)?;
-        let size = file_len(&*file, path)?;
+        Self::open_from(open_file(fs, path)?, path, meta, schema)
+    }
+
+    /// As [`Segment::open`], of an object; reads its tail and the head of its vector index in one request, unless
+    /// [`super::fetch_tails`] brought them. A damaged tail is fetched once more.
+    ///
+    /// # Errors
+    /// As [`Segment::open`], and those of the backend.
+    pub(crate) fn open_cold(cold: &Arc<ColdFile>, meta: &SegmentMeta, schema: &Schema) -> Result<Arc<Self>> {
+        let open = || Self::open_from(Origin::Cold(Arc::clone(cold)), cold.place(), meta, schema);
+        super::fetch_tails(&[(cold, meta)])?;
+        open().or_else(|error| match error.kind() {
+            ErrorKind::Corrupt => {
+                cold.forget_from(tail_start(meta));
+                super::fetch_tails(&[(cold, meta)])?;
+                open()
+            }
+            _ => Err(error),
+        })
+    }
+
+    fn open_from(origin: Origin, path: &Path, meta: &SegmentMeta, schema: &Schema) -> Result<Arc<Self>> {
+        let size = file_len(&origin, path)?;
         if size != meta.size {
             let message = format!("the segment has {size} bytes, the manifest says {}", meta.size);
             return Err(Error::corrupt("AKI-0503", path, size.min(meta.size), message));
         }
-        let tail = read_tail(&*file, path, meta.check, size)?;
+        let tail = read_tail(&origin, path, meta.check, size)?;
         let footer = footer::parse(&tail, meta.check, size, path)?;
         check_same(&footer, meta, schema, path)?;
-        Self::new(file, path, meta.clone(), footer).map(Arc::new)
+        Self::new(origin, path, meta.clone(), footer).map(Arc::new)
     }
 
-    fn new(file: Arc<dyn File>, path: &Path, meta: SegmentMeta, footer: Footer) -> Result<Self> {
+    fn new(origin: Origin, path: &Path, meta: SegmentMeta, footer: Footer) -> Result<Self> {
         let damaged = |what: String| Error::corrupt("AKI-0505", path, meta.check.offset, what);
-        let blocks = Blocks::new(file, footer.table, meta.check.offset, path)?;
+        let is_cold = origin.cold().is_some();
+        let blocks = Blocks::new(origin, footer.table, meta.check.offset, path)?;
         let dim = u64::from(footer.schema.dim);
         let metadata = footer.metadata;
-        let places = Places::new(&metadata, &meta);
+        let places = Places::new(&metadata, &meta, is_cold);
         let shared = Arc::new(CheckedFile::new(path, blocks, places));
         check_groups(&metadata, &meta).map_err(&damaged)?;
         let mut vectors = Vec::new();
@@ -178,6 +202,11 @@ impl Segment {
         Ok(&self.vectors[group as usize][first..first + len])
     }
 
+    /// First byte of the integer ids of a row group.
+    pub(super) fn int_id_start(&self, group: u32) -> u64 {
+        self.int_ids[group as usize]
+    }
+
     /// The integer id of `row`, read where it lies.
     pub(super) fn int_id(&self, row: u32) -> Result<i64> {
         let start = self.int_ids[(row >> self.meta.group_bits) as usize];
@@ -195,7 +224,7 @@ impl Segment {
     #[cold]
     fn no_such_row(&self, row: u32) -> Error {
         let message = format!("row {row} of a segment of {} rows", self.rows());
-        Error::new(crate::error::ErrorKind::Internal, "AKI-0510", message).at(self.path(), None)
+        Error::new(ErrorKind::Internal, "AKI-0510", message).at(self.path(), None)
     }
 
     /// Reads every byte again and compares it with every checksum; what earlier reads found right does not count.
@@ -218,18 +247,23 @@ impl std::fmt::Debug for Segment {
     }
 }
 
-fn open_file(fs: &dyn Fs, path: &Path) -> Result<Arc<dyn File>> {
-    fs.open(path, Access::Read).map_err(|e| {
+/// Where what is read of every object begins: the head of the vector index, or the tail.
+pub(super) fn tail_start(meta: &SegmentMeta) -> u64 {
+    meta.head.map_or(meta.check.offset, |head| head.offset.min(meta.check.offset))
+}
+
+fn open_file(fs: &dyn Fs, path: &Path) -> Result<Origin> {
+    fs.open(path, Access::Read).map(Origin::Local).map_err(|e| {
         Error::io("AKI-0501", path, "opening a segment", &e)
             .help_is("a segment a manifest names must be there: restore the file from a backend")
     })
 }
 
-fn file_len(file: &dyn File, path: &Path) -> Result<u64> {
+fn file_len(file: &Origin, path: &Path) -> Result<u64> {
     file.len().map_err(|e| Error::io("AKI-0502", path, "asking for the size of a segment", &e))
 }
 
-fn read_tail(file: &dyn File, path: &Path, check: Place, size: u64) -> Result<Bytes> {
+fn read_tail(file: &Origin, path: &Path, check: Place, size: u64) -> Result<Bytes> {
     let len = size.checked_sub(check.offset).and_then(|len| usize::try_from(len).ok());
     let len = len.filter(|len| *len as u64 >= check.len).ok_or_else(|| {
         Error::corrupt(
@@ -240,8 +274,11 @@ fn read_tail(file: &dyn File, path: &Path, check: Place, size: u64) -> Result<By
         )
     })?;
     let mut tail = vec![0; len];
-    file.read_exact_at(&mut tail, check.offset).map_err(|e| {
-        Error::io("AKI-0502", path, "reading the tail of a segment", &e).at(path, Some(check.offset))
+    file.read_exact_at(&mut tail, check.offset).map_err(|e| match e.downcast::<Error>() {
+        Ok(error) => error.about("reading the tail of a segment"),
+        Err(e) => {
+            Error::io("AKI-0502", path, "reading the tail of a segment", &e).at(path, Some(check.offset))
+        }
     })?;
     Ok(tail.into())
 }
@@ -249,7 +286,7 @@ fn read_tail(file: &dyn File, path: &Path, check: Place, size: u64) -> Result<By
 /// The tail of the segment at `path` and its size, found without a manifest.
 pub(super) fn find_tail(fs: &dyn Fs, path: &Path) -> Result<(Bytes, Place, u64)> {
     let file = open_file(fs, path)?;
-    let size = file_len(&*file, path)?;
+    let size = file_len(&file, path)?;
     let foreign = |what: &str| {
         Error::corrupt("AKI-0509", path, size.saturating_sub(8), format!("not a segment of AkiDB: {what}"))
     };
@@ -273,7 +310,7 @@ pub(super) fn find_tail(fs: &dyn Fs, path: &Path) -> Result<(Bytes, Place, u64)>
     let footer = read(size - footer_len, footer_len)?;
     let check = footer::find_check(&footer, size)
         .ok_or_else(|| foreign("its footer has no check table (a plain Parquet file, or a damaged one)"))?;
-    let tail = read_tail(&*file, path, check, size)?;
+    let tail = read_tail(&file, path, check, size)?;
     Ok((tail, check, size))
 }
 

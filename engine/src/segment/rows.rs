@@ -13,6 +13,7 @@ use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
 use super::arrow_schema::{FIELDS, ID, LSN, payload_position};
 use super::columns::{Column, Columns, lsn_of};
 use super::reader::Segment;
+use super::round::Round;
 use super::source::{BatchReader, undecodable};
 use crate::error::{Error, Result};
 use crate::id::Id;
@@ -84,6 +85,11 @@ impl Segment {
         wanted.dedup();
         let Some(last) = wanted.last() else { return Ok(Vec::new()) };
         self.check_row(*last)?;
+        if self.is_cold() {
+            let mut round = Round::default();
+            round.rows(self, &wanted, with_vector);
+            round.fetch()?;
+        }
         let ranges = join(&wanted);
         let mut found = BTreeMap::new();
         let mut numbers = wanted.iter().copied();
@@ -184,6 +190,11 @@ impl Segment {
         ranges: &[Range<u32>],
         batch_rows: usize,
     ) -> Result<BatchReader> {
+        if self.is_cold() {
+            let mut round = Round::default();
+            round.pages(self, columns, ranges);
+            round.fetch()?;
+        }
         let columns = self.table.columns(columns).map_err(|e| self.undecodable(&e.to_string()))?;
         self.read(&columns, ranges, batch_rows)
     }

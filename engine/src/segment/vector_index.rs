@@ -6,7 +6,7 @@ use arrow::array::{Array, Int64Array, StringArray};
 
 use super::columns::Column;
 use super::reader::Segment;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::id::Id;
 use crate::index::{List, Lists, NO_ROW, Rotation};
 use crate::lsn::Lsn;
@@ -39,14 +39,21 @@ impl Segment {
     /// The index, if the segment has one that is sound. Damage is told once, in the log; the segment is then searched
     /// exactly.
     pub(crate) fn vector_index(&self) -> Option<&VectorIndex> {
-        let index = self.decoded.index.get_or_init(|| match self.load_index() {
+        if let Some(index) = self.decoded.index.get() {
+            return index.as_ref();
+        }
+        let index = match self.load_index() {
             Ok(index) => index,
-            Err(error) => {
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
                 tracing::error!(%error, "a vector index is damaged: its segment is searched exactly");
                 None
             }
-        });
-        index.as_ref()
+            Err(error) => {
+                tracing::error!(%error, "a vector index cannot be read now: its segment is searched exactly");
+                return None;
+            }
+        };
+        self.decoded.index.get_or_init(|| index).as_ref()
     }
 
     fn load_index(&self) -> Result<Option<VectorIndex>> {
@@ -112,6 +119,11 @@ impl Segment {
             None => Id::Int(self.int_id(row)?),
         };
         Ok((lsn, id))
+    }
+
+    /// Whether ids and LSNs of its rows are in memory.
+    pub(super) fn has_keys(&self) -> bool {
+        self.decoded.keys.get().is_some()
     }
 
     fn load_keys(&self) -> Result<RowKeys> {

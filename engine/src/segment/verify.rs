@@ -52,7 +52,7 @@ impl VerifyReport {
 
 /// Reads and compares everything: blocks, tail, whole file.
 pub(super) fn verify(shared: &CheckedFile, meta: &SegmentMeta) -> Result<VerifyReport> {
-    let file = shared.blocks.file();
+    let file = shared.blocks.origin();
     let path = &shared.path;
     let io = |offset: u64, e: &std::io::Error| {
         Error::io("AKI-0502", path, "reading a segment", e).at(path, Some(offset))

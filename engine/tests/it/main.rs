@@ -9,6 +9,7 @@ mod arrow_and_async;
 mod backends;
 mod bad_disk;
 mod bad_input;
+mod cold;
 mod docs;
 mod durability;
 mod filters;

@@ -10,6 +10,7 @@ const ORDER: &[&[&str]] = &[
     &["db", "arrow_rows", "collection"],
     &["backends"],
     &["handle"],
+    &["cold"],
     &["recovery"],
     &["driver"],
     &["metrics"],

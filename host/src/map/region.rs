@@ -31,7 +31,8 @@ impl Region {
         }
         // SAFETY: the caller (`File::map`) took `len` from the file just now and promises, as its contract says,
         // that the file is neither truncated nor rewritten while the region lives; files mapped this way are
-        // immutable once published, and the directory's lock keeps a second writer out.
+        // immutable once published, and the directory's lock keeps a second writer out. A sparse file that is filled
+        // while it is mapped is neither: its owner lets nobody look at a hole before it was filled, and fills it once.
         let map = unsafe { MmapOptions::new().len(len).map(file)? };
         Ok(Self(Arc::new(Bytes::Map(map))))
     }

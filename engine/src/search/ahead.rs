@@ -1,0 +1,155 @@
+//! Rounds of requests for what a search will read of segments on a backend: columns and codes, then vectors, then the
+//! pages of the hits. Where segments are here nothing is done.
+
+use crate::catalog::CollectionState;
+use crate::distance::{Kernel, Scorer};
+use crate::error::Result;
+use crate::filter::Bound;
+use crate::filter_cache::Matches;
+use crate::index::{Candidate, Exact};
+use crate::schema::Metric;
+use crate::search::codes::{Part, Scratch};
+use crate::search::found::{At, Scored};
+use crate::search::plan::{self, Need};
+use crate::search::query::Query;
+use crate::segment::{Round, Segment};
+
+/// The k-th row turns out so many errors farther than the k-th estimate, seldom more: estimates that are best are so by
+/// luck as well.
+const LUCK: f32 = 0.75;
+
+/// Whether the segments lie on a backend: all of them or none.
+#[inline]
+pub(crate) fn is_cold(state: &CollectionState) -> bool {
+    state.segments.first().is_some_and(|live| live.segment.is_cold())
+}
+
+/// What the filter looks at, and all codes if codes may be asked for: with a filter, rows are found through them.
+pub(super) fn filter(state: &CollectionState, bound: Option<&Bound>, by_codes: bool) -> Result<()> {
+    let Some(bound) = bound.filter(|_| is_cold(state)) else { return Ok(()) };
+    let (mut round, sources) = (Round::default(), bound.sources());
+    for live in state.segments.iter() {
+        let segment = &*live.segment;
+        let is_empty = |group| bound.is_never_true(&|source| segment.extent(&state.schema, group, source));
+        if !(0..segment.group_count()).all(is_empty) {
+            round.filter_columns(segment, &state.schema, &sources);
+            if by_codes && segment.takes_all_codes() {
+                round.all_codes(segment);
+            }
+        }
+    }
+    round.fetch()
+}
+
+/// The codes that the scan of these parts will read.
+pub(super) fn codes<'a>(
+    parts: impl Iterator<Item = Part<'a>>,
+    kernel: Kernel,
+    metric: Metric,
+    query: &Query,
+    scratch: &mut Scratch,
+) -> Result<()> {
+    let mut round = Round::default();
+    for part in parts {
+        let (segment, lists) = (&*part.live.segment, &part.index.lists);
+        if part.matches.is_some() || segment.takes_all_codes() {
+            round.all_codes(segment);
+            continue;
+        }
+        let need = Need::new(plan::slots(query.accuracy, lists), lists.rows, lists.rows, 1.0);
+        let near = part.near(kernel, metric, query, need.slots().max(1), scratch);
+        round.lists(segment, lists, near.iter().map(|near| lists.lists[near.list as usize]));
+    }
+    round.fetch()
+}
+
+/// The vectors that the exact comparison of `candidates` (ascending by estimate) will read; ids and versions too, if
+/// hits want nothing else. The second round is for what the first one's rows turn out to leave open.
+pub(super) fn vectors(
+    state: &CollectionState,
+    query: &Query,
+    scorer: &Scorer,
+    known: &[Scored],
+    candidates: &[Candidate],
+    width: f32,
+) -> Result<()> {
+    if !is_cold(state) {
+        return Ok(());
+    }
+    let (k, metric) = (query.k, state.schema.metric);
+    let Some(kth) = candidates.get(k - 1).or(candidates.last()) else { return Ok(()) };
+    let first = open(candidates, k, kth.estimate + LUCK * kth.error, width);
+    let mut round = vectors_of(state, &candidates[..first]);
+    if !query.with_payload && !query.with_vector {
+        state.segments.iter().for_each(|live| round.keys(&live.segment));
+    }
+    round.fetch()?;
+    let mut keys: Vec<f32> = known.iter().map(|scored| Exact::of(metric, scored.score).key).collect();
+    for candidate in &candidates[..first] {
+        if let Some(segment) = segment(state, candidate) {
+            keys.push(Exact::of(metric, scorer.score(segment.vector(candidate.row)?)).key);
+        }
+    }
+    keys.sort_unstable_by(f32::total_cmp);
+    let all = keys.get(k - 1).map_or(candidates.len(), |kth| open(candidates, k, *kth, width));
+    vectors_of(state, &candidates[first.min(all)..all]).fetch()
+}
+
+/// How many candidates may still be among the best, the k-th of which is at `kth`: the rule of the exact comparison.
+fn open(candidates: &[Candidate], k: usize, kth: f32, width: f32) -> usize {
+    let near = |candidate: &Candidate| candidate.estimate <= kth + (width - 0.5) * candidate.error;
+    let far = candidates.iter().skip(k).position(|candidate| !near(candidate));
+    far.map_or(candidates.len(), |far| k + far)
+}
+
+fn segment<'a>(state: &'a CollectionState, candidate: &Candidate) -> Option<&'a Segment> {
+    state.segments.get(candidate.source as usize).map(|live| &*live.segment)
+}
+
+fn vectors_of<'a>(state: &'a CollectionState, candidates: &[Candidate]) -> Round<'a> {
+    let mut round = Round::default();
+    for (n, live) in state.segments.iter().enumerate() {
+        let of_segment = candidates.iter().filter(|candidate| candidate.source as usize == n);
+        round.vectors(&live.segment, of_segment.map(|candidate| candidate.row));
+    }
+    round
+}
+
+/// The vectors of a segment that is compared row by row.
+pub(super) fn exact(segment: &Segment, matches: Option<&Matches>) -> Result<()> {
+    if !segment.is_cold() {
+        return Ok(());
+    }
+    let mut round = Round::default();
+    match matches {
+        Some(matches) if matches.count < segment.rows() / 4 => round.vectors(segment, matches.rows.iter()),
+        _ => round.all_vectors(segment),
+    }
+    round.fetch()
+}
+
+/// The pages of the hits.
+pub(super) fn hits(state: &CollectionState, searches: &[Vec<Scored>], query: &Query) -> Result<()> {
+    if !is_cold(state) {
+        return Ok(());
+    }
+    let mut round = Round::default();
+    for (n, live) in state.segments.iter().enumerate() {
+        let mut rows: Vec<u32> = searches
+            .iter()
+            .flatten()
+            .filter_map(|scored| match scored.at {
+                At::Segment(of, row) if of == n => Some(row),
+                _ => None,
+            })
+            .collect();
+        rows.sort_unstable();
+        rows.dedup();
+        match query.with_payload || query.with_vector {
+            true => round.rows(&live.segment, &rows, query.with_vector),
+            false if rows.is_empty() => {}
+            false => round.keys(&live.segment),
+        }
+    }
+    round.fetch()
+}
