@@ -19,7 +19,7 @@ use crate::plan::check_key;
 use crate::restore::{published, runtime};
 
 /// Ranges asked for at the same time by one call; the backend's limiter may let fewer pass.
-const AT_ONCE: usize = 64;
+const AT_ONCE: usize = 128;
 
 /// Reads a backend without claiming anything, on a thread and a runtime of its own that live as long as it does. Its
 /// calls block the thread that makes them, whatever that thread is, and may be made by many at the same time.

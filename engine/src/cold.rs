@@ -28,7 +28,7 @@ use crate::segment_meta::SegmentMeta;
 use crate::upload::{backend_config, from_backend, of_breakers};
 
 /// Calls under way at first: a round of a search must not wait for itself.
-const START_IN_FLIGHT: u32 = 64;
+const START_IN_FLIGHT: u32 = 128;
 
 /// Opens what the one backend of the settings, or the one store of `place`, holds: its newest document. The directory of
 /// `place` holds what is fetched, in files without names.

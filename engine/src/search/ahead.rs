@@ -16,7 +16,7 @@ use crate::segment::{Round, Segment};
 
 /// The k-th row turns out so many errors farther than the k-th estimate, seldom more: estimates that are best are so by
 /// luck as well.
-const LUCK: f32 = 0.75;
+const LUCK: f32 = 1.5;
 
 /// Whether the segments lie on a backend: all of them or none.
 #[inline]

@@ -20,14 +20,14 @@ use crate::schema::{IdKind, Schema};
 use crate::segment_meta::SegmentMeta;
 
 /// Codes up to this are fetched whole at the first search: one request instead of a dozen, and none later.
-const WHOLE_CODES_BYTES: u64 = 3 << 20;
+const WHOLE_CODES_BYTES: u64 = 1 << 20;
 /// Codes up to this are fetched whole at the second search.
 const WHOLE_LATER_BYTES: u64 = 32 << 20;
 /// An id index up to this is fetched whole.
 const WHOLE_IDS_BYTES: u64 = 1 << 20;
 
 /// Requests for the codes of a search.
-const CODES_GETS: usize = 12;
+const CODES_GETS: usize = 8;
 /// Requests for vectors: of the rows to be compared exactly, or of hits.
 const VECTOR_GETS: usize = 18;
 /// Requests for the pages of hits.
