@@ -189,7 +189,10 @@ impl<'a> Run<'a> {
     fn own_codes(&self, n: usize, matches: Option<&Matches>) -> Result<Option<Arc<Subset>>> {
         let (Some(matches), Some(bound)) = (matches, self.bound) else { return Ok(None) };
         // They are made of all vectors that match: of an object, that is what a search by its codes spares.
-        if !self.codable || ahead::is_cold(self.state) || !plan::wants_own_codes(self.query.accuracy, self.query.k, matches.count) {
+        if !self.codable
+            || ahead::is_cold(self.state)
+            || !plan::wants_own_codes(self.query.accuracy, self.query.k, matches.count)
+        {
             return Ok(None);
         }
         let (segment, filters) = (&self.state.segments[n].segment, &self.view.content().filters);

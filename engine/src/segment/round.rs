@@ -37,9 +37,9 @@ const WASTE_BLOCKS: u32 = 32;
 /// The same for the pages of rows, which lie between others of their row group.
 const PAGE_WASTE_BLOCKS: u32 = 256;
 
-/// Where blocks of vectors or codes are wanted, as many more may be fetched for nothing.
+/// Where blocks of vectors or codes are wanted, half as many more may be fetched for nothing.
 fn generous(gets: usize, wanted: usize) -> Limit {
-    Limit { gets, waste: u32::try_from(wanted).unwrap_or(u32::MAX).max(WASTE_BLOCKS) }
+    Limit { gets, waste: u32::try_from(wanted / 2).unwrap_or(u32::MAX).max(WASTE_BLOCKS) }
 }
 
 /// What is to be fetched of any number of segments of one backend.
