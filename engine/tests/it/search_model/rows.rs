@@ -150,6 +150,8 @@ impl Row {
 pub(super) struct Truth<'a> {
     kind: Kind,
     query: &'a [f32],
+    /// Rows asked for.
+    pub(super) k: usize,
     /// Rows that match, of all.
     pub(super) matching: usize,
     /// (score, number) of the best, in their order.
@@ -174,7 +176,7 @@ impl<'a> Truth<'a> {
             best.truncate(k);
         }
         best.sort_unstable_by(order);
-        Self { kind, query, matching, best }
+        Self { kind, query, k, matching, best }
     }
 
     /// The true score of a row, and how far the engine's may lie from it.
