@@ -76,7 +76,7 @@ impl Matches {
     /// Whether it is now that codes of just these rows pay. To encode a row costs what a search of the codes saves on
     /// some 64 of them; so they are made when the searches so far could have saved as much: whatever is asked later, in
     /// all no more than twice the least is spent.
-    fn is_due(&self) -> bool {
+    pub(crate) fn is_due(&self) -> bool {
         let due = (self.count / ROWS_A_SEARCH).max(1);
         let asked = self.asked.fetch_add(1, Ordering::Relaxed) + 1;
         // Of searches at once one makes them.
@@ -202,30 +202,34 @@ impl FilterCache {
         }
     }
 
-    /// Codes of just the rows in `matches`, which [`FilterCache::matching`] gave for the same, if they are kept; the
-    /// search at which they begin to pay makes them, which takes about 3 us a row.
-    ///
-    /// # Errors
-    /// `Corrupt` or `Unavailable` when a vector cannot be read.
+    /// Codes of just the rows that `bound` takes of `segment`, if they are kept.
     pub(crate) fn own_codes(
         &self,
         segment: &Arc<Segment>,
         schema: &Schema,
         bound: &Bound,
+    ) -> Option<Arc<Subset>> {
+        match self.kept.get(&codes_key(segment, schema, bound)) {
+            Some(Kept::Codes(codes)) => Some(codes),
+            _ => None,
+        }
+    }
+
+    /// Makes and keeps codes of just the rows in `matches`, which [`FilterCache::matching`] gave for the same: about 3 us
+    /// a row. `None` where there can be none, or a vector cannot be read: a search that needs it will say so.
+    pub(crate) fn make_codes(
+        &self,
+        segment: &Arc<Segment>,
+        schema: &Schema,
+        bound: &Bound,
         matches: &Matches,
-    ) -> Result<Option<Arc<Subset>>> {
-        let key = key(segment, What::Codes(schema.version, Arc::clone(bound.key())));
-        if let Some(Kept::Codes(codes)) = self.kept.get(&key) {
-            return Ok(Some(codes));
-        }
-        let Some(index) = segment.vector_index().filter(|_| matches.is_due()) else { return Ok(None) };
+    ) -> Option<Arc<Subset>> {
+        let index = segment.vector_index()?;
         let rows: Vec<u32> = matches.rows.iter().collect();
-        let vectors = rows.iter().map(|row| segment.vector(*row)).collect::<Result<Vec<_>>>()?;
-        let codes = Subset::new(schema.metric, &index.rotation, &rows, &vectors).map(Arc::new);
-        if let Some(codes) = &codes {
-            self.kept.insert(key, Kept::Codes(Arc::clone(codes)));
-        }
-        Ok(codes)
+        let vectors: Vec<&[f32]> = rows.iter().map(|row| segment.vector(*row).ok()).collect::<Option<_>>()?;
+        let codes = Arc::new(Subset::new(schema.metric, &index.rotation, &rows, &vectors)?);
+        self.kept.insert(codes_key(segment, schema, bound), Kept::Codes(Arc::clone(&codes)));
+        Some(codes)
     }
 
     fn evaluate(&self, segment: &Arc<Segment>, schema: &Schema, bound: &Bound) -> Result<Matches> {
@@ -267,6 +271,10 @@ impl fmt::Debug for FilterCache {
 
 fn key(segment: &Arc<Segment>, what: What) -> Key {
     Key { segment: Which(Arc::downgrade(segment)), what }
+}
+
+fn codes_key(segment: &Arc<Segment>, schema: &Schema, bound: &Bound) -> Key {
+    key(segment, What::Codes(schema.version, Arc::clone(bound.key())))
 }
 
 /// The columns of one segment, by way of the cache.

@@ -59,7 +59,7 @@ pub(crate) fn explain(
     Ok((found.pop().unwrap_or_default(), explained))
 }
 
-/// Runs a query for each of these vectors on one view of the collection: its filter is bound and evaluated once, and
+/// Runs a query for each of these vectors on one view of the collection: its filter is bound once, and
 /// rows that several searches found are read once.
 ///
 /// # Errors

@@ -10,6 +10,8 @@ use crate::search;
 
 /// Most vectors of one batch.
 const MAX_VECTORS: usize = 4_096;
+/// Most rows one batch can find: all of them are in memory at the same time.
+const MAX_HITS: usize = 1_000_000;
 
 /// Searches for several vectors that want the same otherwise.
 #[derive(Debug)]
@@ -62,11 +64,11 @@ impl<'a> SearchBatch<'a> {
     }
 
     /// Runs the searches one after the other on one moment of the collection, blocking the caller's thread: the answers
-    /// in the order of the vectors, each what [`Search::run`] would give. The filter is evaluated once and rows that
-    /// several searches found are read once. No vectors, no answers.
+    /// in the order of the vectors, each what [`Search::run`] would give. The filter is bound once (and evaluated once where
+    /// `engine.filter_cache_bytes` holds what it gives) and rows that several searches found are read once. No vectors, no answers.
     ///
     /// # Errors
-    /// As [`Search::run`]; `Invalid` for more than 4,096 vectors and for a bad one, which is named by its place, before
+    /// As [`Search::run`]; `Invalid` for more than 4,096 vectors, for more than 1,000,000 rows in all (vectors times k) and for a bad one, which is named by its place, before
     /// anything is searched.
     pub fn run(self) -> Result<Vec<Vec<Hit>>> {
         let collection = self.each.collection;
@@ -88,6 +90,11 @@ impl<'a> SearchBatch<'a> {
 }
 
 fn run(collection: &Collection, mut parts: SearchParts, vectors: Vec<Vec<f32>>) -> Result<Vec<Vec<Hit>>> {
+    let hits_at_most = vectors.len().saturating_mul(parts.query.k);
+    if vectors.len() <= MAX_VECTORS && hits_at_most > MAX_HITS {
+        let message = format!("a batch that may find {hits_at_most} rows; up to {MAX_HITS} can be asked for");
+        return Err(Error::invalid("AKI-0234", message).help_is("ask in several batches, or for a smaller k"));
+    }
     if vectors.len() > MAX_VECTORS {
         let message =
             format!("a batch of {} vectors; up to {MAX_VECTORS} can be searched for", vectors.len());

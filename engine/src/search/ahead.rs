@@ -1,11 +1,12 @@
 //! Rounds of requests for what a search will read of segments on a backend: columns and codes, then vectors, then the
 //! pages of the hits. Where segments are here nothing is done.
 
+use std::ops::Range;
+
 use crate::catalog::CollectionState;
 use crate::distance::{Kernel, Scorer};
 use crate::error::Result;
 use crate::filter::Bound;
-use crate::filter_cache::Matches;
 use crate::index::{Candidate, Exact};
 use crate::schema::Metric;
 use crate::search::codes::{Part, Scratch};
@@ -81,7 +82,12 @@ pub(super) fn vectors(
     let first = open(candidates, k, kth.estimate + LUCK * kth.error, width);
     let mut round = vectors_of(state, &candidates[..first]);
     if !query.with_payload && !query.with_vector {
-        state.segments.iter().for_each(|live| round.keys(&live.segment));
+        for (n, live) in state.segments.iter().enumerate() {
+            // Those of segments that only the open candidates name are fetched with the hits.
+            if candidates[..first].iter().any(|candidate| candidate.source as usize == n) {
+                round.keys(&live.segment);
+            }
+        }
     }
     round.fetch()?;
     let mut keys: Vec<f32> = known.iter().map(|scored| Exact::of(metric, scored.score).key).collect();
@@ -115,16 +121,23 @@ fn vectors_of<'a>(state: &'a CollectionState, candidates: &[Candidate]) -> Round
     round
 }
 
-/// The vectors of a segment that is compared row by row.
-pub(super) fn exact(segment: &Segment, matches: Option<&Matches>) -> Result<()> {
+/// The vectors of some rows that are compared one by one.
+pub(super) fn rows(segment: &Segment, rows: &[u32]) -> Result<()> {
     if !segment.is_cold() {
         return Ok(());
     }
     let mut round = Round::default();
-    match matches {
-        Some(matches) if matches.count < segment.rows() / 4 => round.vectors(segment, matches.rows.iter()),
-        _ => round.all_vectors(segment),
+    round.vectors(segment, rows.iter().copied());
+    round.fetch()
+}
+
+/// The vectors of a row group that is compared whole.
+pub(super) fn group(segment: &Segment, rows: Range<u32>) -> Result<()> {
+    if !segment.is_cold() {
+        return Ok(());
     }
+    let mut round = Round::default();
+    round.group_vectors(segment, rows);
     round.fetch()
 }
 

@@ -11,6 +11,7 @@ use crate::id::Id;
 use crate::lsn::Lsn;
 use crate::memtable::{Memtable, Slot};
 use crate::row::Row;
+use crate::search::ahead;
 use crate::search::fields::MemoryRow;
 use crate::search::found::{At, Scored};
 use crate::search::query::Query;
@@ -81,6 +82,7 @@ pub(crate) fn segment(
         // Few rows: only their blocks are touched.
         Some(wanted) if wanted.count < segment.rows() / 4 => {
             let rows: Vec<u32> = wanted.rows.iter().filter(|row| lives(*row)).collect();
+            ahead::rows(segment, &rows)?;
             let kernel = Kernel::best();
             for (at, row) in rows.iter().enumerate() {
                 if at % CHECK_ROWS == 0 {
@@ -98,11 +100,15 @@ pub(crate) fn segment(
             rows.len() as u64
         }
         _ => {
-            let mut row = 0u32;
+            let (mut row, rows) = (0u32, segment.rows());
             let mut scores = [0.0; BLOCK_ROWS];
-            for slice in segment.vectors(0..segment.rows())? {
+            // A row group at a time: of a search that is given up no further one is read, here or on a backend.
+            while row < rows {
                 query.go_on()?;
-                for block in slice.chunks(BLOCK_ROWS * scorer.dim()) {
+                let group = row..rows.min(row.saturating_add(segment.group_rows()));
+                ahead::group(segment, group.clone())?;
+                let slices = segment.vectors(group)?;
+                for block in slices.into_iter().flat_map(|slice| slice.chunks(BLOCK_ROWS * scorer.dim())) {
                     let scores = &mut scores[..block.len() / scorer.dim()];
                     scorer.scores_into(block, scores);
                     for score in &*scores {

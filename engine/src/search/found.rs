@@ -98,6 +98,7 @@ fn fetch_rows(state: &CollectionState, searches: Vec<Vec<Scored>>, query: &Query
         if wanted.is_empty() {
             continue;
         }
+        query.go_on()?;
         wanted.sort_unstable_by_key(|wanted| wanted.row);
         let numbers: Vec<u32> = wanted.iter().map(|wanted| wanted.row).collect();
         let fetched = live.segment.rows_at(&state.schema, &numbers, query.with_vector)?;

@@ -40,6 +40,8 @@ pub(super) struct Run<'a> {
     /// What is to be searched by codes.
     by_codes: Vec<ByCodes>,
     explained: Explained,
+    /// Whether this search has made codes for a filter: one segment's are enough for one search.
+    made_codes: bool,
     lap: Instant,
 }
 
@@ -79,6 +81,7 @@ impl<'a> Run<'a> {
             best: Vec::new(),
             by_codes: Vec::new(),
             explained: Explained::default(),
+            made_codes: false,
             lap: RealClock.now(),
         }
     }
@@ -153,6 +156,7 @@ impl<'a> Run<'a> {
         order.sort_by_key(|n| std::cmp::Reverse(state.segments[*n].segment.rows()));
         let mut waiting = Vec::new();
         for n in order {
+            self.query.go_on()?;
             let segment = &state.segments[n].segment;
             let started = RealClock.now();
             let matches =
@@ -162,7 +166,7 @@ impl<'a> Run<'a> {
             }
             let matched = matches.as_ref().map_or(segment.rows(), |matches| matches.count);
             let (accuracy, k, filtered) = (self.query.accuracy, self.query.k, matches.is_some());
-            let own_codes = self.own_codes(n, matches.as_deref())?;
+            let own_codes = self.own_codes(n, matches.as_deref());
             let by_codes = self.codable
                 && (own_codes.is_some() || plan::scans_codes(accuracy, k, segment.rows(), matched, filtered));
             let index = if by_codes { segment.vector_index() } else { None };
@@ -185,23 +189,31 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// The own codes of the rows a filter takes of segment `n`, made now if it is time.
-    fn own_codes(&self, n: usize, matches: Option<&Matches>) -> Result<Option<Arc<Subset>>> {
-        let (Some(matches), Some(bound)) = (matches, self.bound) else { return Ok(None) };
-        // They are made of all vectors that match: of an object, that is what a search by its codes spares.
+    /// The own codes of the rows a filter takes of segment `n`, made now if it is time and none were made yet by this
+    /// search.
+    fn own_codes(&mut self, n: usize, matches: Option<&Matches>) -> Option<Arc<Subset>> {
+        let (matches, bound) = (matches?, self.bound?);
+        let segment = &self.state.segments[n].segment;
+        // On a backend all vectors of the filter's rows would have to be fetched.
         if !self.codable
-            || ahead::is_cold(self.state)
+            || segment.is_cold()
             || !plan::wants_own_codes(self.query.accuracy, self.query.k, matches.count)
         {
-            return Ok(None);
+            return None;
         }
-        let (segment, filters) = (&self.state.segments[n].segment, &self.view.content().filters);
-        filters.own_codes(segment, &self.state.schema, bound, matches)
+        let filters = &self.view.content().filters;
+        let kept = filters.own_codes(segment, &self.state.schema, bound);
+        if kept.is_none() && !std::mem::replace(&mut self.made_codes, true) {
+            self.made_codes = matches.is_due();
+            if self.made_codes {
+                return filters.make_codes(segment, &self.state.schema, bound, matches);
+            }
+        }
+        kept
     }
 
     fn score_segment(&mut self, n: usize, matches: Option<&Matches>, part: usize) -> Result<()> {
         let (live, lsn) = (&self.state.segments[n], self.view.lsn());
-        ahead::exact(&live.segment, matches)?;
         let scored = exact::segment(n, live, lsn, self.query, &self.scorer, matches, &mut self.best)?;
         let part = &mut self.explained.parts[part];
         (part.exact, part.kind) = (true, PartKind::Exact);

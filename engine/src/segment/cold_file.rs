@@ -21,6 +21,8 @@ use crate::error::{Error, Result};
 const BITS: u32 = 64;
 /// Bytes of one request; a longer piece is asked for in several.
 const PIECE_BLOCKS: u32 = 1 << 10;
+/// Longer than any segment, and as many blocks as 32 bits number.
+const MAX_LEN: u64 = 1 << 44;
 /// Bytes in memory at the same time; a larger round is several.
 const ROUND_BLOCKS: u32 = 4 << 10;
 
@@ -92,6 +94,10 @@ impl ColdFile {
         place: PathBuf,
         len: u64,
     ) -> Result<Self> {
+        if len > MAX_LEN {
+            let message = format!("a segment of {len} bytes; none is longer than {MAX_LEN}");
+            return Err(Error::corrupt("AKI-0503", &place, MAX_LEN, message));
+        }
         let made = fs.create_new(path).and_then(|file| {
             let sized = file.set_len(len);
             fs.unlink(path)?;

@@ -106,7 +106,7 @@ impl Segment {
         for (group, start) in metadata.row_groups().iter().zip(&meta.vectors) {
             let len = group.num_rows().cast_unsigned() * dim * 4;
             let (at, chunk_len) = group.column(group.num_columns() - 1).byte_range();
-            if start.checked_add(len) != Some(at + chunk_len) {
+            if start.checked_add(len) != Some(at + chunk_len) || !start.is_multiple_of(4) {
                 return Err(damaged(format!("vectors at {start} do not end their column chunk")));
             }
             vectors.push(shared.floats(*start, len).ok_or_else(|| damaged("vectors lie outside".into()))?);
@@ -142,6 +142,11 @@ impl Segment {
     /// The manifest's entry.
     pub(crate) fn meta(&self) -> &SegmentMeta {
         &self.meta
+    }
+
+    /// Rows of every row group but the last.
+    pub(crate) fn group_rows(&self) -> u32 {
+        1 << self.meta.group_bits
     }
 
     /// Rows, dead ones included.

@@ -73,14 +73,11 @@ impl<'a> Round<'a> {
         self.scattered(cold, &mut blocks, VECTOR_GETS, None);
     }
 
-    /// All vectors.
-    pub(crate) fn all_vectors(&mut self, segment: &'a Segment) {
+    /// The vectors of `rows`, all of one row group.
+    pub(crate) fn group_vectors(&mut self, segment: &'a Segment, rows: Range<u32>) {
         let Some(cold) = segment.cold() else { return };
-        let bits = segment.meta().group_bits;
-        for group in 0..segment.meta().vectors.len() {
-            let first = u32::try_from(group).unwrap_or(u32::MAX) << bits;
-            let last = first.saturating_add((1 << bits) - 1).min(segment.rows() - 1);
-            self.bytes(cold, segment.vector_bytes(first).start..segment.vector_bytes(last).end);
+        if !rows.is_empty() {
+            self.bytes(cold, segment.vector_bytes(rows.start).start..segment.vector_bytes(rows.end - 1).end);
         }
     }
 
@@ -233,7 +230,9 @@ impl Segment {
                 };
                 let pages = pages.page_locations();
                 let begins = |row: u32| pages.partition_point(|page| page.first_row_index <= i64::from(row));
-                let wanted = &pages[begins(start).saturating_sub(1)..begins(end - 1)];
+                // Pages out of order are told by the read.
+                let wanted = begins(start).saturating_sub(1)..begins(end - 1);
+                let wanted = pages.get(wanted).unwrap_or_default();
                 let first_page = pages.first().map_or(chunk.end, |page| page.offset.cast_unsigned());
                 // What lies before the pages is their dictionary.
                 out.push(chunk.start..first_page.max(chunk.start));
@@ -243,7 +242,8 @@ impl Segment {
                 }));
             }
         }
-        out.retain(|bytes| !bytes.is_empty());
+        // What a damaged footer places outside the file is told by the read as well.
+        out.retain(|bytes| !bytes.is_empty() && bytes.end <= self.shared.blocks.covered());
         out
     }
 

@@ -81,6 +81,8 @@ fn what_is_wrong_with_a_batch_is_told_before_anything_is_searched() {
     assert_eq!(error.code(), "AKI-0230");
     let error = docs.search_batch(&vec![vector(1); 4_097]).run().unwrap_err();
     assert_eq!(error.code(), "AKI-0234");
+    let error = docs.search_batch(&vec![vector(1); 101]).k(10_000).run().unwrap_err();
+    assert_eq!(error.code(), "AKI-0234", "a million rows and more at the same time");
     let error = docs.search_batch(&[vector(1)]).filter("bucket <").run().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);
     db.close().unwrap();
