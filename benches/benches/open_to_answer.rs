@@ -10,8 +10,10 @@ use std::hint::black_box;
 use std::path::Path;
 use std::process::Command;
 
-use akidb::{Collection, Db, NewRow, PartKind, Schema, Settings};
-use akidb_benches::{Sample, Vectors, bench_dir, machine, median, sample, sample_schema, timed};
+use akidb::{Collection, Db, NewRow, PartKind, Schema};
+use akidb_benches::{
+    Sample, Vectors, bench_dir, fill_settings, machine, median, sample, sample_schema, timed,
+};
 use akidb_host::process_cpu_time;
 use criterion::{BatchSize, Criterion};
 
@@ -20,21 +22,9 @@ const SAMPLE_ROWS: usize = 50_000;
 const GOAL_MS: f64 = 20.0;
 const CHILD: &str = "AKIDB_BENCH_CHILD";
 
-fn settings(one_segment: bool) -> Settings {
-    let mut settings = Settings::default();
-    settings.engine.write_stall_timeout_ms = 600_000;
-    if one_segment {
-        settings.engine.memtable_bytes = 1 << 30;
-        settings.engine.memory_bytes = 2 << 30;
-        settings.engine.wal_flush_bytes = 16 << 30;
-        settings.engine.wal_max_bytes = 32 << 30;
-    }
-    settings
-}
-
 /// Rows with the payload of the sample's; how many segments they make.
 fn fill(dir: &Path, vectors: &Vectors, sample: &Sample, count: usize, one_segment: bool) -> usize {
-    let db = Db::builder(dir).settings(settings(one_segment)).open().expect("the directory is empty");
+    let db = Db::builder(dir).settings(fill_settings(one_segment)).open().expect("the directory is empty");
     let schema = Schema { dim: vectors.dim(), ..sample_schema() };
     let docs = db.create_collection("wordnet", schema).expect("the schema is good");
     let row = |n: &usize| {

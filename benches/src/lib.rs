@@ -24,7 +24,7 @@ pub use sample::{
 };
 pub use search::{
     CurvePoint, OpenParquet, RowsFile, SearchBench, SearchError, SearchFigures, SearchReport, SearchSource,
-    SourceRow, SourceRows, bench_search,
+    SourceRow, SourceRows, bench_search, fill_settings,
 };
 pub use upsert::{UpsertError, UpsertFigures, Upserts, bench_upsert};
 pub use vectors::Vectors;

@@ -25,6 +25,7 @@ mod page;
 mod source;
 
 pub use figures::{CurvePoint, SearchFigures, SearchReport};
+pub use filled::fill_settings;
 pub use source::{OpenParquet, RowsFile, SearchSource, SourceRow, SourceRows};
 
 /// Hits of a search.

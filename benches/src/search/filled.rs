@@ -82,7 +82,7 @@ pub(super) fn fill(
     let dim = u16::try_from(first.vector.len()).unwrap_or(u16::MAX);
     let schema = fields::declared(Schema::new(dim, metric), &first_rows, filters);
     let schema = Schema { id_kind: IdKind::Int, ..schema };
-    let db = Db::builder(home.join("db")).settings(settings(one_segment)).open()?;
+    let db = Db::builder(home.join("db")).settings(fill_settings(one_segment)).open()?;
     let collection = db.create_collection("bench", schema)?;
     let mut writes = Writes::new(&collection);
     let before = process_cpu_time();
@@ -100,8 +100,10 @@ pub(super) fn fill(
     Ok(Filled { db, collection, costs, first_rows })
 }
 
-/// For one segment: memtable and log take everything before anything is flushed. Writes wait as long as it takes.
-fn settings(one_segment: bool) -> Settings {
+/// Settings of a bench. For one segment: memtable and log take everything before anything is flushed. Writes wait as
+/// long as it takes.
+#[must_use]
+pub fn fill_settings(one_segment: bool) -> Settings {
     let mut settings = Settings::default();
     settings.engine.write_stall_timeout_ms = 600_000;
     if one_segment {

@@ -28,23 +28,23 @@ const CORRELATED_NEED: u32 = 4;
 
 /// Whether the codes are scanned. `matched` are the rows the filter lets through, all of `rows` without one.
 pub(crate) fn scans_codes(accuracy: Accuracy, k: usize, rows: u32, matched: u32, filtered: bool) -> bool {
-    let exact = match accuracy {
-        Accuracy::Exact => true,
-        Accuracy::Recall(recall) => recall >= 1.0,
-        Accuracy::Effort(_) => false,
-    };
     let few = filtered && matched <= FEW_ROWS.max(rows / FEW_SHARE);
-    !exact && !few && k <= LARGE_K && (k as u64) * LARGE_K_SHARE <= u64::from(matched)
+    !few && codes_serve(accuracy, k, matched)
 }
 
 /// Whether codes of just the `matched` rows that a filter lets through are worth having and asking.
 pub(crate) fn wants_own_codes(accuracy: Accuracy, k: usize, matched: u32) -> bool {
+    OWN_ROWS.contains(&matched) && codes_serve(accuracy, k, matched)
+}
+
+/// Whether the answer need not be exact, and `k` rows are few enough to be found by codes of `matched`.
+fn codes_serve(accuracy: Accuracy, k: usize, matched: u32) -> bool {
     let exact = match accuracy {
         Accuracy::Exact => true,
         Accuracy::Recall(recall) => recall >= 1.0,
         Accuracy::Effort(_) => false,
     };
-    !exact && k <= LARGE_K && (k as u64) * LARGE_K_SHARE <= u64::from(matched) && OWN_ROWS.contains(&matched)
+    !exact && k <= LARGE_K && (k as u64) * LARGE_K_SHARE <= u64::from(matched)
 }
 
 /// The slots of an index that a search may compare.
