@@ -7,6 +7,7 @@
 mod admin;
 mod bench;
 mod breaker;
+mod compact;
 mod config;
 mod database;
 mod demo;
@@ -70,6 +71,7 @@ enum Verb {
     Ls(ls::Ls),
     Stats(stats::Stats),
     Flush(flush::Flush),
+    Compact(compact::Compact),
     Inspect(inspect::Inspect),
     Verify(verify::Verify),
     Repair(repair::Repair),
@@ -122,6 +124,7 @@ impl Verb {
             Self::Ls(verb) => verb.run(globals),
             Self::Stats(verb) => verb.run(globals),
             Self::Flush(verb) => verb.run(globals),
+            Self::Compact(verb) => verb.run(globals),
             Self::Inspect(verb) => verb.run(globals),
             Self::Verify(verb) => verb.run(globals),
             Self::Repair(verb) => verb.run(globals),

@@ -125,6 +125,9 @@ pub struct EngineSettings {
     /// Memtables of a collection waiting to become segments before writers wait. 2: one being written, one
     /// behind it; more would only hide a disk that is too slow.
     pub max_sealed_memtables: u32,
+    /// Whether segments are merged in the background. `true`: files stay few and dead rows leave the disk with nobody
+    /// calling for it. `false` only for somebody who wants to call [`crate::Db::compact`] at a time of their own.
+    pub compaction: bool,
     /// Live log on disk at which writers wait. 1 GiB: replay stays within seconds.
     #[serde(deserialize_with = "file::bytes")]
     pub wal_max_bytes: u64,
@@ -164,6 +167,7 @@ impl Default for EngineSettings {
             memory_bytes: 256 * MIB,
             filter_cache_bytes: 32 * MIB,
             max_sealed_memtables: 2,
+            compaction: true,
             wal_max_bytes: GIB,
             wal_flush_bytes: 96 * MIB,
             write_stall_timeout_ms: 1_000,
@@ -305,6 +309,7 @@ impl fmt::Display for Settings {
         writeln!(f, "memory_bytes = {}", e.memory_bytes)?;
         writeln!(f, "filter_cache_bytes = {}", e.filter_cache_bytes)?;
         writeln!(f, "max_sealed_memtables = {}", e.max_sealed_memtables)?;
+        writeln!(f, "compaction = {}", e.compaction)?;
         writeln!(f, "wal_max_bytes = {}", e.wal_max_bytes)?;
         writeln!(f, "wal_flush_bytes = {}", e.wal_flush_bytes)?;
         writeln!(f, "write_stall_timeout_ms = {}", e.write_stall_timeout_ms)?;

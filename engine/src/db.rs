@@ -9,8 +9,9 @@ use crate::backends::Backends;
 use crate::catalog::CollectionState;
 use crate::cold;
 use crate::collection::Collection;
+use crate::compact::{self, policy};
 use crate::config::Settings;
-use crate::driver::Driver;
+use crate::driver::{Driver, compactor::Compactor};
 use crate::engine::{Engine, Place};
 use crate::error::{Error, ErrorKind, Fate, Result};
 use crate::flush;
@@ -47,7 +48,19 @@ impl Db {
             .map_err(|cause| Error::io("AKI-0228", &engine.place.dir, "could not start a thread", &cause))?;
         // Set once: nobody else has seen this engine.
         let _ = engine.driver.set(ticker);
+        if settings.engine.compaction {
+            Self::start_compactor(&engine)?;
+        }
         Ok(Self::over(engine, recovery, uploads))
+    }
+
+    fn start_compactor(engine: &Arc<Engine>) -> Result<()> {
+        let compactor = Box::new(Compactor::new(Arc::downgrade(engine)));
+        let ticker = engine.place.spawn.ticker("akidb-compactor", compactor, Arc::clone(&engine.place.clock));
+        let ticker = ticker
+            .map_err(|cause| Error::io("AKI-0228", &engine.place.dir, "could not start a thread", &cause))?;
+        let _ = engine.compactor.set(ticker);
+        Ok(())
     }
 
     pub(crate) fn start_cold(place: Place, settings: &Settings) -> Result<Self> {
@@ -172,8 +185,28 @@ impl Db {
     /// What kept a segment from disk; nothing acknowledged is lost.
     pub fn flush(&self) -> Result<()> {
         flush::flush_all(self.engine())?;
+        self.engine().wake_compactor();
         self.handle.uploads.offer(self.engine());
         Ok(())
+    }
+
+    /// Merges segments until none are left that one merge can hold together, and drops what is dead in them; blocks
+    /// meanwhile. Never needed: the database merges by itself, a little later. Answers how many merges it made.
+    ///
+    /// # Errors
+    /// `Corrupt` for a damaged segment, with file and offset; what kept a segment from disk. Nothing is lost.
+    pub fn compact(&self) -> Result<u64> {
+        let engine = self.engine();
+        engine.writer()?;
+        let ids: Vec<u32> = engine.current().content().collections.keys().copied().collect();
+        let mut merges = 0;
+        for id in ids {
+            while compact::compact(engine, id, policy::in_a_hurry)? {
+                merges += 1;
+            }
+        }
+        self.handle.uploads.offer(engine);
+        Ok(merges)
     }
 
     /// Blocks until every backend names everything flushed before the call.
@@ -219,6 +252,10 @@ impl Db {
         }
         if let Some(driver) = engine.driver.get() {
             driver.stop();
+        }
+        if let Some(compactor) = engine.compactor.get() {
+            // A merge under way is given up.
+            compactor.stop();
         }
         self.handle.uploads.stop(engine);
         let Some(writer) = engine.writer_if_any() else { return Ok(()) };

@@ -11,6 +11,7 @@ use crate::flush;
 use crate::gc;
 use crate::upload::Uploads;
 
+pub(crate) mod compactor;
 pub(crate) mod plan;
 
 use plan::{CollectionLoad, Job, Load};
@@ -119,6 +120,7 @@ fn run(engine: &Engine, job: Job) -> Result<()> {
         }
         Job::Flush(collection) => {
             flush::flush_oldest(engine, collection)?;
+            engine.wake_compactor();
         }
     }
     Ok(())

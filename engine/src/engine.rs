@@ -56,8 +56,10 @@ pub(crate) struct Writer {
     pub(crate) epoch: u32,
     pub(crate) writer_id: u32,
     next_segment: AtomicU64,
-    /// Held for a whole flush: one owner of change.
+    /// Held for a whole flush, and while a merge is committed: one owner of change.
     pub(crate) flushing: Mutex<()>,
+    /// Held for a whole merge, before `flushing`.
+    pub(crate) compacting: Mutex<()>,
     /// Whether rows are encoded as they arrive: not while the log is replayed, which must be quick.
     encodes: AtomicBool,
 }
@@ -76,6 +78,7 @@ impl Writer {
             writer_id,
             next_segment: AtomicU64::new(1),
             flushing: Mutex::new(()),
+            compacting: Mutex::new(()),
             encodes: AtomicBool::new(false),
         }
     }
@@ -109,6 +112,26 @@ enum Reading {
     Fixed(Box<Applier<Memory>>),
 }
 
+/// What merges did since the open, and why the last one failed.
+#[derive(Debug, Default)]
+pub(crate) struct Compactions {
+    pub(crate) runs: AtomicU64,
+    pub(crate) segments_merged: AtomicU64,
+    pub(crate) bytes_read: AtomicU64,
+    pub(crate) bytes_written: AtomicU64,
+    failure: Mutex<Option<Error>>,
+}
+
+impl Compactions {
+    pub(crate) fn last_failure(&self) -> Option<Error> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn note_failure(&self, failure: Option<Error>) {
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
+    }
+}
+
 /// A running database.
 #[derive(Debug)]
 pub(crate) struct Engine {
@@ -127,6 +150,8 @@ pub(crate) struct Engine {
     min_free_disk_bytes: u64,
     /// Why the last flush failed, until one succeeds.
     pub(crate) flush_failure: Mutex<Option<Error>>,
+    pub(crate) compactor: OnceLock<Arc<dyn Ticker>>,
+    pub(crate) compactions: Compactions,
     closed: AtomicBool,
 }
 
@@ -159,6 +184,8 @@ impl Engine {
             free_disk_bytes: AtomicU64::new(u64::MAX),
             min_free_disk_bytes: min_free,
             flush_failure: Mutex::new(None),
+            compactor: OnceLock::new(),
+            compactions: Compactions::default(),
             closed: AtomicBool::new(false),
         }
     }
@@ -213,6 +240,13 @@ impl Engine {
     pub(crate) fn wake_driver(&self) {
         if let Some(driver) = self.driver.get() {
             driver.wake();
+        }
+    }
+
+    /// Lets the compactor look soon: the set of segments changed.
+    pub(crate) fn wake_compactor(&self) {
+        if let Some(compactor) = self.compactor.get() {
+            compactor.wake();
         }
     }
 

@@ -9,21 +9,19 @@ use akidb_host::{Rng, seeded_bug};
 use crate::catalog::{CollectionState, LiveSegment};
 use crate::deletion_vector::{self, DeletionVector};
 use crate::engine::{Engine, Writer, deletion_vector_dir};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Fate, Result};
 use crate::index;
 use crate::lsn::Lsn;
 use crate::manifest::{Manifest, Reason};
 use crate::memtable::Memtable;
 use crate::overlay::Overlay;
 use crate::row::Row;
-use crate::segment::{Segment, Writing, write_segment};
+use crate::segment::{RowSource, RowsInMemory, Segment, Writing, write_segment};
 use crate::segment_meta::{DeletionVectorRef, SegmentMeta};
 use crate::write::WriteLog;
 
 /// New names tried when the sync of a segment file fails: the old file is never trusted again.
 const SEGMENT_TRIES: u32 = 3;
-/// What the samples of an index are drawn by: the same rows give the same file.
-const INDEX_SEED: u64 = 0x5eed;
 
 /// Seals the active memtable of a collection, if it holds anything. Touches no file.
 pub(crate) fn seal(writer: &Writer, collection: u32) -> bool {
@@ -141,6 +139,11 @@ fn flush_locked(engine: &Engine, writer: &Writer, collection: u32) -> Result<Flu
         manifest.settle_floor(unflushed.settled, |id| unflushed.oldest.get(&id).copied());
         assert_manifest_synced(writer, manifest);
         Ok(())
+    });
+    let committed = committed.inspect_err(|error| {
+        if let Some((_, segment, _)) = &flushed.segment {
+            discard(engine, segment, error);
+        }
     })?;
     install(writer, collection, &memtable, sealed_at, flushed);
     // The manifest that covers everything below is durable now.
@@ -214,51 +217,75 @@ fn write_files(
         None
     } else {
         let rows: Vec<(Lsn, Arc<Row>)> = live.iter().map(|(_, lsn, row)| (*lsn, Arc::clone(row))).collect();
-        let (meta, segment) = write_new_segment(engine, writer, state, &rows)?;
+        let (meta, segment) = write_rows(engine, writer, state, &rows)?;
         Some((meta, segment, live.into_iter().map(|(at, ..)| at).collect()))
     };
     let mut deletions = Vec::new();
     for segment in state.segments.iter() {
         if let Some(grown) = grown_deletion_vector(segment, sealed_at) {
-            let dir = deletion_vector_dir(&state.dir);
-            create_dir(engine, &dir)?;
-            let mut random = [0; 16];
-            Rng::from_machine().fill(&mut random);
-            let reference = deletion_vector::write(&*engine.place.fs, &dir, &grown, random)?;
+            let reference = write_deletion_vector(engine, state, &grown)?;
             deletions.push((segment.segment.meta().file.clone(), reference, Arc::new(grown)));
         }
     }
     Ok(Flushed { segment, deletions })
 }
 
-fn write_new_segment(
+fn write_rows(
     engine: &Engine,
     writer: &Writer,
     state: &CollectionState,
     rows: &[(Lsn, Arc<Row>)],
 ) -> Result<(SegmentMeta, Arc<Segment>)> {
-    let fs = &*engine.place.fs;
-    // Empty, it may have been taken for a leftover by a look at the manifests from just before the collection's.
-    create_dir(engine, &state.dir)?;
     let index = {
         let _span = tracing::debug_span!("index").entered();
         let vectors: Vec<&[f32]> = rows.iter().map(|(_, row)| &*row.vector).collect();
-        index::index_bytes(state.schema.metric, &vectors, INDEX_SEED)
+        index::index_bytes(state.schema.metric, &vectors, index::BUILD_SEED, &|| true).map(Arc::new)
     };
+    write_new_segment(engine, writer, state, 0, || Ok(RowsInMemory { rows, index: index.clone() }))
+        .map(|(meta, segment, _)| (meta, segment))
+}
+
+/// Writes and opens a segment of a collection under a name of its own, from what `rows` begins: again, and under
+/// another name, where the sync of the file failed. Gives the source back.
+pub(crate) fn write_new_segment<S: RowSource>(
+    engine: &Engine,
+    writer: &Writer,
+    state: &CollectionState,
+    level: u8,
+    mut rows: impl FnMut() -> Result<S>,
+) -> Result<(SegmentMeta, Arc<Segment>, S)> {
+    let fs = &*engine.place.fs;
+    // Empty, it may have been taken for a leftover by a look at the manifests from just before the collection's.
+    create_dir(engine, &state.dir)?;
     let mut tries = 0;
-    let meta = loop {
+    let (meta, source) = loop {
         tries += 1;
-        let file = Writing { fs, dir: &state.dir, name: writer.next_segment_name(), schema: &state.schema };
-        match write_segment(&file, rows, index.as_ref()) {
+        let name = writer.next_segment_name();
+        let file = Writing { fs, dir: &state.dir, name, schema: &state.schema, level };
+        let mut source = rows()?;
+        match write_segment(&file, &mut source) {
             Err(error) if error.kind() == ErrorKind::Unavailable && tries < SEGMENT_TRIES => {
                 tracing::warn!(%error, "writing a segment failed; a new file is tried");
             }
-            written => break written?,
+            written => break (written?, source),
         }
     };
     let path = state.dir.join(&meta.file);
     let segment = Segment::open(fs, &path, &meta, &state.schema)?;
-    Ok((meta, segment))
+    Ok((meta, segment, source))
+}
+
+/// Makes a deletion vector durable, in a file or in what a manifest says of its segment.
+pub(crate) fn write_deletion_vector(
+    engine: &Engine,
+    state: &CollectionState,
+    dead: &DeletionVector,
+) -> Result<DeletionVectorRef> {
+    let dir = deletion_vector_dir(&state.dir);
+    create_dir(engine, &dir)?;
+    let mut random = [0; 16];
+    Rng::from_machine().fill(&mut random);
+    deletion_vector::write(&*engine.place.fs, &dir, dead, random)
 }
 
 /// The deletion vector with the overlay's entries up to `sealed_at` folded in, if that adds any.
@@ -355,6 +382,14 @@ fn install(writer: &Writer, collection: u32, memtable: &Arc<Memtable>, sealed_at
         next.generation += 1;
         published.publish(current.content().with(next), apply);
     });
+}
+
+/// Removes a segment whose manifest was not written because of `error`, if that is certain.
+pub(crate) fn discard(engine: &Engine, segment: &Segment, error: &Error) {
+    if error.fate() != Fate::Unknown {
+        // What stays is removed by the next open.
+        let _ = engine.place.fs.unlink(segment.path());
+    }
 }
 
 /// Makes a directory of a collection, its name synced, before a manifest names anything in it.

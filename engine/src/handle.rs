@@ -19,5 +19,6 @@ impl Drop for Handle {
         // No waiting here, whatever thread this is: the others see the mark and end by themselves.
         self.engine.mark_closed();
         self.engine.wake_driver();
+        self.engine.wake_compactor();
     }
 }

@@ -45,6 +45,9 @@ pub(crate) use {
 /// The rotation that new codes are made under: one for all collections, so that a query is rotated once.
 pub(crate) const ROTATION_SEED: u64 = 0x616b_6964_622e_0001;
 
+/// What the samples of an index are drawn by: the same rows give the same file.
+pub(crate) const BUILD_SEED: u64 = 0x5eed;
+
 /// The bodies of the sections HEAD and CODES.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct IndexBytes {
@@ -58,12 +61,25 @@ pub(crate) fn coding(metric: Metric, dim: usize) -> Option<Coding> {
     Some(Coding { metric, dim, bits, rotation: Rotation::shared(dim, ROTATION_SEED) })
 }
 
-/// Builds the index of vectors, by row number, as a segment stores it; `None` where the segment is searched exactly.
-pub(crate) fn index_bytes(metric: Metric, vectors: &[&[f32]], seed: u64) -> Option<IndexBytes> {
+/// Bytes in memory for a row while its index is built, the vector not counted: a pointer to it, its lists, its code, and
+/// for most rows a second one in another list.
+pub(crate) fn build_bytes_per_row(dim: usize) -> u64 {
+    let code = Bits::of(dim).map_or(0, |bits| bits.nibbles(dim.next_multiple_of(64)) / 2 + 8);
+    16 + 16 + 2 * code as u64
+}
+
+/// Builds the index of vectors, by row number, as a segment stores it; `None` where the segment is searched exactly,
+/// and soon after `go_on` says for good that it is no longer wanted.
+pub(crate) fn index_bytes(
+    metric: Metric,
+    vectors: &[&[f32]],
+    seed: u64,
+    go_on: &dyn Fn() -> bool,
+) -> Option<IndexBytes> {
     let dim = vectors.first()?.len();
     Bits::of(dim)?;
     let rotation: Arc<Rotation> = Rotation::shared(dim, ROTATION_SEED);
-    let Built { lists, codes } = build(metric, &rotation, vectors, seed)?;
+    let Built { lists, codes } = build(metric, &rotation, vectors, seed, go_on)?;
     let key = head::RotationKey { seed: ROTATION_SEED, crc32: rotation.crc32() };
     Some(IndexBytes { head: head::encode(&lists, key), codes })
 }

@@ -29,6 +29,8 @@ mod collection;
 #[cfg(not(akidb_loom))]
 mod commit;
 #[cfg(not(akidb_loom))]
+mod compact;
+#[cfg(not(akidb_loom))]
 mod config;
 #[cfg(not(akidb_loom))]
 mod db;
@@ -50,7 +52,6 @@ mod error;
 mod filter;
 #[cfg(not(akidb_loom))]
 mod filter_cache;
-#[cfg(not(akidb_loom))]
 mod flush;
 #[cfg(not(akidb_loom))]
 mod gc;
@@ -175,7 +176,7 @@ pub use segment::{Damage, RowGroupReport, SectionReport, SegmentReport, VerifyRe
 #[cfg(not(akidb_loom))]
 pub use segment_meta::{DeletionVectorRef, Place, SegmentMeta};
 #[cfg(not(akidb_loom))]
-pub use stats::{CollectionStats, Stats, WatermarkStats};
+pub use stats::{CollectionStats, CompactionStats, Stats, WatermarkStats};
 #[cfg(not(akidb_loom))]
 pub use upload::{BackendStats, BreakerView};
 #[cfg(not(akidb_loom))]

@@ -5,6 +5,9 @@ use std::time::Duration;
 use crate::config::{Durability, Settings};
 use crate::manifest::Kept;
 
+/// A merge may hold one part in so many of the memory.
+const MERGE_SHARE: u64 = 4;
+
 /// Bounds in bytes, counts and times; each is explained at its setting.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
@@ -18,6 +21,8 @@ pub(crate) struct Limits {
     pub(crate) wal_flush_bytes: u64,
     /// Live log above which writes stall.
     pub(crate) wal_max_bytes: u64,
+    /// What one merge may hold.
+    pub(crate) merge_bytes: u64,
     /// Sealed memtables a collection may have before its writes stall.
     pub(crate) sealed_memtables: usize,
     /// Bytes a required backend may lack before writes stall.
@@ -39,6 +44,7 @@ impl Limits {
             durability: engine.durability,
             wal_flush_bytes: engine.wal_flush_bytes,
             wal_max_bytes: engine.wal_max_bytes,
+            merge_bytes: engine.memory_bytes / MERGE_SHARE,
             sealed_memtables: engine.max_sealed_memtables as usize,
             max_pending_bytes: engine.max_pending_bytes,
             filter_cache_bytes: engine.filter_cache_bytes,

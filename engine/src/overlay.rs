@@ -49,11 +49,16 @@ impl Overlay {
 
     /// Rows hidden at `lsn`, ascending.
     pub(crate) fn hidden_at(&self, lsn: Lsn) -> impl Iterator<Item = u32> {
+        self.entries().filter(move |(_, at)| *at <= lsn).map(|(row, _)| row)
+    }
+
+    /// Every row that is hidden from some LSN on, and that LSN, ascending by row.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (u32, Lsn)> {
         self.chunks.iter().enumerate().filter_map(|(n, chunk)| chunk.get().map(|chunk| (n, chunk))).flat_map(
-            move |(n, chunk)| {
+            |(n, chunk)| {
                 chunk.iter().enumerate().filter_map(move |(slot, at)| {
-                    let hidden = at.load(Ordering::Acquire) <= lsn.as_u64();
-                    hidden.then(|| u32::try_from(n * CHUNK_ROWS + slot).expect("rows are u32"))
+                    let at = Lsn::from_u64(at.load(Ordering::Acquire)).filter(|at| *at != Lsn::MAX)?;
+                    Some((u32::try_from(n * CHUNK_ROWS + slot).expect("rows are u32"), at))
                 })
             },
         )

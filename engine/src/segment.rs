@@ -46,5 +46,5 @@ pub(crate) use {
     round::{Round, fetch_tails},
     rows::{Batch, Scan},
     vector_index::VectorIndex,
-    writer::{Writing, write_segment},
+    writer::{RowSource, RowsInMemory, Writing, write_segment},
 };

@@ -1,5 +1,7 @@
 //! Figures of a running database, for people and programs.
 
+use std::sync::atomic::Ordering;
+
 use akidb_wal::State;
 use serde::Serialize;
 
@@ -29,6 +31,8 @@ pub struct Stats {
     pub held_back_by: Option<String>,
     /// Why the last flush failed, until one succeeds.
     pub flush_failure: Option<String>,
+    /// What merges of segments did since the open.
+    pub compaction: CompactionStats,
     /// Why nothing more is written, to the log or to manifests, if so: reopening is the repair.
     pub poisoned: Option<String>,
     /// Per backend.
@@ -48,6 +52,21 @@ pub struct WatermarkStats {
     pub flushed: String,
     /// The log need not hold anything up to here any more.
     pub released: String,
+}
+
+/// What merges of segments did since the open.
+#[derive(Clone, Debug, Serialize)]
+pub struct CompactionStats {
+    /// Merges.
+    pub runs: u64,
+    /// Segments that became part of others.
+    pub segments_merged: u64,
+    /// Bytes of them.
+    pub bytes_read: u64,
+    /// Bytes of what they became.
+    pub bytes_written: u64,
+    /// Why the last merge failed, until one succeeds.
+    pub failure: Option<String>,
 }
 
 /// Figures of a collection.
@@ -108,12 +127,24 @@ pub(crate) fn stats(engine: &Engine, uploads: &Uploads) -> Result<Stats> {
         newest_manifest: engine.writer_if_any().map_or(0, |writer| writer.committer.newest().manifest.number),
         live_wal_bytes: engine.live_wal_bytes(),
         memtable_bytes: view.content().memtable_bytes(),
-        free_disk_bytes: engine.free_disk_bytes.load(std::sync::atomic::Ordering::Relaxed),
+        free_disk_bytes: engine.free_disk_bytes.load(Ordering::Relaxed),
         held_back_by: held.map(|stall| format!("{}: {}", stall.which, stall.detail)),
+        compaction: compaction(engine),
         flush_failure: engine.last_flush_failure().map(|error| error.to_string()),
         poisoned: poisoned(engine),
         backends: uploads.stats(),
     })
+}
+
+fn compaction(engine: &Engine) -> CompactionStats {
+    let done = &engine.compactions;
+    CompactionStats {
+        runs: done.runs.load(Ordering::Relaxed),
+        segments_merged: done.segments_merged.load(Ordering::Relaxed),
+        bytes_read: done.bytes_read.load(Ordering::Relaxed),
+        bytes_written: done.bytes_written.load(Ordering::Relaxed),
+        failure: done.last_failure().map(|error| error.to_string()),
+    }
 }
 
 fn poisoned(engine: &Engine) -> Option<String> {

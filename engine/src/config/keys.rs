@@ -59,6 +59,7 @@ pub(super) const TABLES: [(&str, &[&str]); 6] = [
             "memory_bytes",
             "filter_cache_bytes",
             "max_sealed_memtables",
+            "compaction",
             "wal_max_bytes",
             "wal_flush_bytes",
             "write_stall_timeout_ms",

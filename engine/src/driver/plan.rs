@@ -73,6 +73,7 @@ mod tests {
             durability: Durability::LocalSynced,
             wal_flush_bytes: 1_000,
             wal_max_bytes: 2_000,
+            merge_bytes: 100,
             sealed_memtables: 2,
             filter_cache_bytes: 0,
             max_pending_bytes: None,

@@ -15,7 +15,7 @@ use crate::id::Id;
 use crate::lsn::Lsn;
 use crate::row::{FieldRef, FieldValue, Row};
 use crate::schema::IdKind;
-use crate::segment::{SegmentName, Writing, write_segment};
+use crate::segment::{RowsInMemory, SegmentName, Writing, write_segment};
 
 /// Rows of a segment, and the segment, written under a schema that may lack the last fields.
 struct Written {
@@ -47,8 +47,8 @@ fn write(schema: &Schema, known: usize, fields: Vec<Vec<FieldValue>>) -> Written
     let rows: Vec<_> = (0..).zip(fields).map(row).collect();
     let dir = tempfile::tempdir().unwrap();
     let name = SegmentName { epoch: 3, seq: 1, writer: 9 };
-    let meta =
-        write_segment(&Writing { fs: &RealFs, dir: dir.path(), name, schema: &own }, &rows, None).unwrap();
+    let writing = Writing { fs: &RealFs, dir: dir.path(), name, schema: &own, level: 0 };
+    let meta = write_segment(&writing, &mut RowsInMemory { rows: &rows, index: None }).unwrap();
     let file = dir.path().join(&meta.file);
     let segment = Segment::open(&RealFs, &file, &meta, schema).unwrap();
     Written { dir, file, segment, rows }

@@ -20,20 +20,23 @@ pub(crate) struct Assigned {
     pub(crate) second: Vec<u32>,
 }
 
-/// Assigns every row.
+/// Assigns every row; `None` if the index is no longer wanted.
 pub(crate) fn assign(
     kernel: Kernel,
     bits: Bits,
     rows: &CodeRows<'_>,
     mean: &[f32],
     coarse: &Coarse,
-) -> Assigned {
+) -> Option<Assigned> {
     let mut assigned =
         Assigned { first: Vec::with_capacity(rows.len()), second: Vec::with_capacity(rows.len()) };
     let mut rotated = vec![0.0; rows.coded()];
     let (mut probe, mut scratch, mut near) = (Probe::default(), CoarseScratch::default(), Vec::new());
     let mut residuals = [vec![0.0; rows.coded()], vec![0.0; rows.coded()]];
     for row in 0..u32::try_from(rows.len()).expect("rows are u32") {
+        if !rows.go_on_at(row) {
+            return None;
+        }
         rows.rotated(row, &mut rotated);
         probe.set(kernel, bits, &rotated, 1.0, mean);
         coarse.nearest(kernel, &probe, AMONG, &mut scratch, &mut near);
@@ -41,7 +44,7 @@ pub(crate) fn assign(
         assigned.first.push(near[0].list);
         assigned.second.push(second);
     }
-    assigned
+    Some(assigned)
 }
 
 /// The list that minimises `|r2|^2 + LAMBDA <r2, r1>^2 / |r1|^2` over all but the first.

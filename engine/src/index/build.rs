@@ -31,9 +31,16 @@ pub(crate) struct Built {
 }
 
 /// Builds the index of `vectors`, by row number. `None` where exact search serves as well or better: no rows, a low
-/// dimension, magnitudes that codes do not hold. The same rows, rotation and seed give the same bytes.
-pub(crate) fn build(metric: Metric, rotation: &Rotation, vectors: &[&[f32]], seed: u64) -> Option<Built> {
-    build_from(LISTS_FROM, metric, rotation, vectors, seed)
+/// dimension, magnitudes that codes do not hold; and soon after `go_on` says that it is no longer wanted. The same rows,
+/// rotation and seed give the same bytes.
+pub(crate) fn build(
+    metric: Metric,
+    rotation: &Rotation,
+    vectors: &[&[f32]],
+    seed: u64,
+    go_on: &dyn Fn() -> bool,
+) -> Option<Built> {
+    build_from(LISTS_FROM, metric, rotation, vectors, seed, go_on)
 }
 
 /// As [`build`], always one list.
@@ -43,7 +50,7 @@ pub(super) fn build_flat(
     vectors: &[&[f32]],
     seed: u64,
 ) -> Option<Built> {
-    build_from(usize::MAX, metric, rotation, vectors, seed)
+    build_from(usize::MAX, metric, rotation, vectors, seed, &|| true)
 }
 
 /// As [`build`], with lists from so many rows on.
@@ -53,22 +60,26 @@ pub(super) fn build_from(
     rotation: &Rotation,
     vectors: &[&[f32]],
     seed: u64,
+    go_on: &dyn Fn() -> bool,
 ) -> Option<Built> {
     let kernel = Kernel::best();
     let dim = vectors.first()?.len();
     let bits = Bits::of(dim)?;
-    let rows = CodeRows::new(kernel, metric, rotation, vectors)?;
+    let rows = CodeRows::new(kernel, metric, rotation, vectors, go_on)?;
     let mut making = Making::new(kernel, metric, bits, dim, rows);
     if rows.len() >= lists_from {
         let count = train::list_count(rows.len());
         let sample = train::sample(rows.len(), count, bits, seed);
         making.lists.mean = train::mean(&rows, &sample[..sample.len().min(MEAN_ROWS)]);
-        let centroids = train::centroids(kernel, bits, &rows, &sample, &making.lists.mean, count);
-        making.fill_lists(Coarse::new(kernel, bits, rows.coded(), &centroids));
+        let centroids = train::centroids(kernel, bits, &rows, &sample, &making.lists.mean, count)?;
+        making.fill_lists(Coarse::new(kernel, bits, rows.coded(), &centroids))?;
     } else {
         let sample = train::sample(rows.len(), MEAN_ROWS, bits, seed);
         making.lists.mean = train::mean(&rows, &sample[..sample.len().min(MEAN_ROWS)]);
-        making.fill_flat();
+        making.fill_flat()?;
+    }
+    if !go_on() {
+        return None;
     }
     let Making { mut lists, codes, stats, .. } = making;
     stats.settle(&mut lists);
@@ -106,14 +117,14 @@ impl<'a> Making<'a> {
         Self { kernel, rows, lists, codes: Vec::new(), stats: Stats::default(), rotated, nibbles }
     }
 
-    fn fill_flat(&mut self) {
+    fn fill_flat(&mut self) -> Option<()> {
         let centre = vec![0.0; self.rows.coded()];
         let rows: Vec<u32> = (0..self.lists.rows).collect();
-        self.push_list(&rows, &[], &centre, false);
+        self.push_list(&rows, &[], &centre, false)
     }
 
-    fn fill_lists(&mut self, coarse: Coarse) {
-        let assigned = assign::assign(self.kernel, self.lists.bits, &self.rows, &self.lists.mean, &coarse);
+    fn fill_lists(&mut self, coarse: Coarse) -> Option<()> {
+        let assigned = assign::assign(self.kernel, self.lists.bits, &self.rows, &self.lists.mean, &coarse)?;
         let members = Members::of(&assigned, coarse.count);
         let order: Vec<u32> = assign::chain(self.kernel, &coarse)
             .into_iter()
@@ -126,7 +137,7 @@ impl<'a> Making<'a> {
         for list in &order {
             coarse.centroid(*list as usize, &mut centre);
             centroids.extend_from_slice(&centre);
-            self.push_list(members.first.in_list(*list), members.second.in_list(*list), &centre, true);
+            self.push_list(members.first.in_list(*list), members.second.in_list(*list), &centre, true)?;
         }
         // The fine codes of fine codes are the same: what was encoded is what searches see.
         let mut coarse = Coarse::new(self.kernel, self.lists.bits, self.rows.coded(), &centroids);
@@ -138,12 +149,16 @@ impl<'a> Making<'a> {
         let bonus = bonus.collect();
         coarse.set_bonus(bonus);
         self.lists.coarse = Some(coarse);
+        Some(())
     }
 
-    fn push_list(&mut self, primaries: &[u32], copies: &[u32], centre: &[f32], numbered: bool) {
+    fn push_list(&mut self, primaries: &[u32], copies: &[u32], centre: &[f32], numbered: bool) -> Option<()> {
         let mut blocks = Blocks::new(self.nibbles.len());
         let mut squares = 0.0f64;
-        for row in primaries.iter().chain(copies) {
+        for (at, row) in (0u32..).zip(primaries.iter().chain(copies)) {
+            if !self.rows.go_on_at(at) {
+                return None;
+            }
             let factors = self.encode(*row, centre);
             squares += f64::from(factors.norm_squared);
             self.stats.note(factors);
@@ -177,6 +192,7 @@ impl<'a> Making<'a> {
             radius_squared,
             crc32: crc32fast::hash(&self.codes[offset..]),
         });
+        Some(())
     }
 
     /// Leaves the nibbles of the row's code in `self.nibbles`.

@@ -15,19 +15,29 @@ pub(crate) struct CodeRows<'a> {
     metric: Metric,
     rotation: &'a Rotation,
     vectors: &'a [&'a [f32]],
+    go_on: &'a dyn Fn() -> bool,
 }
 
+/// Rows between two looks at whether an index is still wanted.
+const LOOK_EVERY: u32 = 256;
+
 impl<'a> CodeRows<'a> {
-    /// `None` if a row's magnitude is beyond what codes hold.
+    /// `None` if a row's magnitude is beyond what codes hold. `go_on` says whether the index is still wanted.
     pub(crate) fn new(
         kernel: Kernel,
         metric: Metric,
         rotation: &'a Rotation,
         vectors: &'a [&'a [f32]],
+        go_on: &'a dyn Fn() -> bool,
     ) -> Option<Self> {
-        let rows = Self { kernel, metric, rotation, vectors };
+        let rows = Self { kernel, metric, rotation, vectors, go_on };
         let fits = vectors.iter().all(|vector| can_code(kernel, metric, vector));
         fits.then_some(rows)
+    }
+
+    /// Whether the index is still wanted, looked at before every 256th row.
+    pub(crate) fn go_on_at(&self, row: u32) -> bool {
+        !row.is_multiple_of(LOOK_EVERY) || (self.go_on)()
     }
 
     pub(crate) fn len(&self) -> usize {

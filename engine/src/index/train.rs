@@ -51,7 +51,7 @@ pub(crate) fn mean(rows: &CodeRows<'_>, sample: &[u32]) -> Vec<f32> {
     sums.iter().map(|sum| (sum / sample.len().max(1) as f64) as f32).collect()
 }
 
-/// `count` centroids of the sampled rows, less `mean`.
+/// `count` centroids of the sampled rows, less `mean`; `None` if the index is no longer wanted.
 pub(crate) fn centroids(
     kernel: Kernel,
     bits: Bits,
@@ -59,7 +59,7 @@ pub(crate) fn centroids(
     sample: &[u32],
     mean: &[f32],
     count: usize,
-) -> Vec<f32> {
+) -> Option<Vec<f32>> {
     let coded = rows.coded();
     let mut centroids = vec![0.0; count * coded];
     let mut rotated = vec![0.0; coded];
@@ -72,7 +72,10 @@ pub(crate) fn centroids(
         let coarse = Coarse::new(kernel, bits, coded, &centroids);
         let mut sums = vec![0.0f32; count * coded];
         let mut sizes = vec![0u32; count];
-        for row in sample {
+        for (at, row) in (0u32..).zip(sample) {
+            if !rows.go_on_at(at) {
+                return None;
+            }
             rows.rotated(*row, &mut rotated);
             probe.set(kernel, bits, &rotated, 1.0, mean);
             coarse.nearest(kernel, &probe, 1, &mut scratch, &mut near);
@@ -94,5 +97,5 @@ pub(crate) fn centroids(
             }
         }
     }
-    centroids
+    Some(centroids)
 }

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use std::collections::HashSet;
 use std::fmt;
 
-use super::{CollectionMeta, Committed, Manifest};
+use super::{CollectionMeta, Committed, Manifest, Reason};
 use crate::lsn::Lsn;
 use crate::schema::{IdKind, Schema, check_name};
 use crate::segment_meta::{DeletionVectorRef, SegmentMeta};
@@ -75,6 +75,7 @@ pub fn check_commit(parent: Option<&Committed>, next: &Manifest) -> Checked {
             segments_never_change(older, segment)?;
             deletion_vectors_only_grow(older, segment)?;
         }
+        compaction_keeps_every_live_row(next.reason, before, collection)?;
     }
     segments_stay_in_their_collection(parent, next)
 }
@@ -374,6 +375,28 @@ fn segments_never_change(before: &SegmentMeta, after: &SegmentMeta) -> Checked {
 fn deletion_vectors_only_grow(before: &SegmentMeta, after: &SegmentMeta) -> Checked {
     let (was, is) = (dead_rows(before.deletion_vector.as_ref()), dead_rows(after.deletion_vector.as_ref()));
     hold("deletion_vectors_only_grow", is >= was, || format!("{}: {is} dead rows after {was}", after.file))
+}
+
+/// A merge drops dead rows and no others, and flushes nothing.
+fn compaction_keeps_every_live_row(
+    reason: Reason,
+    before: &CollectionMeta,
+    after: &CollectionMeta,
+) -> Checked {
+    if reason != Reason::Compact {
+        return Ok(());
+    }
+    let rule = "compaction_keeps_every_live_row";
+    let live = |c: &CollectionMeta| -> u64 {
+        let one = |s: &SegmentMeta| u64::from(s.rows - dead_rows(s.deletion_vector.as_ref()));
+        c.segments.iter().map(one).sum()
+    };
+    hold(rule, live(before) == live(after), || {
+        format!("\"{}\" has {} live rows after {}", after.name, live(after), live(before))
+    })?;
+    hold(rule, before.flushed_lsn == after.flushed_lsn, || {
+        format!("\"{}\" is flushed to {} after {}", after.name, after.flushed_lsn, before.flushed_lsn)
+    })
 }
 
 /// A segment never moves to another collection.

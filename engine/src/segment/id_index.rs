@@ -8,15 +8,11 @@
 //! Integer ids need no section: their column is one PLAIN page a row group, in order, searched where it lies.
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::format::{CRC_LEN, HEAD_LEN};
 use crate::error::Result;
-use crate::id::Id;
-use crate::lsn::Lsn;
-use crate::row::Row;
 
 const HASH_LEN: u64 = 8;
 const ROW_LEN: u64 = 4;
@@ -31,13 +27,9 @@ pub(super) fn hash(id: &str) -> u64 {
     xxh3_64(id.as_bytes())
 }
 
-/// The body of the section for rows with text ids.
-pub(super) fn encode(rows: &[(Lsn, Arc<Row>)]) -> Vec<u8> {
-    let hashes = rows.iter().map(|(_, row)| match &row.id {
-        Id::Text(text) => hash(text),
-        Id::Int(_) => 0,
-    });
-    let mut entries: Vec<(u64, u32)> = hashes.zip(0..).collect();
+/// The body of the section for rows whose ids have these hashes.
+pub(super) fn encode(hashes: &[u64]) -> Vec<u8> {
+    let mut entries: Vec<(u64, u32)> = hashes.iter().copied().zip(0..).collect();
     entries.sort_unstable();
     let mut out = Vec::with_capacity(entries.len() * 12);
     out.extend(entries.iter().flat_map(|(hash, _)| hash.to_le_bytes()));

@@ -104,7 +104,6 @@ impl Segment {
     }
 
     /// The rows of `range` in id order, a batch at a time. `schema` is the current one.
-    #[cfg_attr(not(test), expect(dead_code, reason = "merges and exports read segments so"))]
     pub(crate) fn scan(&self, schema: &Schema, range: Range<u32>, with_vector: bool) -> Result<Scan<'_>> {
         let ranges = if range.is_empty() { Vec::new() } else { vec![range.clone()] };
         if !range.is_empty() {
@@ -274,7 +273,6 @@ fn join(sorted: &[u32]) -> Vec<Range<u32>> {
 
 /// A batch of a scan.
 #[derive(Debug)]
-#[cfg_attr(not(test), expect(dead_code, reason = "merges and exports read segments so"))]
 pub(crate) struct Batch {
     /// Number of the first row; the others follow.
     pub(crate) first_row: u32,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use akidb_host::{RealFs, Rng};
 use tempfile::TempDir;
 
-use super::{Segment, SegmentName, Writing, write_segment};
+use super::{RowsInMemory, Segment, SegmentName, Writing, write_segment};
 use crate::error::Result;
 use crate::id::Id;
 use crate::index::IndexBytes;
@@ -70,7 +70,8 @@ impl Written {
 const NAME: SegmentName = SegmentName { epoch: 3, seq: 7, writer: 0x00c0_ffee };
 
 fn write(dir: &Path, schema: &Schema, rows: &Rows, index: Option<&IndexBytes>) -> Result<SegmentMeta> {
-    write_segment(&Writing { fs: &RealFs, dir, name: NAME, schema }, rows, index)
+    let writing = Writing { fs: &RealFs, dir, name: NAME, schema, level: 0 };
+    write_segment(&writing, &mut RowsInMemory { rows, index: index.map(|index| Arc::new(index.clone())) })
 }
 
 /// A vector index of that many bytes of head and codes, which looks like nothing.

@@ -46,37 +46,58 @@ pub(crate) struct Writing<'a> {
     pub(crate) name: SegmentName,
     /// The collection's schema.
     pub(crate) schema: &'a Schema,
+    /// 0 for a flush; a merge is one above the highest of what it merges.
+    pub(crate) level: u8,
 }
 
 type Rows<'a> = &'a [(Lsn, Arc<Row>)];
 
-/// Writes `rows`, which have one version a row, ascending ids and at least one row, with their vector index if there
-/// is one, and gives the manifest's entry. Blocks until the file is synced, read back and checked, and its name is synced.
+/// Where the rows of a segment come from: one version a row, ascending ids, at least one row.
+pub(crate) trait RowSource {
+    /// The next rows: `most` of them while there are so many, none after the last.
+    fn next_rows(&mut self, most: usize) -> Result<Vec<(Lsn, Arc<Row>)>>;
+
+    /// The vector index of all rows, if they have one. Asked for once, after the last row.
+    fn index(&mut self) -> Result<Option<Arc<IndexBytes>>>;
+}
+
+/// Rows that lie in memory.
+pub(crate) struct RowsInMemory<'a> {
+    pub(crate) rows: &'a [(Lsn, Arc<Row>)],
+    pub(crate) index: Option<Arc<IndexBytes>>,
+}
+
+impl RowSource for RowsInMemory<'_> {
+    fn next_rows(&mut self, most: usize) -> Result<Vec<(Lsn, Arc<Row>)>> {
+        let (now, later) = self.rows.split_at(most.min(self.rows.len()));
+        self.rows = later;
+        Ok(now.to_vec())
+    }
+
+    fn index(&mut self) -> Result<Option<Arc<IndexBytes>>> {
+        Ok(self.index.take())
+    }
+}
+
+/// Writes the rows of `source`, one row group in memory at a time, and gives the manifest's entry. Blocks until the file is
+/// synced, read back and checked, and its name is synced.
 ///
 /// # Errors
 /// Nothing stays under the final name, except after a failed directory sync (`Poisoned`: the outcome is unknown
 /// until a reopen; no manifest names the file). After any other failure the same rows may be written again under a
-/// *new* name: a file whose sync failed is never synced again. The rows themselves are still in the log.
-pub(crate) fn write_segment(
-    writing: &Writing<'_>,
-    rows: Rows<'_>,
-    index: Option<&IndexBytes>,
-) -> Result<SegmentMeta> {
-    check_rows(writing.schema, rows)?;
+/// *new* name: a file whose sync failed is never synced again. The rows themselves are still where they came from.
+pub(crate) fn write_segment(writing: &Writing<'_>, source: &mut dyn RowSource) -> Result<SegmentMeta> {
     let tmp = writing.dir.join(format!("{}.tmp", writing.name));
-    let done = write_tmp(writing, rows, index, &tmp).and_then(|meta| publish(writing, &tmp).map(|()| meta));
+    let done = write_tmp(writing, source, &tmp).and_then(|meta| publish(writing, &tmp).map(|()| meta));
     if done.is_err() {
         let _ = writing.fs.unlink(&tmp);
     }
     done
 }
 
-/// Our own invariants, said once before anything is written.
-fn check_rows(schema: &Schema, rows: Rows<'_>) -> Result<()> {
+/// Our own invariants, said once before rows are written behind the row with the id `before`.
+fn check_rows(schema: &Schema, before: Option<&Id>, rows: Rows<'_>) -> Result<()> {
     let internal = |message: String| Err(Error::new(ErrorKind::Internal, "AKI-0510", message));
-    if rows.is_empty() || u32::try_from(rows.len()).is_err() {
-        return internal(format!("a segment of {} rows", rows.len()));
-    }
     let is_int = schema.id_kind == IdKind::Int;
     for (at, (_, row)) in rows.iter().enumerate() {
         if row.id.is_int() != is_int || row.vector.len() != usize::from(schema.dim) {
@@ -93,7 +114,8 @@ fn check_rows(schema: &Schema, rows: Rows<'_>) -> Result<()> {
         if row.fields.len() > schema.fields.len() {
             return internal(format!("row {at} (id {}) has more fields than its schema", row.id));
         }
-        if at > 0 && rows[at - 1].1.id >= row.id {
+        let previous = if at > 0 { Some(&rows[at - 1].1.id) } else { before };
+        if previous.is_some_and(|previous| *previous >= row.id) {
             return internal(format!("row {at} (id {}) is out of order", row.id));
         }
     }
@@ -113,12 +135,7 @@ fn fits(value: &FieldValue, field: &Field) -> bool {
     )
 }
 
-fn write_tmp(
-    writing: &Writing<'_>,
-    rows: Rows<'_>,
-    index: Option<&IndexBytes>,
-    tmp: &Path,
-) -> Result<SegmentMeta> {
+fn write_tmp(writing: &Writing<'_>, source: &mut dyn RowSource, tmp: &Path) -> Result<SegmentMeta> {
     match writing.fs.unlink(tmp) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
             return Err(Error::io("AKI-0511", tmp, "removing a leftover file", &e));
@@ -128,7 +145,7 @@ fn write_tmp(
     let created = writing.fs.create_new(tmp);
     let file = created.map_err(|e| Error::io("AKI-0511", tmp, "creating a segment", &e))?;
     let (sealed, meta) =
-        encode(writing, rows, index, Sink::new(Arc::clone(&file))).map_err(|e| encode_error(tmp, &e))?;
+        encode(writing, source, Sink::new(Arc::clone(&file))).map_err(|e| encode_error(tmp, e))?;
     file.sync_data().map_err(|e| Error::io("AKI-0512", tmp, "syncing a segment", &e))?;
     drop(file);
     let meta = SegmentMeta { size: sealed.size, crc32: sealed.crc32, tail_crc32: sealed.tail_crc32, ..meta };
@@ -153,20 +170,59 @@ fn publish(writing: &Writing<'_>, tmp: &Path) -> Result<()> {
     })
 }
 
-fn encode_error(path: &Path, cause: &ParquetError) -> Error {
-    if let ParquetError::External(source) = cause
-        && let Some(io) = source.downcast_ref::<std::io::Error>()
-    {
-        return Error::io("AKI-0511", path, "writing a segment", io);
+fn encode_error(path: &Path, cause: ParquetError) -> Error {
+    let ParquetError::External(source) = cause else {
+        return Error::new(ErrorKind::Internal, "AKI-0510", format!("encoding a segment: {cause}"))
+            .at(path, None);
+    };
+    match source.downcast::<Error>() {
+        // What the source of the rows answered.
+        Ok(error) => *error,
+        Err(source) => match source.downcast_ref::<std::io::Error>() {
+            Some(io) => Error::io("AKI-0511", path, "writing a segment", io),
+            None => Error::new(ErrorKind::Internal, "AKI-0510", format!("encoding a segment: {source}"))
+                .at(path, None),
+        },
     }
-    Error::new(ErrorKind::Internal, "AKI-0510", format!("encoding a segment: {cause}")).at(path, None)
+}
+
+/// What becomes known of the rows as they pass.
+#[derive(Default)]
+struct Passed {
+    rows: u32,
+    ids: Option<[Id; 2]>,
+    lsns: Option<[Lsn; 2]>,
+    /// Of text ids, by row.
+    id_hashes: Vec<u64>,
+    vectors: Vec<u64>,
+}
+
+impl Passed {
+    fn note(&mut self, rows: Rows<'_>) -> ParquetResult<()> {
+        self.rows = u32::try_from(self.rows as usize + rows.len())?;
+        for (lsn, row) in rows {
+            let [low, high] = self.lsns.get_or_insert([*lsn; 2]);
+            (*low, *high) = ((*low).min(*lsn), (*high).max(*lsn));
+            if let Id::Text(text) = &row.id {
+                self.id_hashes.push(id_index::hash(text));
+            }
+        }
+        if let (Some((_, first)), Some((_, last))) = (rows.first(), rows.last()) {
+            let first = self.ids.take().map_or_else(|| first.id.clone(), |[first, _]| first);
+            self.ids = Some([first, last.id.clone()]);
+        }
+        Ok(())
+    }
+
+    fn last_id(&self) -> Option<&Id> {
+        self.ids.as_ref().map(|[_, last]| last)
+    }
 }
 
 /// Writes the whole file; the entry still lacks size and checksums.
 fn encode(
     writing: &Writing<'_>,
-    rows: Rows<'_>,
-    index: Option<&IndexBytes>,
+    source: &mut dyn RowSource,
     sink: Sink,
 ) -> ParquetResult<(Sealed, SegmentMeta)> {
     let schema = writing.schema;
@@ -174,25 +230,34 @@ fn encode(
     let (root, properties) = parquet_schema(schema, &arrow)?;
     let mut file = SerializedFileWriter::new(sink, root, Arc::new(properties))?;
     let bits = group_bits(schema.dim);
-    let mut vectors = Vec::new();
-    for group in rows.chunks(1 << bits) {
-        vectors.push(write_group(&mut file, schema, &arrow, group)?);
+    let mut passed = Passed::default();
+    loop {
+        let group = source.next_rows(1 << bits).map_err(external)?;
+        if group.is_empty() {
+            break;
+        }
+        check_rows(schema, passed.last_id(), &group).map_err(external)?;
+        passed.vectors.push(write_group(&mut file, schema, &arrow, &group)?);
+        passed.note(&group)?;
     }
+    let (Some(ids), Some([min_lsn, max_lsn])) = (&passed.ids, passed.lsns) else {
+        return Err(external(Error::new(ErrorKind::Internal, "AKI-0510", "a segment of 0 rows")));
+    };
     let key = RowsKey {
-        level: 0,
-        rows: u32::try_from(rows.len())?,
+        level: writing.level,
+        rows: passed.rows,
         group_bits: bits,
-        ids: [id_text(rows.first()), id_text(rows.last())],
-        min_lsn: rows.iter().map(|(lsn, _)| *lsn).min().unwrap_or(Lsn::ZERO),
-        max_lsn: rows.iter().map(|(lsn, _)| *lsn).max().unwrap_or(Lsn::ZERO),
-        vectors,
+        ids: ids.each_ref().map(ToString::to_string),
+        min_lsn,
+        max_lsn,
+        vectors: passed.vectors,
     };
     pad(&mut file, SECTION_AREA_ALIGN)?;
     let mut sections = Sections::new(writing.name);
     if schema.id_kind == IdKind::Text {
-        sections.write(&mut file, Kind::Ids, &id_index::encode(rows))?;
+        sections.write(&mut file, Kind::Ids, &id_index::encode(&passed.id_hashes))?;
     }
-    if let Some(index) = index {
+    if let Some(index) = source.index().map_err(external)? {
         sections.write(&mut file, Kind::Codes, &index.codes)?;
         sections.write(&mut file, Kind::Head, &index.head)?;
     }
@@ -217,6 +282,11 @@ fn encode(
         deletion_vector: None,
     };
     Ok((sealed, meta))
+}
+
+/// Carries an error of ours through the Parquet writer.
+fn external(error: Error) -> ParquetError {
+    ParquetError::External(Box::new(error))
 }
 
 /// The check table, the keys, and what the Parquet writer puts behind them.
@@ -361,8 +431,4 @@ fn field_array(field: &Field, position: usize, rows: Rows<'_>) -> ArrayRef {
             Arc::new(lists.finish())
         }
     }
-}
-
-fn id_text(row: Option<&(Lsn, Arc<Row>)>) -> String {
-    row.map(|(_, row)| row.id.to_string()).unwrap_or_default()
 }

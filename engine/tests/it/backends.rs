@@ -11,7 +11,7 @@ const LONG: Duration = Duration::from_secs(60);
 fn open_over(dir: &Path, backends: &[(&str, &Path, bool)], engine: &str) -> Db {
     let mut text = format!(
         "[storage.circuit_breaker_config]\ncooldown_duration_secs = 1\n\
-         [engine]\nremote_commit_interval_ms = 10\n{engine}\n"
+         [engine]\nremote_commit_interval_ms = 10\ncompaction = false\n{engine}\n"
     );
     for (name, place, required) in backends {
         let url = format!("file://{}", place.display());

@@ -10,6 +10,7 @@ mod backends;
 mod bad_disk;
 mod bad_input;
 mod cold;
+mod compaction;
 mod docs;
 mod durability;
 mod filters;

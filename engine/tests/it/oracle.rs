@@ -242,9 +242,11 @@ fn every_answer_beside_eight_writers_and_the_jobs_is_the_truth_of_one_moment() {
             seen.to
         );
     }
-    let segments = db.stats().unwrap().collections[0].segments;
-    println!("{counts:?} answers, {segments} segments, {} LSNs", oracle.last.counter());
-    assert!(counts.len() == 4 && segments > 3, "too little ran beside");
+    let stats = db.stats().unwrap();
+    let (segments, merges) = (stats.collections[0].segments, stats.compaction.runs);
+    println!("{counts:?} answers, {segments} segments, {merges} merges, {} LSNs", oracle.last.counter());
+    assert!(counts.len() == 4 && merges > 3, "too little ran beside");
+    assert!(stats.compaction.failure.is_none(), "{:?}", stats.compaction.failure);
     drop((rows, db));
 
     // And after a crash: the same last moment.

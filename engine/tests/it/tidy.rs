@@ -18,6 +18,7 @@ const ORDER: &[&[&str]] = &[
     &["restore", "doctor", "dead_letters"],
     &["upload"],
     &["verify", "repair", "inspect", "log_view"],
+    &["compact"],
     &["gc", "flush"],
     &["read", "search"],
     &["engine"],

@@ -17,7 +17,7 @@ fn a_head_reads_back_whole_and_no_part_of_it_reads() {
     for (dim, lists_from) in [(64, 500), (200, 500), (200, usize::MAX)] {
         let rows = clustered(1_200, dim, 9, 21);
         let rotation = Rotation::new(dim, KEY.seed);
-        let built = build_from(lists_from, Metric::L2, &rotation, &slices(&rows), 1).unwrap();
+        let built = build_from(lists_from, Metric::L2, &rotation, &slices(&rows), 1, &|| true).unwrap();
         let body = head::encode(&built.lists, KEY);
         let (lists, key) = head::decode(&body, built.codes.len() as u64).unwrap();
         assert_eq!((&lists, key), (&built.lists, KEY));
@@ -32,7 +32,7 @@ fn a_head_reads_back_whole_and_no_part_of_it_reads() {
 fn a_head_of_any_bytes_is_refused_or_sound() {
     let rows = clustered(700, 64, 5, 22);
     let rotation = Rotation::new(64, KEY.seed);
-    let built = build_from(500, Metric::Cosine, &rotation, &slices(&rows), 1).unwrap();
+    let built = build_from(500, Metric::Cosine, &rotation, &slices(&rows), 1, &|| true).unwrap();
     let body = head::encode(&built.lists, KEY);
     let seed = 0xf11b;
     println!("seed {seed:#x}");
@@ -53,7 +53,7 @@ fn the_same_rows_give_the_same_bytes() {
     let rows = clustered(1_000, 100, 6, 23);
     let rotation = Rotation::new(100, KEY.seed);
     let bytes = || {
-        let built = build_from(500, Metric::Dot, &rotation, &slices(&rows), 9).unwrap();
+        let built = build_from(500, Metric::Dot, &rotation, &slices(&rows), 9, &|| true).unwrap();
         (head::encode(&built.lists, KEY), built.codes)
     };
     assert!(bytes() == bytes());
@@ -63,7 +63,9 @@ fn the_same_rows_give_the_same_bytes() {
 fn golden(name: &str) -> (PathBuf, Built) {
     let (rows, lists_from) = if name == "lists" { (128, 100) } else { (40, usize::MAX) };
     let rows = clustered(rows, 192, 5, 24);
-    let built = build_from(lists_from, Metric::L2, &Rotation::new(192, KEY.seed), &slices(&rows), 1).unwrap();
+    let built =
+        build_from(lists_from, Metric::L2, &Rotation::new(192, KEY.seed), &slices(&rows), 1, &|| true)
+            .unwrap();
     (Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/index_{name}.bin")), built)
 }
 

@@ -16,8 +16,8 @@ fn recall(metric: Metric, rows: &[Vec<f32>], queries: &[Vec<f32>], lists_from: u
     let vectors = slices(rows);
     let rotation = Rotation::new(rows[0].len(), 31);
     let Built { lists, codes } =
-        build_from(lists_from, metric, &rotation, &vectors, 3).expect("rows that codes hold");
-    let code_rows = CodeRows::new(Kernel::best(), metric, &rotation, &vectors).unwrap();
+        build_from(lists_from, metric, &rotation, &vectors, 3, &|| true).expect("rows that codes hold");
+    let code_rows = CodeRows::new(Kernel::best(), metric, &rotation, &vectors, &|| true).unwrap();
     let mut trial = Trial::new(Kernel::best(), &lists, &codes, &rotation, &code_rows);
     let budget = lists.budget(target);
     let (mut found, mut of) = (0, 0);
@@ -110,7 +110,10 @@ fn magnitudes_that_codes_do_not_hold_have_no_index() {
     for scale in [1e-15f32, 1e18] {
         let rows: Vec<Vec<f32>> =
             clustered(40, 64, 2, 48).into_iter().map(|row| row.iter().map(|n| n * scale).collect()).collect();
-        assert!(build_from(usize::MAX, Metric::L2, &rotation, &slices(&rows), 1).is_none(), "scale {scale}");
+        assert!(
+            build_from(usize::MAX, Metric::L2, &rotation, &slices(&rows), 1, &|| true).is_none(),
+            "scale {scale}"
+        );
     }
     for scale in [1e-8f32, 1e8] {
         let scaled = |rows: Vec<Vec<f32>>| -> Vec<Vec<f32>> {
@@ -129,8 +132,8 @@ fn only_rows_that_are_alive_are_found() {
     let rows = clustered(900, 64, 9, 51);
     let vectors = slices(&rows);
     let rotation = Rotation::new(64, 31);
-    let Built { lists, codes } = build_from(500, Metric::L2, &rotation, &vectors, 3).unwrap();
-    let code_rows = CodeRows::new(Kernel::best(), Metric::L2, &rotation, &vectors).unwrap();
+    let Built { lists, codes } = build_from(500, Metric::L2, &rotation, &vectors, 3, &|| true).unwrap();
+    let code_rows = CodeRows::new(Kernel::best(), Metric::L2, &rotation, &vectors, &|| true).unwrap();
     let mut trial = Trial::new(Kernel::best(), &lists, &codes, &rotation, &code_rows);
     let all = Budget { slots: u32::MAX, width: 3.0 };
     let answer = trial.near(&rows[3], all, |row| row % 2 == 0);

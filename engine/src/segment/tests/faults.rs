@@ -13,7 +13,8 @@ fn write_through(
     schema: &Schema,
     rows: &Rows,
 ) -> Result<SegmentMeta> {
-    write_segment(&Writing { fs, dir, name, schema }, rows, None)
+    let writing = Writing { fs, dir, name, schema, level: 0 };
+    write_segment(&writing, &mut RowsInMemory { rows, index: None })
 }
 
 fn names(dir: &Path) -> Vec<String> {

@@ -1,0 +1,222 @@
+//! From several segments to one: files first, then one manifest, then the new version. Which ones is decided in
+//! `compact/policy.rs`, how rows are merged in `compact/merge.rs`.
+//!
+//! What is dead at the manifest's `flushed_lsn` is dropped; a row hidden since is carried along, because that manifest,
+//! and a backend that holds it, must find it. Writes and flushes go on meanwhile: what they hide in the inputs is mapped
+//! to the output at the end.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+
+use akidb_host::seeded_bug;
+
+use crate::catalog::{CollectionState, LiveSegment};
+use crate::deletion_vector::DeletionVector;
+use crate::engine::{Engine, Writer};
+use crate::error::{Error, ErrorKind, Result};
+use crate::flush;
+use crate::index;
+use crate::manifest::{Manifest, Reason};
+use crate::overlay::Overlay;
+use crate::segment::Segment;
+use crate::segment_meta::SegmentMeta;
+
+mod merge;
+pub(crate) mod policy;
+
+use merge::{Merge, RowMap};
+use policy::SegmentLoad;
+
+/// How the next segments to merge are chosen.
+pub(crate) type Choose = fn(&[SegmentLoad], u64) -> Vec<usize>;
+
+/// Merges what `choose` takes of a collection; `false` if it takes nothing. Blocks for as long as that is, without a
+/// lock that a write, a search or a flush would wait for.
+///
+/// # Errors
+/// Whatever kept it from disk, `Corrupt` for a damaged input, `Closed`. Nothing is lost: the inputs stay.
+pub(crate) fn compact(engine: &Engine, collection: u32, choose: Choose) -> Result<bool> {
+    let writer = engine.writer()?;
+    let _compacting = writer.compacting.lock().unwrap_or_else(PoisonError::into_inner);
+    let current = writer.sequencer.applier().published().current();
+    let Some(state) = current.content().collections.get(&collection) else { return Ok(false) };
+    if state.damage.get().is_some() {
+        return Ok(false);
+    }
+    let loads: Vec<SegmentLoad> = state.segments.iter().map(|live| load(live)).collect();
+    let chosen = choose(&loads, max_rows(engine, state));
+    if chosen.is_empty() {
+        return Ok(false);
+    }
+    let inputs: Vec<Arc<LiveSegment>> = chosen.iter().map(|at| Arc::clone(&state.segments[*at])).collect();
+    let _span = tracing::info_span!("compact", collection = %state.name, segments = inputs.len()).entered();
+    let result = merge(engine, writer, state, &inputs);
+    engine.compactions.note_failure(result.as_ref().err().cloned());
+    result?;
+    engine.stalls.notify();
+    Ok(true)
+}
+
+fn load(live: &LiveSegment) -> SegmentLoad {
+    SegmentLoad {
+        rows: live.segment.rows(),
+        dead: u32::try_from(live.deletion_vector.len()).expect("rows are u32"),
+        bytes: live.segment.meta().size,
+    }
+}
+
+/// Rows that one merge may hold within its share of the memory.
+fn max_rows(engine: &Engine, state: &CollectionState) -> u64 {
+    let row_bytes = index::build_bytes_per_row(usize::from(state.schema.dim)) + merge::ROW_BYTES;
+    (engine.limits.merge_bytes / row_bytes).max(1)
+}
+
+/// A merged segment under its final name, named by no manifest yet.
+struct Merged {
+    /// None if every row was dead.
+    output: Option<(SegmentMeta, Arc<Segment>)>,
+    map: RowMap,
+}
+
+impl Merged {
+    fn discard(&self, engine: &Engine, error: &Error) {
+        if let Some((_, segment)) = &self.output {
+            flush::discard(engine, segment, error);
+        }
+    }
+}
+
+fn dropped() -> Error {
+    Error::new(ErrorKind::NotFound, "AKI-0201", "the collection was dropped")
+}
+
+fn merge(
+    engine: &Engine,
+    writer: &Writer,
+    state: &CollectionState,
+    inputs: &[Arc<LiveSegment>],
+) -> Result<()> {
+    let merged = write(engine, writer, state, inputs)?;
+    let _flushing = writer.flushing.lock().unwrap_or_else(PoisonError::into_inner);
+    let current = writer.sequencer.applier().published().current();
+    let Some(state) = current.content().collections.get(&state.id) else {
+        merged.discard(engine, &dropped());
+        return Ok(());
+    };
+    // What a flush found dead meanwhile, in the same manifest.
+    let late = late_deaths(state, inputs, &merged.map);
+    let mut output = merged.output.as_ref().map(|(meta, _)| meta.clone());
+    if let Some(meta) = &mut output
+        && !late.is_empty()
+        && !seeded_bug("late_deaths_not_mapped")
+    {
+        meta.deletion_vector = Some(flush::write_deletion_vector(engine, state, &late)?);
+    }
+    let edit = |manifest: &mut Manifest| edit_manifest(manifest, state.id, inputs, output.clone());
+    writer.committer.commit(Reason::Compact, edit).inspect_err(|error| merged.discard(engine, error))?;
+    note(engine, inputs, output.as_ref());
+    install(writer, state.id, inputs, merged, late);
+    Ok(())
+}
+
+fn write(
+    engine: &Engine,
+    writer: &Writer,
+    state: &CollectionState,
+    inputs: &[Arc<LiveSegment>],
+) -> Result<Merged> {
+    let level = inputs.iter().map(|live| live.segment.meta().level).max().unwrap_or(0).saturating_add(1);
+    let go_on = || !engine.is_closed();
+    let begin = || Merge::new(&state.schema, inputs, &go_on);
+    let merge = begin()?;
+    if merge.is_at_end() {
+        return Ok(Merged { output: None, map: merge.into_map() });
+    }
+    drop(merge);
+    let (meta, segment, merge) = flush::write_new_segment(engine, writer, state, level, begin)?;
+    Ok(Merged { output: Some((meta, segment)), map: merge.into_map() })
+}
+
+/// The live segment of this version that is `input`.
+fn now<'a>(state: &'a CollectionState, input: &LiveSegment) -> &'a Arc<LiveSegment> {
+    let same = |live: &&Arc<LiveSegment>| Arc::ptr_eq(&live.segment, &input.segment);
+    state.segments.iter().find(same).expect("segments only leave by a merge, and there is one at a time")
+}
+
+/// Rows of the output that deletion vectors name by now and did not when the merge began.
+fn late_deaths(state: &CollectionState, inputs: &[Arc<LiveSegment>], map: &RowMap) -> DeletionVector {
+    let mut late = DeletionVector::new();
+    for (at, input) in inputs.iter().enumerate() {
+        let dead_now = now(state, input).deletion_vector.iter();
+        dead_now.filter(|row| !input.deletion_vector.contains(*row)).for_each(|row| {
+            late.insert(map.to(at, row));
+        });
+    }
+    late
+}
+
+fn edit_manifest(
+    manifest: &mut Manifest,
+    collection: u32,
+    inputs: &[Arc<LiveSegment>],
+    output: Option<SegmentMeta>,
+) -> Result<()> {
+    let Some(entry) = manifest.collection_mut(collection) else {
+        return Err(dropped());
+    };
+    let is_input = |file: &str| inputs.iter().any(|live| live.segment.meta().file == file);
+    // In the place of the oldest of them.
+    let at = entry.segments.iter().position(|segment| is_input(&segment.file)).unwrap_or(0);
+    entry.segments.retain(|segment| !is_input(&segment.file));
+    if let Some(output) = output {
+        entry.segments.insert(at, output);
+    }
+    Ok(())
+}
+
+fn note(engine: &Engine, inputs: &[Arc<LiveSegment>], output: Option<&SegmentMeta>) {
+    let counted = &engine.compactions;
+    let read: u64 = inputs.iter().map(|live| live.segment.meta().size).sum();
+    counted.runs.fetch_add(1, Ordering::Relaxed);
+    counted.segments_merged.fetch_add(inputs.len() as u64, Ordering::Relaxed);
+    counted.bytes_read.fetch_add(read, Ordering::Relaxed);
+    counted.bytes_written.fetch_add(output.map_or(0, |meta| meta.size), Ordering::Relaxed);
+}
+
+/// Publishes what the manifest now says; carries hides that no deletion vector names yet to the output.
+fn install(
+    writer: &Writer,
+    collection: u32,
+    inputs: &[Arc<LiveSegment>],
+    merged: Merged,
+    late: DeletionVector,
+) {
+    writer.sequencer.applier().change(|published, apply| {
+        let current = published.current();
+        let Some(state) = current.content().collections.get(&collection) else { return };
+        let is_input =
+            |live: &LiveSegment| inputs.iter().any(|input| Arc::ptr_eq(&live.segment, &input.segment));
+        let at = state.segments.iter().position(|live| is_input(live)).unwrap_or(0);
+        let mut segments: Vec<Arc<LiveSegment>> =
+            state.segments.iter().filter(|live| !is_input(live)).cloned().collect();
+        if let Some((_, segment)) = merged.output {
+            let overlay = Overlay::new(segment.rows());
+            for (n, input) in inputs.iter().enumerate() {
+                let live = now(state, input);
+                let hidden = live.overlay.entries().filter(|(row, _)| !live.deletion_vector.contains(*row));
+                if seeded_bug("hides_not_mapped") {
+                    continue;
+                }
+                for (row, at) in hidden {
+                    overlay.hide(merged.map.to(n, row), at);
+                }
+            }
+            let live = LiveSegment { segment, deletion_vector: Arc::new(late), overlay: Arc::new(overlay) };
+            segments.insert(at, Arc::new(live));
+        }
+        let mut next = CollectionState::clone(state);
+        next.segments = Arc::new(segments);
+        next.generation += 1;
+        published.publish(current.content().with(next), apply);
+    });
+}

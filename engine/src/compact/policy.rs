@@ -1,0 +1,222 @@
+//! Which segments of a collection are merged next: a pure function of how large they are and how much of them is dead.
+//!
+//! Size-tiered (O'Neil et al., 1996, as in Cassandra and RocksDB's universal style): four segments of about one size
+//! become one of the next, so a row is rewritten a logarithmic number of times and the number of files stays
+//! logarithmic. Three bounds: the rows a merge can index within its share of the memory; its bytes, so that old and new
+//! files together take little more space than either; and the dead, which are dropped before they are a third of a
+//! segment.
+
+/// Segments of one tier that make a merge.
+const FANOUT: usize = 4;
+/// Upper bound of the lowest tier; each next one is four times larger.
+const FIRST_TIER_BYTES: u64 = 1 << 20;
+/// Merges up to this size are made whatever share of the whole they are.
+const SMALL_MERGE_BYTES: u64 = 128 << 20;
+/// A larger merge is at most one part in so many of the collection: until its inputs are gone both take space.
+const SPACE_SHARE: u64 = 3;
+/// Dead rows in a hundred above which a segment is rewritten for their sake alone.
+const MOST_DEAD_PERCENT: u64 = 30;
+
+/// What the choice depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SegmentLoad {
+    /// Rows, dead ones included.
+    pub(crate) rows: u32,
+    /// Rows that its deletion vector names.
+    pub(crate) dead: u32,
+    /// Bytes of the file.
+    pub(crate) bytes: u64,
+}
+
+impl SegmentLoad {
+    fn live_rows(&self) -> u64 {
+        u64::from(self.rows - self.dead)
+    }
+
+    fn live_bytes(&self) -> u64 {
+        self.bytes * self.live_rows() / u64::from(self.rows.max(1))
+    }
+
+    fn is_mostly_dead(&self) -> bool {
+        u64::from(self.dead) * 100 > u64::from(self.rows) * MOST_DEAD_PERCENT
+    }
+
+    fn tier(&self) -> u32 {
+        (self.live_bytes() / FIRST_TIER_BYTES).checked_ilog2().map_or(0, |log| log / 2 + 1)
+    }
+}
+
+/// The segments to merge next, by their places in `segments`, ascending; none if nothing is due.
+pub(crate) fn due(segments: &[SegmentLoad], max_rows: u64) -> Vec<usize> {
+    if let Some(dead) = segments.iter().position(|s| s.dead == s.rows) {
+        return vec![dead];
+    }
+    let mut by_size: Vec<usize> = (0..segments.len()).collect();
+    by_size.sort_by_key(|at| (segments[*at].live_bytes(), *at));
+    let all: u64 = segments.iter().map(|s| s.bytes).sum();
+    let bounds = Bounds { rows: max_rows, bytes: SMALL_MERGE_BYTES.max(all / SPACE_SHARE) };
+    let chosen = full_tier(segments, &by_size, &bounds);
+    if chosen.len() >= 2 {
+        return chosen;
+    }
+    // Rewritten alone: what is dead in it is more than what a merge with others would save.
+    let mostly_dead = by_size.into_iter().filter(|at| segments[*at].is_mostly_dead());
+    mostly_dead.take(1).collect()
+}
+
+/// All that can be merged now, for somebody who does not want to wait until it is due: as many of the smallest as one
+/// merge can hold.
+pub(crate) fn in_a_hurry(segments: &[SegmentLoad], max_rows: u64) -> Vec<usize> {
+    let mut by_size: Vec<usize> = (0..segments.len()).collect();
+    by_size.sort_by_key(|at| (segments[*at].live_rows(), *at));
+    let bounds = Bounds { rows: max_rows, bytes: u64::MAX };
+    let chosen = bounds.cut(segments, by_size.clone());
+    if chosen.len() >= 2 {
+        return chosen;
+    }
+    by_size.into_iter().filter(|at| segments[*at].dead > 0).take(1).collect()
+}
+
+/// The lowest tier with enough segments, everything below it, and what the result would meet above it.
+fn full_tier(segments: &[SegmentLoad], by_size: &[usize], bounds: &Bounds) -> Vec<usize> {
+    // A segment of more than half of what a merge can hold has grown up.
+    let growing = |at: &&usize| segments[**at].live_rows() <= bounds.rows / 2;
+    let growing: Vec<usize> = by_size.iter().filter(growing).copied().collect();
+    let tier_of = |at: &usize| segments[*at].tier();
+    let in_tier = |tier: u32| growing.iter().filter(|at| tier_of(at) == tier).count();
+    let Some(mut tier) = growing.iter().map(tier_of).find(|tier| in_tier(*tier) >= FANOUT) else {
+        return Vec::new();
+    };
+    loop {
+        let chosen = growing.iter().copied().filter(|at| tier_of(at) <= tier).collect();
+        let chosen = bounds.cut(segments, chosen);
+        let sum = |part: fn(&SegmentLoad) -> u64| chosen.iter().map(|at| part(&segments[*at])).sum::<u64>();
+        let merged = SegmentLoad {
+            rows: u32::try_from(sum(SegmentLoad::live_rows)).unwrap_or(u32::MAX),
+            dead: 0,
+            bytes: sum(SegmentLoad::live_bytes),
+        };
+        // One more of the tier above would be a merge again at once.
+        if merged.tier() <= tier || in_tier(merged.tier()) + 1 < FANOUT {
+            return chosen;
+        }
+        tier = merged.tier();
+    }
+}
+
+/// What one merge may hold.
+struct Bounds {
+    rows: u64,
+    bytes: u64,
+}
+
+impl Bounds {
+    /// The first of `chosen`, which are in the order of their sizes, that fit; by place.
+    fn cut(&self, segments: &[SegmentLoad], chosen: Vec<usize>) -> Vec<usize> {
+        let (mut rows, mut bytes) = (0, 0);
+        let fits = |at: &usize| {
+            rows += segments[*at].live_rows();
+            bytes += segments[*at].live_bytes();
+            rows <= self.rows && bytes <= self.bytes
+        };
+        let mut fitting: Vec<usize> = chosen.into_iter().take_while(fits).collect();
+        fitting.sort_unstable();
+        fitting
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use akidb_host::Rng;
+
+    use super::*;
+
+    fn segment(rows: u32, dead: u32) -> SegmentLoad {
+        SegmentLoad { rows, dead, bytes: u64::from(rows) * 1_000 }
+    }
+
+    #[test]
+    fn four_of_a_size_become_one_and_three_stay() {
+        let three = [segment(20_000, 0); 3];
+        assert!(due(&three, 1_000_000).is_empty());
+        let four = [segment(20_000, 0); 4];
+        assert_eq!(due(&four, 1_000_000), [0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn what_is_smaller_goes_along_and_what_is_larger_does_not() {
+        let segments = [
+            segment(500_000, 0),
+            segment(20_000, 0),
+            segment(9, 0),
+            segment(20_000, 0),
+            segment(30_000, 0),
+            segment(25_000, 0),
+        ];
+        assert_eq!(due(&segments, 2_000_000), [1, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn dead_rows_are_dropped_before_they_are_a_third() {
+        assert!(due(&[segment(1_000, 299), segment(90_000, 0)], 1_000_000).is_empty());
+        assert_eq!(due(&[segment(90_000, 0), segment(1_000, 301)], 1_000_000), [1]);
+        assert_eq!(due(&[segment(90_000, 0), segment(7, 7)], 1_000_000), [1]);
+    }
+
+    #[test]
+    fn no_merge_holds_more_rows_than_memory_allows_nor_needs_much_space() {
+        let segments = [segment(40_000, 0); 8];
+        assert_eq!(due(&segments, 100_000), [0, 1], "two fit");
+        let large = [segment(90_000, 0); 6];
+        assert_eq!(due(&large, 10_000_000), [0, 1], "a third of the bytes");
+    }
+
+    #[test]
+    fn a_hurry_merges_whatever_fits_and_ends() {
+        assert_eq!(in_a_hurry(&[segment(10, 0), segment(400_000, 0)], 1_000_000), [0, 1]);
+        assert!(in_a_hurry(&[segment(600_000, 0), segment(500_000, 0)], 1_000_000).is_empty());
+        assert_eq!(in_a_hurry(&[segment(600_000, 1), segment(500_000, 0)], 1_000_000), [0]);
+        assert!(in_a_hurry(&[segment(600_000, 0)], 1_000_000).is_empty());
+    }
+
+    /// A year of flushes: files stay few, each row is rewritten a few times, and every round of merges ends.
+    #[test]
+    fn files_stay_logarithmic_and_rewriting_bounded() {
+        let mut rng = Rng::seeded(7);
+        let (max_rows, mut written, mut flushed, mut most_files) = (400_000, 0u64, 0u64, 0);
+        let mut segments: Vec<SegmentLoad> = Vec::new();
+        for _ in 0..2_000 {
+            let rows = 1 + u32::try_from(rng.below(30_000)).unwrap();
+            flushed += u64::from(rows);
+            segments.push(segment(rows, 0));
+            for segment in &mut segments {
+                segment.dead +=
+                    u32::try_from(rng.below(u64::from(segment.rows - segment.dead) / 100 + 1)).unwrap();
+            }
+            for round in 0.. {
+                assert!(round < 100, "merges end: {segments:?}");
+                let chosen = due(&segments, max_rows);
+                if chosen.is_empty() {
+                    break;
+                }
+                let live: u64 = chosen.iter().map(|at| segments[*at].live_rows()).sum();
+                assert!(live <= max_rows);
+                for at in chosen.iter().rev() {
+                    segments.remove(*at);
+                }
+                written += live;
+                if live > 0 {
+                    segments.push(segment(u32::try_from(live).unwrap(), 0));
+                }
+            }
+            most_files = most_files.max(segments.len());
+            let dead: u64 = segments.iter().map(|s| u64::from(s.dead)).sum();
+            let rows: u64 = segments.iter().map(|s| u64::from(s.rows)).sum();
+            assert!(dead * 100 <= rows * 31, "{dead} of {rows} are dead");
+        }
+        println!("{most_files} files at most, {written} rows rewritten for {flushed} flushed");
+        let all_rows: u64 = segments.iter().map(|s| u64::from(s.rows)).sum();
+        assert!(most_files as u64 <= 2 * all_rows / max_rows + 20, "{most_files} files for {all_rows} rows");
+        assert!(written < 12 * flushed, "{written} rows rewritten for {flushed} flushed");
+    }
+}
