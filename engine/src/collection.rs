@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::catalog::{Catalog, CollectionState};
 use crate::error::{Error, Result};
 use crate::filter::Filter;
-use crate::handle::Handle;
+use crate::handle::{Handle, Moment};
 use crate::id::Id;
 use crate::lsn::Lsn;
 use crate::read;
@@ -35,6 +35,8 @@ pub const MAX_BATCH_BYTES: usize = 64 << 20;
 pub struct Collection {
     handle: Arc<Handle>,
     id: u32,
+    /// What a handle that came from a snapshot reads.
+    moment: Option<Arc<Moment>>,
 }
 
 /// A row to write.
@@ -70,7 +72,12 @@ pub struct StoredRow {
 
 impl Collection {
     pub(crate) fn new(handle: Arc<Handle>, id: u32) -> Self {
-        Self { handle, id }
+        Self { handle, id, moment: None }
+    }
+
+    /// A handle that reads one moment and writes nothing.
+    pub(crate) fn of_moment(handle: Arc<Handle>, id: u32, moment: Arc<Moment>) -> Self {
+        Self { handle, id, moment: Some(moment) }
     }
 
     pub(crate) fn id(&self) -> u32 {
@@ -78,7 +85,10 @@ impl Collection {
     }
 
     fn view(&self) -> Result<(View<Catalog>, Arc<CollectionState>)> {
-        let view = self.handle.engine.view()?;
+        let view = match &self.moment {
+            Some(moment) => moment.view()?,
+            None => self.handle.engine.view()?,
+        };
         let state = Arc::clone(view.content().get(self.id)?);
         Ok((view, state))
     }

@@ -146,6 +146,9 @@ pub struct EngineSettings {
     pub manifest_keep: u32,
     /// Hours an old manifest is kept, at most. 24, for the same reason.
     pub manifest_keep_hours: u32,
+    /// Seconds a snapshot is held at most: a forgotten one keeps the rows and files of its moment. 3,600: longer than an
+    /// export of a few million rows.
+    pub snapshot_max_age_secs: u64,
     /// Shortest time between two manifests on one backend, in milliseconds. 2,000: bounds the requests that
     /// small flushes cost, and what a lost machine loses beyond its last flush.
     pub remote_commit_interval_ms: u64,
@@ -174,6 +177,7 @@ impl Default for EngineSettings {
             min_free_disk_bytes: None,
             manifest_keep: 100,
             manifest_keep_hours: 24,
+            snapshot_max_age_secs: 3_600,
             remote_commit_interval_ms: 2_000,
             upload_attempts: 3,
             max_pending_bytes: None,
@@ -279,6 +283,7 @@ impl EngineSettings {
             ("write_stall_timeout_ms", self.write_stall_timeout_ms, 0, HOUR_MS),
             ("manifest_keep", self.manifest_keep.into(), 1, 100_000),
             ("manifest_keep_hours", self.manifest_keep_hours.into(), 1, 24 * 3_660),
+            ("snapshot_max_age_secs", self.snapshot_max_age_secs, 1, 366 * 24 * 3_600),
             ("remote_commit_interval_ms", self.remote_commit_interval_ms, 10, HOUR_MS),
             ("upload_attempts", self.upload_attempts.into(), 1, 100),
             ("max_pending_bytes", self.max_pending_bytes.unwrap_or(MIB), MIB, u64::MAX),
@@ -319,6 +324,7 @@ impl fmt::Display for Settings {
         }
         writeln!(f, "manifest_keep = {}", e.manifest_keep)?;
         writeln!(f, "manifest_keep_hours = {}", e.manifest_keep_hours)?;
+        writeln!(f, "snapshot_max_age_secs = {}", e.snapshot_max_age_secs)?;
         writeln!(f, "remote_commit_interval_ms = {}", e.remote_commit_interval_ms)?;
         writeln!(f, "upload_attempts = {}", e.upload_attempts)?;
         match e.max_pending_bytes {

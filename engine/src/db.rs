@@ -23,6 +23,7 @@ use crate::manifest::Reason;
 use crate::metrics::{self, MetricFamily};
 use crate::recovery::{self, RecoveryReport};
 use crate::schema::{Schema, check_name};
+use crate::snapshot::Snapshot;
 use crate::stats::{Stats, stats};
 use crate::upload::Uploads;
 
@@ -209,6 +210,15 @@ impl Db {
         Ok(merges)
     }
 
+    /// The database at this moment, to read for as long as it is held; `holder` says in [`Stats`] whose it is. Blocks
+    /// nobody.
+    ///
+    /// # Errors
+    /// `Invalid` for a holder of no or more than 128 bytes; `Full` when 1,024 are held; `Closed`.
+    pub fn snapshot(&self, holder: &str) -> Result<Snapshot> {
+        Snapshot::take(&self.handle, holder)
+    }
+
     /// Blocks until every backend names everything flushed before the call.
     ///
     /// # Errors
@@ -257,6 +267,7 @@ impl Db {
             // A merge under way is given up.
             compactor.stop();
         }
+        engine.snapshots.release_all();
         self.handle.uploads.stop(engine);
         let Some(writer) = engine.writer_if_any() else { return Ok(()) };
         // A flush or a change of collections that another thread is in ends first; no other begins.

@@ -40,6 +40,7 @@ impl Driver {
             Some(next) if now < next => next,
             _ => {
                 engine.measure_disk();
+                engine.snapshots.expire(now, engine.limits.snapshot_max_age);
                 self.uploads.tick(now);
                 if let Err(error) = gc::collect(engine, &self.uploads.pinned()) {
                     tracing::warn!(%error, "removing old manifests and files failed; it is tried again");

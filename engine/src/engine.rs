@@ -17,6 +17,7 @@ use crate::log::EngineLog;
 use crate::lsn::Lsn;
 use crate::ops::Memory;
 use crate::segment::SegmentName;
+use crate::snapshots::Snapshots;
 use crate::version::{Version, View};
 use crate::workers::Workers;
 use crate::write::Sequencer;
@@ -151,6 +152,7 @@ pub(crate) struct Engine {
     /// Why the last flush failed, until one succeeds.
     pub(crate) flush_failure: Mutex<Option<Error>>,
     pub(crate) compactor: OnceLock<Arc<dyn Ticker>>,
+    pub(crate) snapshots: Snapshots,
     pub(crate) compactions: Compactions,
     closed: AtomicBool,
 }
@@ -185,6 +187,7 @@ impl Engine {
             min_free_disk_bytes: min_free,
             flush_failure: Mutex::new(None),
             compactor: OnceLock::new(),
+            snapshots: Snapshots::default(),
             compactions: Compactions::default(),
             closed: AtomicBool::new(false),
         }

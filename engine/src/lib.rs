@@ -100,6 +100,8 @@ mod segment;
 #[cfg(not(akidb_loom))]
 mod segment_meta;
 #[cfg(not(akidb_loom))]
+mod snapshot;
+mod snapshots;
 mod stats;
 #[cfg(not(akidb_loom))]
 mod topk;
@@ -176,7 +178,8 @@ pub use segment::{Damage, RowGroupReport, SectionReport, SegmentReport, VerifyRe
 #[cfg(not(akidb_loom))]
 pub use segment_meta::{DeletionVectorRef, Place, SegmentMeta};
 #[cfg(not(akidb_loom))]
-pub use stats::{CollectionStats, CompactionStats, Stats, WatermarkStats};
+pub use snapshot::Snapshot;
+pub use stats::{CollectionStats, CompactionStats, SnapshotStats, Stats, WatermarkStats};
 #[cfg(not(akidb_loom))]
 pub use upload::{BackendStats, BreakerView};
 #[cfg(not(akidb_loom))]

@@ -31,6 +31,8 @@ pub(crate) struct Limits {
     pub(crate) filter_cache_bytes: u64,
     /// How long a write waits at a bound before it is refused.
     pub(crate) write_stall_timeout: Duration,
+    /// How long a snapshot is held at most.
+    pub(crate) snapshot_max_age: Duration,
     /// Manifests kept.
     pub(crate) manifests: Kept,
 }
@@ -49,6 +51,7 @@ impl Limits {
             max_pending_bytes: engine.max_pending_bytes,
             filter_cache_bytes: engine.filter_cache_bytes,
             write_stall_timeout: Duration::from_millis(engine.write_stall_timeout_ms),
+            snapshot_max_age: Duration::from_secs(engine.snapshot_max_age_secs),
             manifests: Kept {
                 count: engine.manifest_keep as usize,
                 for_secs: u64::from(engine.manifest_keep_hours) * 3_600,

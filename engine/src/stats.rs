@@ -1,13 +1,18 @@
 //! Figures of a running database, for people and programs.
 
+use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use akidb_wal::State;
 use serde::Serialize;
 
+use crate::catalog::{Catalog, CollectionState};
 use crate::config::Durability;
 use crate::engine::Engine;
 use crate::error::Result;
+use crate::memtable::Memtable;
+use crate::segment::Segment;
 use crate::upload::{BackendStats, Uploads};
 
 /// Figures of a database.
@@ -33,6 +38,8 @@ pub struct Stats {
     pub flush_failure: Option<String>,
     /// What merges of segments did since the open.
     pub compaction: CompactionStats,
+    /// Snapshots that are held, the oldest first.
+    pub snapshots: Vec<SnapshotStats>,
     /// Why nothing more is written, to the log or to manifests, if so: reopening is the repair.
     pub poisoned: Option<String>,
     /// Per backend.
@@ -67,6 +74,21 @@ pub struct CompactionStats {
     pub bytes_written: u64,
     /// Why the last merge failed, until one succeeds.
     pub failure: Option<String>,
+}
+
+/// A snapshot that is held.
+#[derive(Clone, Debug, Serialize)]
+pub struct SnapshotStats {
+    /// Who holds it.
+    pub holder: String,
+    /// The last LSN it shows.
+    pub lsn: String,
+    /// For how long.
+    pub age_secs: u64,
+    /// Bytes of memtables that are in memory for its sake.
+    pub memtable_bytes: u64,
+    /// Bytes of segments that have been merged since, and stay on disk for its sake.
+    pub segment_bytes: u64,
 }
 
 /// Figures of a collection.
@@ -130,9 +152,36 @@ pub(crate) fn stats(engine: &Engine, uploads: &Uploads) -> Result<Stats> {
         free_disk_bytes: engine.free_disk_bytes.load(Ordering::Relaxed),
         held_back_by: held.map(|stall| format!("{}: {}", stall.which, stall.detail)),
         compaction: compaction(engine),
+        snapshots: snapshots(engine),
         flush_failure: engine.last_flush_failure().map(|error| error.to_string()),
         poisoned: poisoned(engine),
         backends: uploads.stats(),
+    })
+}
+
+fn snapshots(engine: &Engine) -> Vec<SnapshotStats> {
+    let (now, current) = (engine.place.clock.now(), engine.current());
+    let catalogs = |catalog: &Catalog| -> Vec<Arc<CollectionState>> {
+        catalog.collections.values().map(Arc::clone).collect()
+    };
+    let live = catalogs(current.content());
+    let memtables: HashSet<*const Memtable> =
+        live.iter().flat_map(|state| state.memtables().map(Arc::as_ptr)).collect();
+    let segments: HashSet<*const Segment> =
+        live.iter().flat_map(|state| state.segments.iter().map(|live| Arc::as_ptr(&live.segment))).collect();
+    engine.snapshots.each(|held| {
+        let then = catalogs(held.view.content());
+        let kept = then.iter().flat_map(|state| state.memtables());
+        let kept = kept.filter(|memtable| !memtables.contains(&Arc::as_ptr(memtable)));
+        let old = then.iter().flat_map(|state| state.segments.iter());
+        let old = old.filter(|live| !segments.contains(&Arc::as_ptr(&live.segment)));
+        SnapshotStats {
+            holder: held.holder.clone(),
+            lsn: held.view.lsn().to_string(),
+            age_secs: now.saturating_duration_since(held.since).as_secs(),
+            memtable_bytes: kept.map(|memtable| memtable.bytes()).sum(),
+            segment_bytes: old.map(|live| live.segment.meta().size).sum(),
+        }
     })
 }
 

@@ -173,6 +173,10 @@ impl Collection {
     /// The collection's state and the span of a write to it.
     pub(super) fn begin(&self, rows: usize) -> Result<(Arc<CollectionState>, tracing::Span)> {
         self.handle.engine.writer()?;
+        if self.moment.is_some() {
+            return Err(Error::invalid("AKI-0267", "a snapshot is read only")
+                .help_is("write to the collection of the open database"));
+        }
         let (_, state) = self.view()?;
         let span = tracing::info_span!("write", collection = %state.name, rows);
         Ok((state, span))

@@ -66,6 +66,7 @@ pub(super) const TABLES: [(&str, &[&str]); 6] = [
             "min_free_disk_bytes",
             "manifest_keep",
             "manifest_keep_hours",
+            "snapshot_max_age_secs",
             "remote_commit_interval_ms",
             "upload_attempts",
             "max_pending_bytes",

@@ -78,6 +78,7 @@ mod tests {
             filter_cache_bytes: 0,
             max_pending_bytes: None,
             write_stall_timeout: Duration::ZERO,
+            snapshot_max_age: Duration::ZERO,
             manifests: Kept::default(),
         }
     }

@@ -28,6 +28,7 @@ mod sample;
 mod search;
 mod search_batch;
 mod search_model;
+mod snapshots;
 mod spans;
 mod support;
 mod tidy;

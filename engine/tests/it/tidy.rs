@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 /// Top to bottom. A new module goes in here first.
 const ORDER: &[&[&str]] = &[
     &["builder"],
-    &["db", "arrow_rows", "collection"],
+    &["db", "arrow_rows"],
+    &["snapshot"],
+    &["collection"],
     &["backends"],
     &["handle"],
     &["cold"],
@@ -22,7 +24,7 @@ const ORDER: &[&[&str]] = &[
     &["gc", "flush"],
     &["read", "search"],
     &["engine"],
-    &["log", "commit", "write_stall", "limits", "workers"],
+    &["log", "commit", "write_stall", "limits", "workers", "snapshots"],
     &["ops"],
     &["write"],
     &["apply"],
