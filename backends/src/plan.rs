@@ -39,6 +39,11 @@ pub struct FilePlan {
 }
 
 impl FilePlan {
+    /// Whether this plan needs the item too.
+    pub(crate) fn names(&self, item: &PlanItem) -> bool {
+        self.items.iter().any(|own| own.key == item.key)
+    }
+
     /// Fails for a key no backend could hold, or one named twice.
     pub(crate) fn check(&self, backend: &str) -> Result<()> {
         let mut seen = BTreeSet::new();

@@ -146,7 +146,7 @@ impl Publisher {
         let span = self.span(plan);
         let publish = async {
             let missing = self.prepare(plan).await?;
-            let round = self.put_items(missing, &|| false, &span).await;
+            let round = self.put_items(missing, &|_| false, &span).await;
             let (files_put, bytes_put) = (round.files_put, round.bytes_put);
             if let Some(failed) = round.failed.into_iter().next() {
                 return Err(failed.error);
@@ -175,11 +175,12 @@ impl Publisher {
         Ok(missing.into_iter().map(|(_, item)| item).collect())
     }
 
-    /// Puts and verifies items, each whatever became of the others, until `is_over` or the backend itself fails.
+    /// Puts and verifies items, each whatever became of the others, but for those that are `pointless` by the time their
+    /// turn comes; until the backend itself fails.
     pub(crate) async fn put_items(
         &self,
         items: Vec<&PlanItem>,
-        is_over: &(dyn Fn() -> bool + Sync),
+        pointless: &(dyn Fn(&PlanItem) -> bool + Sync),
         span: &Span,
     ) -> Round {
         let mut round = Round::default();
@@ -187,7 +188,7 @@ impl Publisher {
         let puts = items.into_iter().map(|item| {
             let cut = &cut;
             async move {
-                if cut.load(Ordering::Relaxed) || is_over() {
+                if cut.load(Ordering::Relaxed) || pointless(item) {
                     return None;
                 }
                 let put = self.put(item, span).await;

@@ -145,7 +145,13 @@ impl<Q: Deref<Target = Queue<P>>, P: Clone> Turn<Q, P> {
         &self.plan
     }
 
-    /// Whether to go on with another item of this plan is pointless: a newer plan is there, or the end has come.
+    /// The newer plan that waits, if there is one.
+    pub(crate) fn newer(&self) -> Option<P> {
+        let slot = self.queue.slot.lock();
+        slot.target.as_ref().filter(|(target, _)| *target > self.number).map(|(_, plan)| plan.clone())
+    }
+
+    /// Whether to go on with this plan alone is pointless: a newer plan is there, or the end has come.
     pub(crate) fn is_over(&self) -> bool {
         let slot = self.queue.slot.lock();
         slot.stopping || slot.target.as_ref().is_some_and(|(target, _)| *target > self.number)

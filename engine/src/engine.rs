@@ -57,6 +57,8 @@ pub(crate) struct Writer {
     pub(crate) epoch: u32,
     pub(crate) writer_id: u32,
     next_segment: AtomicU64,
+    /// Files of this writer from this number on may be a merge's, which no manifest names yet; `u64::MAX` without one.
+    merging_from: AtomicU64,
     /// Held for a whole flush, and while a merge is committed: one owner of change.
     pub(crate) flushing: Mutex<()>,
     /// Held for a whole merge, before `flushing`.
@@ -78,6 +80,7 @@ impl Writer {
             epoch,
             writer_id,
             next_segment: AtomicU64::new(1),
+            merging_from: AtomicU64::new(u64::MAX),
             flushing: Mutex::new(()),
             compacting: Mutex::new(()),
             encodes: AtomicBool::new(false),
@@ -99,9 +102,28 @@ impl Writer {
         self.encodes.load(Ordering::Relaxed).then(|| state.coding()).flatten()
     }
 
+    /// Keeps the files of a merge from being taken for leftovers, from now until the guard is dropped: unlike a flush
+    /// it writes them while gc may run. One merge at a time.
+    pub(crate) fn begin_merge(&self) -> impl Drop + '_ {
+        struct Merging<'a>(&'a AtomicU64);
+        impl Drop for Merging<'_> {
+            fn drop(&mut self) {
+                self.0.store(u64::MAX, Ordering::Release);
+            }
+        }
+        self.merging_from.store(self.next_segment.load(Ordering::Acquire), Ordering::Release);
+        Merging(&self.merging_from)
+    }
+
+    /// Whether this file may be of a merge under way.
+    pub(crate) fn may_be_merging(&self, name: SegmentName) -> bool {
+        (name.epoch, name.writer) == (self.epoch, self.writer_id)
+            && name.seq >= self.merging_from.load(Ordering::Acquire)
+    }
+
     /// A segment name never given before.
     pub(crate) fn next_segment_name(&self) -> SegmentName {
-        let seq = self.next_segment.fetch_add(1, Ordering::Relaxed);
+        let seq = self.next_segment.fetch_add(1, Ordering::AcqRel);
         SegmentName { epoch: self.epoch, seq, writer: self.writer_id }
     }
 }

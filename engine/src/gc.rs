@@ -5,11 +5,12 @@ use std::io::ErrorKind as IoErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 
-use akidb_host::{EntryKind, Fs};
+use akidb_host::{EntryKind, Fs, seeded_bug};
 
 use crate::engine::{Engine, Place, deletion_vector_dir};
 use crate::error::{Error, ErrorKind, Result};
 use crate::manifest::{Manifest, Store};
+use crate::segment::SegmentName;
 use crate::segment_meta::DeletionVectorRef;
 
 /// Removes manifests that need not be kept (nor are `pinned` by an upload), and files that only they named; forgets what filters kept of segments that are gone. Cheap when there is nothing to do.
@@ -25,16 +26,22 @@ pub(crate) fn collect(engine: &Engine, pinned: &BTreeSet<u64>) -> Result<()> {
     // No commit may add a file between the look at the manifests and the removal.
     let _flushing = writer.flushing.lock().unwrap_or_else(PoisonError::into_inner);
     store.delete(&expired)?;
-    remove_unnamed(&engine.place, store)?;
+    remove_unnamed(&engine.place, store, &|name| {
+        !seeded_bug("gc_takes_merges") && writer.may_be_merging(name)
+    })?;
     Ok(())
 }
 
 /// Removes every file of the collections that no kept manifest names: what a crash left between a file and its
 /// manifest, and what expired manifests named. Returns the paths.
 ///
-/// Called only when the newest manifest is whole. While an older one is damaged nothing is removed: it may name what
+/// Segments that are `in_the_making` stay. Called only when the newest manifest is whole. While an older one is damaged nothing is removed: it may name what
 /// looks like an orphan.
-pub(crate) fn remove_unnamed(place: &Place, store: &Store) -> Result<Vec<PathBuf>> {
+pub(crate) fn remove_unnamed(
+    place: &Place,
+    store: &Store,
+    in_the_making: &dyn Fn(SegmentName) -> bool,
+) -> Result<Vec<PathBuf>> {
     let mut named = HashSet::new();
     for number in store.numbers()? {
         match store.load(number) {
@@ -53,8 +60,12 @@ pub(crate) fn remove_unnamed(place: &Place, store: &Store) -> Result<Vec<PathBuf
         if collection.1 != EntryKind::Dir {
             continue;
         }
-        remove_from(&*place.fs, &deletion_vector_dir(&dir), &named, &mut removed)?;
-        remove_from(&*place.fs, &dir, &named, &mut removed)?;
+        let goes = |path: &Path, name: &str| {
+            let segment = name.strip_suffix(".tmp").unwrap_or(name).parse::<SegmentName>();
+            is_ours(name) && !named.contains(path) && !segment.is_ok_and(in_the_making)
+        };
+        remove_from(&*place.fs, &deletion_vector_dir(&dir), &goes, &mut removed)?;
+        remove_from(&*place.fs, &dir, &goes, &mut removed)?;
         if !named.contains(&dir) {
             // Empty now, unless something that is not ours lies there.
             let _ = place.fs.remove_dir(&deletion_vector_dir(&dir));
@@ -77,11 +88,16 @@ fn name_files(place: &Place, manifest: &Manifest, named: &mut HashSet<PathBuf>) 
     }
 }
 
-fn remove_from(fs: &dyn Fs, dir: &Path, named: &HashSet<PathBuf>, removed: &mut Vec<PathBuf>) -> Result<()> {
+fn remove_from(
+    fs: &dyn Fs,
+    dir: &Path,
+    goes: &dyn Fn(&Path, &str) -> bool,
+    removed: &mut Vec<PathBuf>,
+) -> Result<()> {
     let mut any = false;
     for (name, kind) in list(fs, dir)? {
         let path = dir.join(&name);
-        if kind == EntryKind::File && is_ours(&name) && !named.contains(&path) {
+        if kind == EntryKind::File && goes(&path, &name) {
             fs.unlink(&path).map_err(|cause| Error::io("AKI-0208", &path, "could not remove", &cause))?;
             tracing::info!(file = %path.display(), "removed a file that no manifest names");
             removed.push(path);

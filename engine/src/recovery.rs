@@ -77,7 +77,7 @@ pub(crate) fn open(place: Place, settings: &Settings, create: bool) -> Result<(A
     // A message for people; nothing depends on it.
     let _ = lock.write_text(&text);
 
-    match gc::remove_unnamed(&place, committer.store()) {
+    match gc::remove_unnamed(&place, committer.store(), &|_| false) {
         Ok(removed) => report.orphans_removed = removed,
         // An older manifest that cannot be read costs space, not rows: it must not keep the database shut.
         Err(error) => {

@@ -16,7 +16,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::gc::SweepSettings;
 use crate::guard::CallKind;
 use crate::multiparts::Multiparts;
-use crate::plan::FilePlan;
+use crate::plan::{FilePlan, PlanItem};
 use crate::publish::{Published, Publisher};
 use crate::queue::{Next, Queue, Turn};
 use crate::restore::runtime;
@@ -28,6 +28,10 @@ const PLAN_PAUSE_CAP: Duration = Duration::from_secs(60);
 pub(super) const PLAN_PAUSE_LEAST: Duration = Duration::from_millis(100);
 /// Parked files are looked through this often: a note without a letter has no bell.
 const PARKED_LOOK: Duration = Duration::from_secs(60);
+
+/// So many plans in a row may give way to newer ones that no longer name what they were about to put, because it was
+/// merged into something else. The next is put whole, or a backend slower than the merges would never get a document.
+const MOST_PASSED_OVER: u32 = 2;
 
 /// A plan under way.
 pub(super) type PlanTurn<'s> = Turn<&'s Queue<Arc<FilePlan>>, Arc<FilePlan>>;
@@ -43,6 +47,8 @@ pub(super) struct Worker {
     pub(super) next_sweep: Option<Instant>,
     /// Letters to try now, whatever their timers say: a breaker has just closed.
     pub(super) revived: VecDeque<LetterId>,
+    /// Plans in a row that gave way to newer ones.
+    passed_over: u32,
 }
 
 /// What came of a plan's turn.
@@ -76,6 +82,7 @@ impl Worker {
             sweep: parts.sweep,
             next_sweep,
             revived: VecDeque::new(),
+            passed_over: 0,
         }
     }
 
@@ -151,7 +158,11 @@ impl Worker {
         let missing = self.publisher.prepare(plan).await?;
         shared.letters.supersede(&missing);
         let free = missing.iter().copied().filter(|item| shared.letters.is_free(&item.key)).collect();
-        let round = self.publisher.put_items(free, &|| turn.is_over(), span).await;
+        let dwells = self.passed_over >= MOST_PASSED_OVER;
+        let pointless = |item: &PlanItem| {
+            shared.queue.is_stopping() || !dwells && turn.newer().is_some_and(|newer| !newer.names(item))
+        };
+        let round = self.publisher.put_items(free, &pointless, span).await;
         shared.change(|status| {
             status.files_put += round.files_put;
             status.bytes_put += round.bytes_put;
@@ -159,6 +170,7 @@ impl Worker {
             status.failures = if round.files_put > 0 { 0 } else { status.failures };
         });
         let not_tried = round.not_tried;
+        self.passed_over = if not_tried > 0 { self.passed_over + 1 } else { 0 };
         let buried = self.bury(plan.local_number, round.failed).await?;
         let more = if not_tried > 0 { true } else { self.redrive(turn, &missing).await? };
         if self.publisher.has_all(plan) {

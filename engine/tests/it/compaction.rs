@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 use akidb::{Collection, Db, ErrorKind, Metric, Schema, Settings};
-use akidb_host::sim::{Act, Call, CrashDisk, EIO, ENOSPC, Hook, HookFs, Op};
+use akidb_host::sim::{Act, Call, CrashDisk, EIO, ENOSPC, FakeClock, Hook, HookFs, Op};
 use akidb_host::{Fs, RealClock, RealSpawn, Rng};
 use serde_json::json;
 
@@ -264,4 +265,46 @@ fn a_failing_disk_fails_the_merge_and_nothing_else() {
             assert_same(&db.collection("rows").unwrap(), &model, &format!("{when}, reopened"));
         }
     }
+}
+
+#[test]
+fn the_files_of_a_merge_under_way_are_not_taken_for_leftovers() {
+    let calls = calls_of_a_merge();
+    let mut collected = 0;
+    for at in 1..=calls {
+        let world = Watched::new(at);
+        let clock = Arc::new(FakeClock::default());
+        let settings = Settings::from_toml("[engine]\ncompaction = false\nmanifest_keep = 1\n").unwrap();
+        let builder = Db::builder("/db").settings(settings);
+        let db = builder
+            .components(Arc::clone(&world.fs), Arc::clone(&clock) as _, Arc::new(RealSpawn))
+            .open()
+            .unwrap();
+        let (rows, mut model) = fill(&db);
+        let (disk, looked) = (world.disk.clone(), Arc::new(AtomicU64::new(0)));
+        let counted = Arc::clone(&looked);
+        world.watch(move |call| {
+            if call.n == at && may_flush(call) {
+                // Whatever only old manifests named goes now, and what none names: this file last, by its name.
+                let home = disk.list(Path::new("/db/collections")).unwrap().remove(0).name;
+                let last = Path::new("/db/collections").join(home).join("99999999-00000001-aaaaaaaa.parquet");
+                disk.create_new(&last).unwrap();
+                while disk.metadata(&last).is_ok() {
+                    clock.advance(Duration::from_secs(1));
+                    std::thread::yield_now();
+                }
+                counted.fetch_add(1, Ordering::SeqCst);
+            }
+            Act::Go
+        });
+        assert_eq!(db.compact().unwrap(), 1);
+        collected += looked.load(Ordering::SeqCst);
+        assert_same(&rows, &model, &format!("gc in call {at}"));
+        put(&rows, &mut model, 3, 7);
+        drop(rows);
+        db.close().unwrap();
+        let db = open(Arc::new(world.disk.kill()));
+        assert_same(&db.collection("rows").unwrap(), &model, &format!("gc in call {at}, reopened"));
+    }
+    assert!(collected > 4, "gc ran in {collected} calls of a merge only");
 }
