@@ -8,6 +8,7 @@ mod npy;
 mod report;
 mod sample;
 mod search;
+mod soak;
 mod upsert;
 mod vectors;
 pub mod wal;
@@ -26,5 +27,6 @@ pub use search::{
     CurvePoint, OpenParquet, RowsFile, SearchBench, SearchError, SearchFigures, SearchReport, SearchSource,
     SourceRow, SourceRows, bench_search, fill_settings,
 };
+pub use soak::{SoakBench, SoakError, SoakFigures, SoakSample, SoakWorkload, bench_soak, soak_writer};
 pub use upsert::{UpsertError, UpsertFigures, Upserts, bench_upsert};
 pub use vectors::Vectors;

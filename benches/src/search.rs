@@ -11,6 +11,7 @@ use akidb::{Filter, Metric};
 
 use self::effort::Effort;
 use self::filled::Filled;
+pub(crate) use self::measure::Answer;
 use self::measure::{Asked, Slot, Truth};
 use crate::report::load;
 

@@ -7,10 +7,12 @@ use crate::failure::Result;
 
 mod place;
 mod search;
+pub(crate) mod soak;
 mod upsert;
 mod wal;
 
-/// Measure this machine: the log and single upserts beside what the disk itself can do, searches beside exact search
+/// Measure this machine: the log and single upserts beside what the disk itself can do, searches beside exact search,
+/// and a database under long writing and kills
 #[derive(Args, Debug)]
 pub(crate) struct Bench {
     #[command(subcommand)]
@@ -22,6 +24,7 @@ enum What {
     Wal(wal::Wal),
     Upsert(upsert::Upsert),
     Search(search::Search),
+    Soak(soak::Soak),
 }
 
 impl Bench {
@@ -30,6 +33,7 @@ impl Bench {
             What::Wal(verb) => verb.run(globals.output()),
             What::Upsert(verb) => verb.run(globals.output()),
             What::Search(verb) => verb.run(globals.output()),
+            What::Soak(verb) => verb.run(globals.output()),
         }
     }
 }

@@ -86,6 +86,8 @@ enum Verb {
     Drill(drill::Drill),
     #[command(hide = true)]
     DemoWriter(demo::writer::DemoWriter),
+    #[command(hide = true)]
+    SoakWriter(bench::soak::SoakWriter),
 }
 
 impl Verb {
@@ -138,6 +140,7 @@ impl Verb {
             Self::Bench(verb) => verb.run(globals),
             Self::Drill(verb) => verb.run(globals),
             Self::DemoWriter(verb) => verb.run(),
+            Self::SoakWriter(_) => bench::soak::SoakWriter::run(),
         }
     }
 }

@@ -131,19 +131,19 @@ pub(super) struct Truth(Vec<Answer>);
 
 /// The exact answer to one query.
 #[derive(Debug)]
-struct Answer {
+pub(crate) struct Answer {
     ids: Vec<Id>,
     worst: f32,
 }
 
 impl Answer {
-    fn of(hits: &[Hit]) -> Self {
+    pub(crate) fn of(hits: &[Hit]) -> Self {
         let worst = hits.last().map_or(f32::INFINITY, |hit| hit.score);
         Self { ids: hits.iter().map(|hit| hit.id.clone()).collect(), worst }
     }
 
     /// The part of the answer that was found. A row as near as the last of the answer counts as one of it, no row twice.
-    fn recall(&self, hits: &[Hit]) -> f64 {
+    pub(crate) fn recall(&self, hits: &[Hit]) -> f64 {
         if self.ids.is_empty() {
             return 1.0;
         }

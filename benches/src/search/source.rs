@@ -89,12 +89,12 @@ impl SearchSource {
     }
 
     /// Rows that can be written: all of them, or those not held out.
-    pub(super) fn rows(&self) -> u64 {
+    pub(crate) fn rows(&self) -> u64 {
         self.base.rows() - self.held_out()
     }
 
     /// The first `rows` rows.
-    pub(super) fn read(
+    pub(crate) fn read(
         &self,
         rows: u64,
     ) -> Result<impl Iterator<Item = Result<SourceRow, SearchError>>, SearchError> {
@@ -102,7 +102,7 @@ impl SearchSource {
     }
 
     /// The first `count` queries.
-    pub(super) fn queries(&self, count: usize) -> Result<Vec<Vec<f32>>, SearchError> {
+    pub(crate) fn queries(&self, count: usize) -> Result<Vec<Vec<f32>>, SearchError> {
         if let Some(path) = &self.queries {
             return matrix(path)?.take(count).collect();
         }

@@ -160,7 +160,7 @@ struct ParquetRows {
     rows: u64,
 }
 
-fn open_parquet(file: &Path) -> Result<Box<dyn RowsFile>, SearchError> {
+pub(super) fn open_parquet(file: &Path) -> Result<Box<dyn RowsFile>, SearchError> {
     let rows = Parquet::open(file, ID_COLUMN).map_err(|failure| refused(file, &failure))?.rows();
     Ok(Box::new(ParquetRows { file: file.to_path_buf(), rows }))
 }
@@ -187,7 +187,7 @@ fn refused(file: &Path, failure: &Failure) -> SearchError {
     SearchError::input(file, failure.in_short())
 }
 
-fn failure(error: SearchError) -> Failure {
+pub(super) fn failure(error: SearchError) -> Failure {
     match error {
         SearchError::Database(error) => Failure::from(error),
         SearchError::Input { path, reason } => Failure::input(&path, reason),

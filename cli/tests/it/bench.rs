@@ -106,3 +106,51 @@ fn a_bench_of_searches_takes_filters_and_parquet_and_names_what_is_no_good() {
     let error = place.fails(2, &args);
     assert!(error.contains("cannot be read as Parquet") && error.contains("rows.parquet"), "{error}");
 }
+
+#[test]
+fn a_soak_loses_nothing_in_two_kills_and_its_figures_are_one_object() {
+    let place = Place::new();
+    let dir = place.path("disk");
+    std::fs::create_dir(&dir).unwrap();
+    let dir = dir.to_str().unwrap();
+    let found = place.json(&["bench", "soak", "--quick", "--seed", "7", "--dir", dir]);
+    let figures = found.last().unwrap();
+    assert_eq!(
+        keys(figures),
+        "budget_mib bytes_counted_from_mib bytes_over_raw_max bytes_over_raw_settled comparisons deletes dim \
+         disk_mib_max_before disk_mib_settled_by_kind durability exact_search_p50_ms files_max files_max_by_kind \
+         files_settled floor_p50_us kills length_over_raw_max length_over_raw_settled load lost_rows manifest_keep \
+         open_call_ms_max open_ms_max opens raw_bytes_per_row recall recall_min recalls rows \
+         rss_anon_mib_max rss_anon_over_budget_mib_max rss_file_mib_max scheduling search_p50_last_over_first \
+         search_p50_ms search_p99_first_ms search_p99_last_ms search_p99_last_over_first search_p99_ms searches seconds \
+         seed settle_seconds stalls upserts workload write_amplification write_max_ms write_p50_us write_p99_us \
+         wrong_rows"
+    );
+    let of = |key: &str| figures[key].as_u64();
+    assert_eq!((of("lost_rows"), of("wrong_rows"), of("upserts")), (Some(0), Some(0), Some(20_000)));
+    assert_eq!(
+        (of("kills"), of("opens"), of("comparisons")),
+        (Some(2), Some(4), Some(4)),
+        "one after each start, and at the end"
+    );
+    assert!(of("rows").is_some_and(|rows| (13_000..15_000).contains(&rows)), "{figures}");
+    assert!(found[0]["sample"]["files"].is_u64(), "{}", found[0]);
+    assert_eq!(std::fs::read_dir(dir).unwrap().count(), 0, "everything is removed");
+}
+
+#[test]
+fn a_soak_of_deletes_on_vectors_of_one_s_own_ends_with_as_many_rows_as_it_began() {
+    let place = Place::new();
+    let dir = place.path("disk");
+    std::fs::create_dir(&dir).unwrap();
+    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../benches/sample/wordnet-2k");
+    let (sample, dir) = (sample.to_str().unwrap(), dir.to_str().unwrap());
+    let args =
+        ["bench", "soak", "--workload", "delete", "--rows", "300", "--minutes", "0.02", "--kills", "1"];
+    let args = [&args[..], &["--data", sample, "--dir", dir]].concat();
+    let text = place.ok(&args);
+    assert!(text.contains("of 384 dimensions; 1 kills") && text.contains(": 0 lost, 0 there"), "{text}");
+    place.fails(2, &[&args[..], &["--dim", "7"]].concat());
+    place.fails(2, &["bench", "soak", "--quick", "--rows", "300"]);
+    place.fails(2, &["bench", "soak", "--minutes", "0"]);
+}
