@@ -6,7 +6,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
-use akidb_host::{Clock, RealClock};
 use serde::{Deserialize, Serialize};
 
 use crate::report::load;
@@ -29,8 +28,6 @@ mod writer;
 pub use figures::{SoakFigures, SoakSample};
 pub use writer::soak_writer;
 
-/// Floor writes before the run, and after it.
-const FLOOR_WRITES: usize = 200;
 /// Rows of a batch, for the floor.
 const BATCH_ROWS: u64 = 10;
 
@@ -88,21 +85,9 @@ pub fn bench_soak(
     let rows = rows::RowsPlan { dim, seed: plan.seed, given };
     let batch_bytes = usize::try_from(rows.raw_bytes() * BATCH_ROWS).unwrap_or(usize::MAX);
     let failed = |cause| SoakError::file(&plan.dir, "writing the floor's file below", cause);
-    let mut floor = Floor::new(&plan.dir, batch_bytes).map_err(failed)?;
-    let mut micros = Vec::with_capacity(2 * FLOOR_WRITES);
-    write_floor(&mut floor, &mut micros).map_err(failed)?;
-    let ended = run::Run::new(plan, rows, tell).play()?;
-    write_floor(&mut floor, &mut micros).map_err(failed)?;
-    Ok(SoakFigures::of(plan, &ended, &mut micros, load))
-}
-
-fn write_floor(floor: &mut Floor, micros: &mut Vec<f64>) -> io::Result<()> {
-    for _ in 0..FLOOR_WRITES {
-        let began = RealClock.now();
-        floor.write()?;
-        micros.push(RealClock.now().duration_since(began).as_secs_f64() * 1e6);
-    }
-    Ok(())
+    let floor = Floor::new(&plan.dir, batch_bytes).map_err(failed)?;
+    let ended = run::Run::new(plan, rows, floor, tell).play()?;
+    Ok(SoakFigures::of(plan, &ended, load))
 }
 
 /// What can end a soak early.

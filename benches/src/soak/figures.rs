@@ -8,7 +8,7 @@ use super::latencies::Latencies;
 use super::run::Ended;
 use super::seen::COUNTED_FROM;
 use super::{SoakBench, SoakWorkload};
-use crate::report::{per_mille, scheduling};
+use crate::report::scheduling;
 
 /// What a soak took at some moment.
 #[derive(Clone, Debug, Serialize)]
@@ -113,8 +113,8 @@ pub struct SoakFigures {
     pub recall_min: Option<f64>,
     /// How many were compared with exact search.
     pub recalls: usize,
-    /// One write of a batch's bytes and one fdatasync, before and after the run: the floor.
-    pub floor_p50_us: f64,
+    /// One write of a batch's bytes and one fdatasync, made by the parent each time it looks: the floor.
+    pub floor_p50_us: Option<f64>,
     /// Of the writes: a batch of ten, or one delete.
     pub write_p50_us: Option<f64>,
     /// Of the same.
@@ -140,7 +140,7 @@ pub struct SoakFigures {
 }
 
 impl SoakFigures {
-    pub(super) fn of(plan: &SoakBench, ended: &Ended, floor_micros: &mut [f64], load: f64) -> Self {
+    pub(super) fn of(plan: &SoakBench, ended: &Ended, load: f64) -> Self {
         let (seen, settled) = (&ended.seen, &ended.settled);
         let (first, last) = seen.first_and_last();
         let ratio = |thousandths| Some(last.per_mille(thousandths)? / first.per_mille(thousandths)?);
@@ -196,7 +196,7 @@ impl SoakFigures {
             recall,
             recall_min,
             recalls,
-            floor_p50_us: tenth(per_mille(floor_micros, 500)),
+            floor_p50_us: ended.seen.floor.per_mille(500),
             write_p50_us: micros(500),
             write_p99_us: micros(990),
             write_max_ms: ms(&seen.writes, 1_000),

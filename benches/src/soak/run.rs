@@ -13,6 +13,7 @@ use super::said::{Orders, Said};
 use super::seen::Seen;
 use super::watch::{Files, memory_of, written_by};
 use super::{SoakBench, SoakError, SoakSample, SoakWorkload, writer};
+use crate::wal::Floor;
 
 /// So often files and memory are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -60,6 +61,7 @@ enum Stage {
 
 pub(super) struct Run<'a> {
     plan: &'a SoakBench,
+    floor: Floor,
     tell: &'a mut dyn FnMut(&SoakSample),
     orders: Orders,
     model: Model,
@@ -78,7 +80,12 @@ pub(super) struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    pub(super) fn new(plan: &'a SoakBench, rows: RowsPlan, tell: &'a mut dyn FnMut(&SoakSample)) -> Self {
+    pub(super) fn new(
+        plan: &'a SoakBench,
+        rows: RowsPlan,
+        floor: Floor,
+        tell: &'a mut dyn FnMut(&SoakSample),
+    ) -> Self {
         let fill = if plan.workload == SoakWorkload::Insert { 0 } else { plan.rows };
         let script = Script { workload: plan.workload, seed: plan.seed, fill };
         let churn = if fill > 0 { SHORT_CHURN } else { 1 };
@@ -94,6 +101,7 @@ impl<'a> Run<'a> {
         let began = RealClock.now();
         Self {
             plan,
+            floor,
             tell,
             orders,
             model: Model::new(script),
@@ -218,6 +226,15 @@ impl<'a> Run<'a> {
             });
         }
         self.looks += 1;
+        self.write_floor()
+    }
+
+    /// One write in the same minute and beside the same neighbours as the writer's.
+    fn write_floor(&mut self) -> Result<(), SoakError> {
+        let began = RealClock.now();
+        let written = self.floor.write();
+        written.map_err(|cause| SoakError::file(&self.plan.dir, "writing the floor's file below", cause))?;
+        self.seen.floor.add(RealClock.now().duration_since(began));
         Ok(())
     }
 

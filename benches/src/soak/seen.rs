@@ -31,6 +31,8 @@ pub(super) struct Seen {
     pub(super) compared: Compared,
     pub(super) comparisons: u32,
     pub(super) writes: Latencies,
+    /// Bare writes of a batch's bytes by the parent.
+    pub(super) floor: Latencies,
     pub(super) searches: Latencies,
     pub(super) exact_searches: Latencies,
     pub(super) stalls: u64,

@@ -193,7 +193,7 @@ fn rows(figures: &SoakFigures) -> impl Iterator<Item = (&'static str, String)> +
         ("search p99, last minute over first", of(figures.search_p99_last_over_first)),
         ("exact search p50, ms", of(figures.exact_search_p50_ms)),
         ("recall@10, mean and least of 50", format!("{}, {}", of(figures.recall), of(figures.recall_min))),
-        ("raw floor: write + fdatasync p50, us", figures.floor_p50_us.to_string()),
+        ("raw floor: write + fdatasync p50, us", of(figures.floor_p50_us)),
         ("write p50, p99, us", format!("{}, {}", of(figures.write_p50_us), of(figures.write_p99_us))),
         ("longest write, ms; stalls", format!("{}; {}", of(figures.write_max_ms), figures.stalls)),
     ]
