@@ -8,7 +8,6 @@ use std::sync::Arc;
 use akidb_backends::{
     Backend, BackendConfig, Client, ClockSleep, Document, LimiterSettings, Piece, Reader, Sleep,
 };
-use akidb_host::Rng;
 use bytes::Bytes;
 
 use crate::apply::Applier;
@@ -77,7 +76,7 @@ fn reader(place: &Place, settings: &Settings) -> Result<(Reader, String)> {
         }
     };
     let backend = backend.map_err(|error| from_backend(&error))?;
-    let (mut rng, clock) = (Rng::from_machine(), Arc::clone(&place.clock));
+    let (mut rng, clock) = (place.rng.child(), Arc::clone(&place.clock));
     let sleep: Arc<dyn Sleep> = Arc::new(ClockSleep(Arc::clone(&clock)));
     let limiter = LimiterSettings { start_in_flight: START_IN_FLIGHT, ..LimiterSettings::default() };
     let url = backend.place().trim_end_matches('/').to_owned();
@@ -130,7 +129,7 @@ impl Cold {
 
     fn file(&self, collection: &CollectionMeta, meta: &SegmentMeta) -> Result<ColdFile> {
         let key = key_of(collection, meta);
-        let path = self.place.dir.join(format!("{:016x}.cold", Rng::from_machine().u64()));
+        let path = self.place.dir.join(format!("{:016x}.cold", self.place.rng.u64()));
         let place = PathBuf::from(format!("{}/{key}", self.url));
         ColdFile::create(&*self.place.fs, &path, Arc::clone(&self.remote), &key, place, meta.size)
     }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use akidb_host::{Clock, Rng};
+use akidb_host::{Clock, SharedRng};
 
 use crate::error::{Error, ErrorKind, Fate, Result};
 use crate::manifest::{Committed, Manifest, Reason, Stamp, Store};
@@ -13,6 +13,7 @@ use crate::manifest::{Committed, Manifest, Reason, Stamp, Store};
 pub(crate) struct Committer {
     store: Store,
     clock: Arc<dyn Clock>,
+    rng: SharedRng,
     writer_epoch: u32,
     writer_id: u32,
     /// Held across the files of a commit: there is one committer.
@@ -25,12 +26,13 @@ impl Committer {
     pub(crate) fn new(
         store: Store,
         clock: Arc<dyn Clock>,
+        rng: SharedRng,
         newest: Committed,
         writer_epoch: u32,
         writer_id: u32,
     ) -> Self {
         let newest = Mutex::new(Arc::new(newest));
-        Self { store, clock, writer_epoch, writer_id, newest, poisoned: OnceLock::new() }
+        Self { store, clock, rng, writer_epoch, writer_id, newest, poisoned: OnceLock::new() }
     }
 
     pub(crate) fn store(&self) -> &Store {
@@ -68,7 +70,7 @@ impl Committer {
         let stamp = Stamp {
             writer_epoch: self.writer_epoch,
             writer_id: self.writer_id,
-            commit_id: Rng::from_machine().u64(),
+            commit_id: self.rng.u64(),
             unix_micros: self.clock.unix_micros(),
         };
         let mut next = newest.successor(stamp, reason);

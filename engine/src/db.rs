@@ -3,8 +3,6 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use akidb_host::Rng;
-
 use crate::backends::Backends;
 use crate::catalog::CollectionState;
 use crate::cold;
@@ -126,7 +124,7 @@ impl Db {
         let mut created = None;
         let committed = writer.committer.commit(Reason::Ddl, |manifest| {
             existing = manifest.collection(name).cloned();
-            let id = manifest.add_collection(name, schema.clone(), Rng::from_machine().u64())?;
+            let id = manifest.add_collection(name, schema.clone(), engine.place.rng.u64())?;
             let entry = manifest.collection_by_id(id).expect("just added");
             let dir = engine.place.collection_dir(&entry.dir);
             flush::create_dir(engine, &dir)?;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use akidb_host::{Clock, Fs, Spawn, Ticker};
+use akidb_host::{Clock, Fs, SharedRng, Spawn, Ticker};
 use object_store::ObjectStore;
 
 use crate::apply::Applier;
@@ -30,6 +30,8 @@ pub(crate) struct Place {
     pub(crate) fs: Arc<dyn Fs>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) spawn: Arc<dyn Spawn>,
+    /// Where ids and salts come from.
+    pub(crate) rng: SharedRng,
     /// Backends that the program brought along, by name.
     pub(crate) stores: Vec<(String, Arc<dyn ObjectStore>)>,
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
-use akidb_host::{Rng, seeded_bug};
+use akidb_host::seeded_bug;
 
 use crate::catalog::{CollectionState, LiveSegment};
 use crate::deletion_vector::{self, DeletionVector};
@@ -284,7 +284,7 @@ pub(crate) fn write_deletion_vector(
     let dir = deletion_vector_dir(&state.dir);
     create_dir(engine, &dir)?;
     let mut random = [0; 16];
-    Rng::from_machine().fill(&mut random);
+    engine.place.rng.fill(&mut random);
     deletion_vector::write(&*engine.place.fs, &dir, dead, random)
 }
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use akidb_host::{FsKind, LockGuard, Rng};
+use akidb_host::{FsKind, LockGuard};
 use akidb_wal::{Log, Options, Recovered};
 
 use crate::apply::Applier;
@@ -60,8 +60,9 @@ pub(crate) fn open(place: Place, settings: &Settings, create: bool) -> Result<(A
     let log_files = log_files(&place);
     let (log, recovered) = open_log(&place, limits.log_config(), &newest.manifest, false)?;
     let epoch = log.epoch();
-    let writer_id = Rng::from_machine().u32();
-    let committer = Committer::new(store, Arc::clone(&place.clock), newest, epoch, writer_id);
+    let writer_id = place.rng.u32();
+    let committer =
+        Committer::new(store, Arc::clone(&place.clock), place.rng.clone(), newest, epoch, writer_id);
     // The manifest that records this epoch is durable before anything is appended under it.
     let opened = committer.commit(Reason::Open, |manifest| {
         manifest.note_shows_unsynced(limits.durability == Durability::Memory);
@@ -218,7 +219,7 @@ fn lock_text(place: &Place, path: &Path) -> String {
 }
 
 fn newest_or_first(place: &Place, store: &Store) -> Result<Committed> {
-    let mut rng = Rng::from_machine();
+    let rng = &place.rng;
     if let Some(newest) = store.newest()? {
         return Ok(newest);
     }
@@ -237,10 +238,11 @@ fn newest_or_first(place: &Place, store: &Store) -> Result<Committed> {
 
 fn open_log(
     place: &Place,
-    config: akidb_wal::Config,
+    mut config: akidb_wal::Config,
     newest: &Manifest,
     read_only: bool,
 ) -> Result<(Log, Recovered)> {
+    config.salt_seed = Some(place.rng.u64());
     let options = Options {
         dir: place.wal_dir(),
         fs: Arc::clone(&place.fs),

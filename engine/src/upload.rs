@@ -11,7 +11,7 @@ use akidb_backends::{
     Known, Multiparts, PlanItem, PublishOptions, Reason, Secret, Sleep, State, SweepSettings, Totals,
     Uploader, UploaderParts,
 };
-use akidb_host::{Rng, publish_over, read_file};
+use akidb_host::{publish_over, read_file};
 use serde::Serialize;
 
 use crate::config::{BackendSettings, Settings};
@@ -332,7 +332,7 @@ fn start_one(
     engine: &Arc<Engine>,
     letters: &Arc<DeadLetters>,
 ) -> Result<One> {
-    let mut rng = Rng::from_machine();
+    let mut rng = engine.place.rng.child();
     let (name, url) = (backend.name().to_owned(), backend.place().to_owned());
     let clock = Arc::clone(&engine.place.clock);
     let sleep: Arc<dyn Sleep> = Arc::new(ClockSleep(Arc::clone(&clock)));

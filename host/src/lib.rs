@@ -32,7 +32,7 @@ pub use fs::{
     publish_over, read_file,
 };
 pub use map::{Appender, AtomicPage, ForkMark, LogRegion, NoRoom, Region, Tail, probe_folio};
-pub use rng::Rng;
+pub use rng::{Rng, SharedRng};
 #[doc(hidden)]
 pub use seeded::seeded_bug;
 pub use spawn::{Job, Next, RealSpawn, Spawn, Tick, Ticker};

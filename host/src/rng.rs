@@ -1,5 +1,7 @@
 //! Seeded randomness, passed in wherever it is needed: one seed replays a run.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 /// A small deterministic generator (wyrand); not for secrets.
 #[derive(Clone, Debug)]
 pub struct Rng(fastrand::Rng);
@@ -40,5 +42,44 @@ impl Rng {
     /// Fills `out` with random bytes.
     pub fn fill(&mut self, out: &mut [u8]) {
         self.0.fill(out);
+    }
+}
+
+/// One generator that many draw from: clones share it.
+#[derive(Clone, Debug)]
+pub struct SharedRng(Arc<Mutex<Rng>>);
+
+impl From<Rng> for SharedRng {
+    fn from(rng: Rng) -> Self {
+        Self(Arc::new(Mutex::new(rng)))
+    }
+}
+
+impl SharedRng {
+    fn lock(&self) -> MutexGuard<'_, Rng> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next 32 bits.
+    #[must_use]
+    pub fn u32(&self) -> u32 {
+        self.lock().u32()
+    }
+
+    /// The next 64 bits.
+    #[must_use]
+    pub fn u64(&self) -> u64 {
+        self.lock().u64()
+    }
+
+    /// Fills `out` with random bytes.
+    pub fn fill(&self, out: &mut [u8]) {
+        self.lock().fill(out);
+    }
+
+    /// A generator of one's own, seeded by this one.
+    #[must_use]
+    pub fn child(&self) -> Rng {
+        Rng::seeded(self.u64())
     }
 }

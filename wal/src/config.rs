@@ -66,8 +66,8 @@ pub struct Config {
     pub reserve_bytes: u64,
     /// Whether a log may lie on NFS, CIFS or FUSE, whose locks, maps and flushes are not what we promise. No.
     pub allow_network_fs: bool,
-    /// Makes log ids and salts repeat from this seed, for simulations that compare two runs byte by byte.
-    /// `None` in production: a salt that repeats lets stale bytes pass for new ones.
+    /// What log ids and salts are drawn from; `None`: seeded by the machine. No two opens of a directory may have the same
+    /// unless they have another epoch: a salt that repeats lets stale bytes pass for new ones.
     pub salt_seed: Option<u64>,
 }
 
