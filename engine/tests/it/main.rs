@@ -29,6 +29,7 @@ mod search;
 mod search_batch;
 mod search_model;
 mod snapshots;
+mod sim;
 mod spans;
 mod support;
 mod tidy;

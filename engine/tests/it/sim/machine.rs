@@ -1,0 +1,254 @@
+//! A machine with a disk that forgets; what watches its calls: the log, the crashes to try, the call that fails, and the
+//! operations that come in the middle of a flush.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::time::Duration;
+
+use akidb::{Db, Durability, Receipt, Settings};
+use akidb_host::sim::{Act, Call, CrashDisk, EIO, FakeClock, HookFs, InlineSpawn, Op};
+use akidb_host::{Clock, Fs, Rng};
+
+use super::life;
+use super::report::Report;
+use super::truth::Truth;
+
+pub(crate) const DIR: &str = "/db";
+
+/// The disk and the truth at one moment.
+pub(crate) struct Moment {
+    pub(crate) disk: CrashDisk,
+    pub(crate) truth: Truth,
+}
+
+/// What the engine is doing when it calls the file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Inside {
+    /// An operation of the run.
+    Call,
+    /// A flush, or work of the engine's threads: other operations may come in between.
+    Flush,
+    /// Such an operation.
+    Nested,
+    /// Nothing that counts: the process has died already.
+    Gone,
+}
+
+/// A call that shall fail.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fault {
+    /// Counted down at each call that counts.
+    pub(crate) left: u64,
+    pub(crate) errno: i32,
+    /// Whether calls that only look count too.
+    pub(crate) reads: bool,
+}
+
+/// What the run and the calls inside it share; never locked across a call to the engine.
+pub(crate) struct State {
+    pub(crate) rng: Rng,
+    pub(crate) truth: Truth,
+    pub(crate) report: Report,
+    /// Written rows so far, so that no two are equal.
+    pub(crate) versions: u64,
+    pub(crate) db: Option<Db>,
+    /// Of writes that nobody has waited for.
+    pub(crate) receipts: Vec<Receipt>,
+    pub(crate) inside: Inside,
+    pub(crate) fault: Option<Fault>,
+    /// A call failed, or the disk was full, since the engine was last seen well.
+    pub(crate) ill: bool,
+    /// The handle said that only a reopen helps.
+    pub(crate) must_reopen: bool,
+    moments: Vec<Moment>,
+    log: DefaultHasher,
+    prints: bool,
+}
+
+pub(crate) struct World(Mutex<State>);
+
+impl World {
+    pub(crate) fn new(seed: u64) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(State {
+            rng: Rng::seeded(seed),
+            truth: Truth::default(),
+            report: Report::default(),
+            versions: 0,
+            db: None,
+            receipts: Vec::new(),
+            inside: Inside::Call,
+            fault: None,
+            ill: false,
+            must_reopen: false,
+            moments: Vec::new(),
+            log: DefaultHasher::new(),
+            prints: std::env::var_os("AKIDB_SIM_PRINT").is_some(),
+        })))
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().expect("no test goes on after a panic")
+    }
+
+    pub(crate) fn below(&self, bound: u64) -> u64 {
+        self.state().rng.below(bound)
+    }
+
+    pub(crate) fn note(&self, text: &str) {
+        self.state().note(text);
+    }
+
+    pub(crate) fn moments(&self) -> Vec<Moment> {
+        std::mem::take(&mut self.state().moments)
+    }
+
+    /// Does `work` as what the engine is doing.
+    pub(crate) fn inside<T>(&self, inside: Inside, work: impl FnOnce() -> T) -> T {
+        let before = std::mem::replace(&mut self.state().inside, inside);
+        let done = work();
+        self.state().inside = before;
+        done
+    }
+
+    fn call(&self, disk: &CrashDisk, call: &Call<'_>) -> Act {
+        let (act, nested) = {
+            let mut state = self.state();
+            if state.inside == Inside::Gone {
+                return Act::Go;
+            }
+            state.report.file_calls += 1;
+            state.note(&format!("{:?} {} {}", call.op, call.path.display(), call.len));
+            state.look(disk, call.op);
+            let act = state.fail(disk, call);
+            (act, state.may_nest(call).then(|| state.db.clone()).flatten())
+        };
+        if let Some(db) = nested {
+            self.inside(Inside::Nested, || life::nested(self, &db));
+        }
+        act
+    }
+}
+
+impl State {
+    pub(crate) fn note(&mut self, text: &str) {
+        if self.prints {
+            println!("{text}");
+        }
+        text.hash(&mut self.log);
+    }
+
+    pub(crate) fn log_hash(&self) -> u64 {
+        self.log.finish()
+    }
+
+    /// Keeps the disk as it is before some calls; more often where names and syncs make the difference.
+    fn look(&mut self, disk: &CrashDisk, op: Op) {
+        let one_in = match op {
+            _ if !op.changes() || op == Op::LogPublish => return,
+            Op::SyncData | Op::SyncAll | Op::SyncDir | Op::Rename | Op::HardLink | Op::Unlink => 24,
+            _ => 120,
+        };
+        if self.rng.below(one_in) == 0 {
+            self.keep(disk);
+        }
+    }
+
+    /// Keeps the disk as it is now, for a crash.
+    pub(crate) fn keep(&mut self, disk: &CrashDisk) {
+        self.moments.push(Moment { disk: disk.kill(), truth: self.truth.clone() });
+    }
+
+    fn fail(&mut self, disk: &CrashDisk, call: &Call<'_>) -> Act {
+        let counts = |fault: &&mut Fault| call.op.can_fail() && (fault.reads || call.op.changes());
+        let Some(fault) = self.fault.as_mut().filter(counts) else { return Act::Go };
+        fault.left -= 1;
+        if fault.left > 0 {
+            return Act::Go;
+        }
+        let errno = if call.op.changes() { fault.errno } else { EIO };
+        self.fault = None;
+        self.report.faults += 1;
+        self.ill = true;
+        self.note("that call fails");
+        match call.op {
+            Op::SyncData | Op::SyncAll => {
+                disk.fail_next_sync(errno);
+                Act::Go
+            }
+            _ if self.rng.below(2) == 0 => Act::FailMidway(errno),
+            _ => Act::Fail(errno),
+        }
+    }
+
+    fn may_nest(&mut self, call: &Call<'_>) -> bool {
+        let of_flush = self.inside == Inside::Flush && !call.path.starts_with("/db/wal");
+        of_flush && self.rng.below(12) == 0
+    }
+}
+
+/// One process on one disk.
+pub(crate) struct Machine {
+    pub(crate) disk: CrashDisk,
+    fs: Arc<dyn Fs>,
+    clock: Arc<FakeClock>,
+    spawn: InlineSpawn,
+}
+
+impl Machine {
+    /// A machine whose calls pass by `world`.
+    pub(crate) fn watched(disk: CrashDisk, world: &Arc<World>) -> Self {
+        let (watching, seen): (Weak<World>, _) = (Arc::downgrade(world), disk.clone());
+        let hook = move |call: &Call<'_>| watching.upgrade().map_or(Act::Go, |world| world.call(&seen, call));
+        let fs = Arc::new(HookFs::new(Arc::new(disk.clone()), Arc::new(hook)));
+        let (clock, spawn) = (Arc::default(), InlineSpawn::shuffled(world.state().rng.u64()));
+        Self { disk, fs, clock, spawn }
+    }
+
+    /// A machine on which nothing fails and nobody looks.
+    pub(crate) fn plain(disk: CrashDisk, rng: &mut Rng) -> Self {
+        let fs = Arc::new(disk.clone());
+        Self { disk, fs, clock: Arc::default(), spawn: InlineSpawn::shuffled(rng.u64()) }
+    }
+
+    pub(crate) fn open(&self, settings: &Settings, seed: u64) -> akidb::Result<Db> {
+        Db::builder(DIR)
+            .settings(settings.clone())
+            .components(Arc::clone(&self.fs), self.clock.clone(), Arc::new(self.spawn.clone()))
+            .random(Rng::seeded(seed))
+            .open()
+    }
+
+    /// Lets the engine's threads take some steps.
+    pub(crate) fn step(&self, steps: u64) {
+        for _ in 0..steps {
+            self.spawn.step(self.clock.now());
+        }
+    }
+
+    /// Lets the engine's threads do what is due, then time pass.
+    pub(crate) fn rest(&self, by: Duration) {
+        self.spawn.run_until_idle(self.clock.now());
+        self.clock.advance(by);
+        self.spawn.run_until_idle(self.clock.now());
+    }
+
+    pub(crate) fn jump(&self, micros: i64) {
+        self.clock.jump_wall(micros);
+    }
+}
+
+/// Bounds so small that flushes, rotations and removals are frequent.
+pub(crate) fn settings(rng: &mut Rng) -> Settings {
+    let mut settings = Settings::default();
+    let engine = &mut settings.engine;
+    engine.durability = Durability::LocalSynced;
+    engine.memtable_bytes = 64 << 10;
+    engine.memory_bytes = 128 << 10;
+    engine.max_sealed_memtables = 1 + rng.below(3) as u32;
+    engine.wal_flush_bytes = (64 << 10) << rng.below(2);
+    engine.wal_max_bytes = 512 << 10;
+    engine.write_stall_timeout_ms = 0;
+    engine.min_free_disk_bytes = Some(0);
+    engine.manifest_keep = 1 + rng.below(6) as u32;
+    settings
+}

@@ -1,0 +1,77 @@
+//! What runs did, so that a simulation that stopped trying things is noticed.
+
+use std::fmt;
+
+/// What one seed did. Two runs of a seed are equal, the hash of their logs included.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Report {
+    /// Of every operation with its outcome and every call to the file system, in order.
+    pub(crate) log_hash: u64,
+    pub(crate) steps: u64,
+    pub(crate) file_calls: u64,
+    /// Crashed disks opened and compared beside the run.
+    pub(crate) crashes: u64,
+    /// Opens of the run itself after the first.
+    pub(crate) reopens: u64,
+    /// Calls that were made to fail.
+    pub(crate) faults: u64,
+    pub(crate) refused: u64,
+    pub(crate) poisoned: u64,
+    pub(crate) flushes: u64,
+    /// Operations inside a file call of a flush.
+    pub(crate) nested: u64,
+    pub(crate) searches: u64,
+    /// Writes of unknown fate that a crash kept, and that it took.
+    pub(crate) kept: u64,
+    pub(crate) taken: u64,
+}
+
+/// Of many seeds.
+#[derive(Default)]
+pub(crate) struct Total {
+    seeds: u64,
+    sum: Report,
+}
+
+impl Total {
+    pub(crate) fn add(&mut self, report: &Report) {
+        self.seeds += 1;
+        self.sum.steps += report.steps;
+        self.sum.file_calls += report.file_calls;
+        self.sum.crashes += report.crashes;
+        self.sum.reopens += report.reopens;
+        self.sum.faults += report.faults;
+        self.sum.refused += report.refused;
+        self.sum.poisoned += report.poisoned;
+        self.sum.flushes += report.flushes;
+        self.sum.nested += report.nested;
+        self.sum.searches += report.searches;
+        self.sum.kept += report.kept;
+        self.sum.taken += report.taken;
+    }
+
+    /// Each kind of event was met often.
+    pub(crate) fn assert_not_idle(&self) {
+        let Report { crashes, reopens, faults, poisoned, flushes, nested, searches, kept, taken, .. } =
+            self.sum;
+        let often = [crashes, reopens, flushes, nested, searches];
+        assert!(often.iter().all(|n| *n >= self.seeds), "{self}");
+        let sometimes = [faults, poisoned, kept, taken];
+        assert!(sometimes.iter().all(|n| *n * 10 >= self.seeds), "{self}");
+    }
+}
+
+impl fmt::Display for Total {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let s = &self.sum;
+        write!(f, "{} seeds, {} steps, {} file calls, ", self.seeds, s.steps, s.file_calls)?;
+        write!(f, "{} crashed disks opened, {} reopens, {} flushes, ", s.crashes, s.reopens, s.flushes)?;
+        write!(f, "{} operations inside flushes, {} searches, ", s.nested, s.searches)?;
+        write!(
+            f,
+            "{} calls failed, {} writes refused, {} handles poisoned, ",
+            s.faults, s.refused, s.poisoned
+        )?;
+        write!(f, "{} unacknowledged writes kept and {} taken by crashes", s.kept, s.taken)
+    }
+}

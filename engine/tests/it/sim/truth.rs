@@ -1,0 +1,207 @@
+//! What the engine has promised so far, as plain maps, and the check of what a database holds against it.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use akidb::{Db, Id, Lsn, Payload, Schema};
+
+use super::rows::{IDS, id};
+
+/// A row as it was written. Its LSN is not known while its write has not returned.
+#[derive(Debug)]
+pub(crate) struct Row {
+    pub(crate) lsn: Option<Lsn>,
+    pub(crate) vector: Vec<f32>,
+    pub(crate) payload: Payload,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Table {
+    pub(crate) schema: Schema,
+    pub(crate) rows: BTreeMap<Id, Arc<Row>>,
+}
+
+pub(crate) type Tables = BTreeMap<String, Table>;
+
+/// One row written, or deleted.
+#[derive(Clone, Debug)]
+pub(crate) struct Op {
+    pub(crate) id: Id,
+    pub(crate) row: Option<Arc<Row>>,
+}
+
+/// Something that happens whole or not at all.
+#[derive(Clone, Debug)]
+pub(crate) enum Event {
+    Write { table: String, ops: Arc<Vec<Op>>, lsns: Option<(Lsn, Lsn)> },
+    Create(String, Schema),
+    Drop(String),
+}
+
+impl Event {
+    fn apply(&self, tables: &mut Tables) {
+        match self {
+            Self::Create(name, schema) => {
+                let table = Table { schema: schema.clone(), rows: BTreeMap::new() };
+                tables.insert(name.clone(), table);
+            }
+            Self::Drop(name) => drop(tables.remove(name)),
+            Self::Write { table, ops, lsns } => {
+                let rows = &mut tables.get_mut(table).expect("writes go to collections that are there").rows;
+                for (n, op) in (0..).zip(ops.iter()) {
+                    match &op.row {
+                        None => drop(rows.remove(&op.id)),
+                        Some(row) => {
+                            let lsn = lsns.map(|(first, _)| first.plus(n));
+                            let row = Row { lsn, vector: row.vector.clone(), payload: row.payload.clone() };
+                            rows.insert(op.id.clone(), Arc::new(row));
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Along one line of crashes and opens of one directory.
+#[derive(Clone, Default)]
+pub(crate) struct Truth {
+    /// What was acknowledged, or shown: it must be there.
+    pub(crate) promised: Tables,
+    /// What came after it, in order: of these some may be there, but none without those before it.
+    pub(crate) later: Vec<Event>,
+}
+
+impl Truth {
+    /// Something begins whose outcome is not known yet.
+    pub(crate) fn begins(&mut self, event: Event) {
+        self.later.push(event);
+    }
+
+    /// The newest event did not happen, and never will.
+    pub(crate) fn refused(&mut self) {
+        self.later.pop().expect("something was under way");
+    }
+
+    /// The newest event was given these LSNs.
+    pub(crate) fn placed(&mut self, at: (Lsn, Lsn)) {
+        let Some(Event::Write { lsns, ops, .. }) = self.later.last_mut() else {
+            panic!("no write is under way")
+        };
+        assert_eq!(at.1, at.0.plus(ops.len() as u64 - 1), "a record has one LSN");
+        *lsns = Some(at);
+    }
+
+    /// Everything that has begun is there for good.
+    pub(crate) fn promise_all(&mut self) {
+        self.later.drain(..).for_each(|event| event.apply(&mut self.promised));
+    }
+
+    /// Every write up to `lsn` is there for good.
+    pub(crate) fn promise(&mut self, lsn: Lsn) {
+        let is_in =
+            |event: &Event| matches!(event, Event::Write { lsns: Some((_, last)), .. } if *last <= lsn);
+        let known = self.later.iter().take_while(|event| is_in(event)).count();
+        self.later.drain(..known).for_each(|event| event.apply(&mut self.promised));
+    }
+
+    /// Everything, also what is not promised.
+    pub(crate) fn newest(&self) -> Tables {
+        let mut tables = self.promised.clone();
+        self.later.iter().for_each(|event| event.apply(&mut tables));
+        tables
+    }
+
+    /// Compares what an open found, which is the truth from then on. Tells how many of the unacknowledged events
+    /// happened, and how many did not.
+    pub(crate) fn found(&mut self, found: Tables) -> (u64, u64) {
+        let mut tables = self.promised.clone();
+        let mut happened = (difference(&tables, &found).is_empty()).then_some(0);
+        for (n, event) in (1..).zip(&self.later) {
+            event.apply(&mut tables);
+            if difference(&tables, &found).is_empty() {
+                happened = Some(n);
+            }
+        }
+        let Some(happened) = happened else {
+            panic!(
+                "the database is not what was promised:\n{}nor that with all {} later events:\n{}",
+                difference(&self.promised, &found),
+                self.later.len(),
+                difference(&tables, &found)
+            );
+        };
+        let all = self.later.len() as u64;
+        self.later.clear();
+        self.promised = found;
+        (happened, all - happened)
+    }
+}
+
+/// Everything a database shows, read in each way there is, which must agree.
+pub(crate) fn read(db: &Db) -> akidb::Result<Tables> {
+    let mut tables = Tables::new();
+    for name in db.collections()? {
+        let rows = db.collection(&name)?;
+        let mut table = Table { schema: rows.schema()?, rows: BTreeMap::new() };
+        let scanned = rows.scan().limit(1_000).run()?;
+        let count = rows.count()?;
+        assert_eq!(count, scanned.len() as u64, "{name}: as many rows are counted as scanned");
+        assert!(
+            scanned.windows(2).all(|pair| pair[0].id < pair[1].id),
+            "{name}: an id twice, or out of order"
+        );
+        let ids: Vec<Id> = (0..IDS).map(|n| id(&table.schema, n)).collect();
+        let got: Vec<_> = rows.get_many(&ids)?.into_iter().flatten().collect();
+        assert_eq!(got.len(), scanned.len(), "{name}: as many rows are got by their ids as scanned");
+        for row in got {
+            assert!(scanned.contains(&row), "{name}: {} is scanned otherwise than got", row.id);
+            let kept = Row { lsn: Some(row.lsn), vector: row.vector, payload: row.payload };
+            table.rows.insert(row.id, Arc::new(kept));
+        }
+        tables.insert(name, table);
+    }
+    Ok(tables)
+}
+
+/// Where two states differ, a line each; empty if they do not.
+pub(crate) fn difference(expected: &Tables, found: &Tables) -> String {
+    let mut text = String::new();
+    for (name, table) in expected {
+        match found.get(name) {
+            Some(other) if other.schema == table.schema => rows_differ(name, table, other, &mut text),
+            Some(_) => drop(writeln!(text, "  {name} has another schema")),
+            None => drop(writeln!(text, "  {name} is gone")),
+        }
+    }
+    for name in found.keys().filter(|name| !expected.contains_key(*name)) {
+        let _ = writeln!(text, "  {name} should not be there");
+    }
+    text
+}
+
+fn rows_differ(name: &str, expected: &Table, found: &Table, text: &mut String) {
+    for (id, row) in &expected.rows {
+        let _ = match found.rows.get(id) {
+            None => writeln!(text, "  {name}/{id} {} is lost", brief(row)),
+            Some(other) if !same(row, other) => {
+                writeln!(text, "  {name}/{id} is {} instead of {}", brief(other), brief(row))
+            }
+            Some(_) => Ok(()),
+        };
+    }
+    for (id, row) in found.rows.iter().filter(|(id, _)| !expected.rows.contains_key(*id)) {
+        let _ = writeln!(text, "  {name}/{id} {} should not be there", brief(row));
+    }
+}
+
+fn same(a: &Row, b: &Row) -> bool {
+    let lsns = a.lsn.zip(b.lsn).is_none_or(|(a, b)| a == b);
+    lsns && a.vector == b.vector && a.payload == b.payload
+}
+
+fn brief(row: &Row) -> String {
+    let lsn = row.lsn.map_or_else(|| "?".to_owned(), |lsn| lsn.to_string());
+    format!("(version {}, lsn {lsn})", row.payload["version"])
+}
