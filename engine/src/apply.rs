@@ -125,7 +125,7 @@ impl<T: Target> Applier<T> {
         if pending.front()?.last > limit {
             return None;
         }
-        pending.pop_front()
+        if seeded_bug("applied_out_of_order") { pending.pop_back() } else { pending.pop_front() }
     }
 
     /// Runs `change` under the apply lock: seals, installs of flushes, DDL. It must not touch files.

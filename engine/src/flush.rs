@@ -134,9 +134,13 @@ fn flush_locked(engine: &Engine, writer: &Writer, collection: u32) -> Result<Flu
         // Wide enough for one kill to fall into it.
         std::thread::park_timeout(std::time::Duration::from_secs(5));
     }
+    if seeded_bug("log_released_before_manifest") {
+        truncate_log(writer, sealed_at.next())?;
+    }
     let committed = writer.committer.commit(Reason::Flush, |manifest| {
         edit_manifest(manifest, collection, sealed_at, &flushed)?;
-        manifest.settle_floor(unflushed.settled, |id| unflushed.oldest.get(&id).copied());
+        let held = |id| unflushed.oldest.get(&id).copied().filter(|_| !seeded_bug("floor_of_one_collection"));
+        manifest.settle_floor(unflushed.settled, held);
         assert_manifest_synced(writer, manifest);
         Ok(())
     });
@@ -334,7 +338,7 @@ fn edit_manifest(manifest: &mut Manifest, collection: u32, sealed_at: Lsn, flush
         return Err(Error::new(ErrorKind::NotFound, "AKI-0201", "the collection was dropped"));
     };
     entry.flushed_lsn = sealed_at;
-    for (file, reference, _) in &flushed.deletions {
+    for (file, reference, _) in flushed.deletions.iter().filter(|_| !seeded_bug("deletions_left_out")) {
         let segment = entry.segments.iter_mut().find(|segment| segment.file == *file);
         segment.expect("a live segment is in the manifest").deletion_vector = Some(reference.clone());
     }
@@ -366,7 +370,7 @@ fn install(writer: &Writer, collection: u32, memtable: &Arc<Memtable>, sealed_at
             let overlay = Overlay::new(segment.rows());
             for (row, slot) in (0u32..).zip(slots) {
                 let hidden_at = memtable.slot(slot).hidden_at();
-                if hidden_at != Lsn::MAX {
+                if hidden_at != Lsn::MAX && !seeded_bug("late_hides_left_behind") {
                     assert!(hidden_at > sealed_at, "a row dead at the seal was flushed");
                     overlay.hide(row, hidden_at);
                 }
@@ -379,7 +383,7 @@ fn install(writer: &Writer, collection: u32, memtable: &Arc<Memtable>, sealed_at
             segments.push(Arc::new(live));
         }
         next.segments = Arc::new(segments);
-        next.generation += 1;
+        next.generation += u64::from(!seeded_bug("generation_stands_still"));
         published.publish(current.content().with(next), apply);
     });
 }

@@ -80,7 +80,9 @@ fn name_files(place: &Place, manifest: &Manifest, named: &mut HashSet<PathBuf>) 
         let dir = place.collection_dir(&collection.dir);
         for segment in &collection.segments {
             named.insert(dir.join(&segment.file));
-            if let Some(DeletionVectorRef::File { file, .. }) = &segment.deletion_vector {
+            if let Some(DeletionVectorRef::File { file, .. }) = &segment.deletion_vector
+                && !seeded_bug("deletion_vectors_swept")
+            {
                 named.insert(deletion_vector_dir(&dir).join(file));
             }
         }

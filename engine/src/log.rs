@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use akidb_host::LockGuard;
+use akidb_host::{LockGuard, seeded_bug};
 use akidb_wal::{Error as WalError, ErrorKind as Wal, Log};
 
 use crate::config::Durability;
@@ -99,7 +99,7 @@ impl WriteLog for EngineLog {
 
     fn showable(&self) -> Lsn {
         // Whatever is queued is appended.
-        if self.shows_unsynced { Lsn::MAX } else { self.synced() }
+        if self.shows_unsynced || seeded_bug("shown_before_sync") { Lsn::MAX } else { self.synced() }
     }
 }
 

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::map::{AtomicPage, LogRegion, Region};
+use crate::seeded::seeded_bug;
 
 mod real;
 
@@ -215,7 +216,7 @@ pub fn publish_new(fs: &dyn Fs, dir: &Path, name: &str, bytes: &[u8]) -> io::Res
     let linked = fs.hard_link(&tmp, &dir.join(name));
     let _ = fs.unlink(&tmp);
     linked?;
-    fs.sync_dir(dir)
+    if seeded_bug("published_name_not_synced") { Ok(()) } else { fs.sync_dir(dir) }
 }
 
 /// As [`publish_new`], replacing what stood under the name: temporary file, sync, rename, directory sync.
@@ -249,7 +250,10 @@ fn write_tmp(fs: &dyn Fs, dir: &Path, name: &str, bytes: &[u8]) -> io::Result<Pa
         _ => {}
     }
     let file = fs.create_new(&tmp)?;
-    let written = file.write_at(bytes, 0).and_then(|()| file.sync_all());
+    let written = file.write_at(bytes, 0).and_then(|()| match () {
+        () if seeded_bug("published_before_sync") => Ok(()),
+        () => file.sync_all(),
+    });
     if let Err(e) = written {
         let _ = fs.unlink(&tmp);
         return Err(e);

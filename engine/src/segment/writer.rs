@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use akidb_host::Fs;
+use akidb_host::{Fs, seeded_bug};
 use arrow::array::{
     ArrayRef, BooleanArray, Float64Array, Int64Array, ListBuilder, StringArray, StringBuilder,
     TimestampMicrosecondArray,
@@ -146,7 +146,8 @@ fn write_tmp(writing: &Writing<'_>, source: &mut dyn RowSource, tmp: &Path) -> R
     let file = created.map_err(|e| Error::io("AKI-0511", tmp, "creating a segment", &e))?;
     let (sealed, meta) =
         encode(writing, source, Sink::new(Arc::clone(&file))).map_err(|e| encode_error(tmp, e))?;
-    file.sync_data().map_err(|e| Error::io("AKI-0512", tmp, "syncing a segment", &e))?;
+    let synced = if seeded_bug("segment_not_synced") { Ok(()) } else { file.sync_data() };
+    synced.map_err(|e| Error::io("AKI-0512", tmp, "syncing a segment", &e))?;
     drop(file);
     let meta = SegmentMeta { size: sealed.size, crc32: sealed.crc32, tail_crc32: sealed.tail_crc32, ..meta };
     Segment::open(writing.fs, tmp, &meta, writing.schema)?.verify()?;
@@ -162,7 +163,9 @@ fn publish(writing: &Writing<'_>, tmp: &Path) -> Result<()> {
         _ => Error::io("AKI-0511", &path, "naming a segment", &e),
     })?;
     let _ = writing.fs.unlink(tmp);
-    writing.fs.sync_dir(writing.dir).map_err(|e| {
+    let synced =
+        if seeded_bug("segment_name_not_synced") { Ok(()) } else { writing.fs.sync_dir(writing.dir) };
+    synced.map_err(|e| {
         Error::new(ErrorKind::Poisoned, "AKI-0514", format!("syncing the directory of a new segment: {e}"))
             .at(writing.dir, None)
             .fate_is(Fate::Unknown)

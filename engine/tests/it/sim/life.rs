@@ -1,5 +1,6 @@
 //! Random operations of one world, and the crashes tried at each moment of it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use akidb_host::sim::{CrashDisk, EIO, ENOSPC};
 
 use super::machine::{Fault, Inside, Machine, Moment, World, settings};
 use super::report::Report;
-use super::rows::{IDS, id, payload, schema, search, vector};
+use super::rows::{Scale, id, payload, schema, search, vector};
 use super::truth::{Event, Op, Row, difference, read};
 
 const DAY_MICROS: i64 = 24 * 3_600 * 1_000_000;
@@ -25,8 +26,9 @@ struct Life {
 pub(crate) fn run(seed: u64) -> Report {
     let world = World::new(seed);
     let (settings, disk_seed, steps) = {
-        let rng = &mut world.state().rng;
-        (settings(rng), rng.u64(), 60 + rng.below(100))
+        let mut state = world.state();
+        let steps = if state.scale == Scale::Large { 40 } else { 60 + state.rng.below(100) };
+        (settings(state.scale, &mut state.rng), state.rng.u64(), steps)
     };
     let machine = Machine::watched(CrashDisk::new(disk_seed), &world);
     let mut life = Life { world, machine, settings };
@@ -46,6 +48,10 @@ pub(crate) fn run(seed: u64) -> Report {
 }
 
 impl Life {
+    fn scale(&self) -> Scale {
+        self.world.state().scale
+    }
+
     fn db(&self) -> Db {
         self.world.state().db.clone().expect("it is open between steps")
     }
@@ -66,7 +72,7 @@ impl Life {
         };
         self.world.state().fault = None;
         self.machine.disk.set_free_bytes(None);
-        let found = read(&db).unwrap_or_else(|e| panic!("what was opened cannot be read: {e}"));
+        let found = read(&db, self.scale()).unwrap_or_else(|e| panic!("what was opened cannot be read: {e}"));
         let mut state = self.world.state();
         state.truth.found(found);
         state.db = Some(db);
@@ -234,7 +240,7 @@ impl Life {
 
     /// What a crash at that moment leaves is what was promised, and works.
     fn crash(&self, moment: &Moment, rng: &mut Rng) -> (u64, u64) {
-        let killed = rng.below(6) == 0;
+        let (killed, scale) = (rng.below(6) == 0, self.scale());
         let disk = if killed { moment.disk.kill() } else { moment.disk.power_cut(rng) };
         disk.set_free_bytes(None);
         let machine = Machine::plain(disk, rng);
@@ -244,15 +250,15 @@ impl Life {
             db.unwrap_or_else(|e| panic!("a crash looks like damage: {e}"))
         };
         let db = open();
-        let counts = truth.found(read(&db).expect("what was opened can be read"));
+        let counts = truth.found(read(&db, scale).expect("what was opened can be read"));
         if counts.0 + counts.1 == 0 && moment.truth.later.is_empty() {
             return counts;
         }
         machine.rest(Duration::from_secs(1));
         db.flush().expect("nothing fails");
-        truth.found(read(&db).expect("what was flushed can be read"));
+        truth.found(read(&db, scale).expect("what was flushed can be read"));
         drop(db);
-        truth.found(read(&open()).expect("what was opened again can be read"));
+        truth.found(read(&open(), scale).expect("what was opened again can be read"));
         counts
     }
 }
@@ -334,13 +340,13 @@ fn write(world: &World, db: &Db) {
     let Some((rows, schema)) = pick(world, db) else { return };
     let name = rows.name().unwrap_or_default();
     let (way, count) = {
-        let rng = &mut world.state().rng;
-        let way = rng.below(12);
-        (way, if way < 3 { 1 + rng.below(8) } else { 1 })
+        let mut state = world.state();
+        let (way, most) = (state.rng.below(12), state.scale.batch());
+        (way, if way < 3 { 1 + state.rng.below(most) } else { 1 })
     };
     let ops = new_ops(world, &schema, count, way >= 9);
     let event = Event::Write { table: name.clone(), ops: Arc::new(ops.clone()), lsns: None };
-    let expected = ops.iter().any(|op| world.state().truth.newest()[&name].rows.contains_key(&op.id));
+    let expected = world.state().truth.holds(&name, &ops[0].id);
     world.state().truth.begins(event);
     let (first, n) = (&ops[0], ops.len() as u64);
     let result = match way {
@@ -388,16 +394,19 @@ fn new_rows(ops: &[Op]) -> Vec<NewRow> {
 /// Rows of so many different ids, or a delete.
 fn new_ops(world: &World, schema: &Schema, count: u64, delete: bool) -> Vec<Op> {
     let mut state = world.state();
-    let mut ops: Vec<Op> = Vec::new();
+    let (scale, ids) = (state.scale, state.scale.ids());
+    let (mut ops, mut taken): (Vec<Op>, _) = (Vec::new(), BTreeSet::new());
     for _ in 0..count {
-        let id = id(schema, state.rng.below(IDS));
-        if ops.iter().any(|op| op.id == id) {
+        let id = id(schema, state.rng.below(ids));
+        if !taken.insert(id.clone()) {
             continue;
         }
         state.versions += 1;
         let version = state.versions;
         let rng = &mut state.rng;
-        let row = || Arc::new(Row { lsn: None, vector: vector(schema, rng), payload: payload(version, rng) });
+        let row = || {
+            Arc::new(Row { lsn: None, vector: vector(schema, rng), payload: payload(scale, version, rng) })
+        };
         ops.push(Op { id, row: (!delete).then(row) });
     }
     ops
@@ -424,7 +433,8 @@ fn shown(world: &World, db: &Db) {
 fn look_up(world: &World, db: &Db) {
     let Some((rows, schema)) = pick(world, db) else { return };
     shown(world, db);
-    let id = id(&schema, world.below(IDS));
+    let ids = world.state().scale.ids();
+    let id = id(&schema, world.below(ids));
     let got = rows.get(id.clone());
     world.note(&format!("get {id}: {}", outcome(&got.as_ref().map(|row| row.as_ref().map(|row| row.lsn)))));
     let mut state = world.state();
@@ -446,7 +456,8 @@ fn look_up(world: &World, db: &Db) {
 
 fn check(world: &World, db: &Db) {
     shown(world, db);
-    let found = read(db);
+    let scale = world.state().scale;
+    let found = read(db, scale);
     world.note(&format!("check: {}", outcome(&found.as_ref().map(|found| found.len()))));
     let mut state = world.state();
     match found {

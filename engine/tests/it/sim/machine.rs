@@ -11,6 +11,7 @@ use akidb_host::{Clock, Fs, Rng};
 
 use super::life;
 use super::report::Report;
+use super::rows::Scale;
 use super::truth::Truth;
 
 pub(crate) const DIR: &str = "/db";
@@ -46,6 +47,7 @@ pub(crate) struct Fault {
 
 /// What the run and the calls inside it share; never locked across a call to the engine.
 pub(crate) struct State {
+    pub(crate) scale: Scale,
     pub(crate) rng: Rng,
     pub(crate) truth: Truth,
     pub(crate) report: Report,
@@ -69,8 +71,11 @@ pub(crate) struct World(Mutex<State>);
 
 impl World {
     pub(crate) fn new(seed: u64) -> Arc<Self> {
+        let mut rng = Rng::seeded(seed);
+        let scale = if rng.below(16) == 0 { Scale::Large } else { Scale::Small };
         Arc::new(Self(Mutex::new(State {
-            rng: Rng::seeded(seed),
+            scale,
+            rng,
             truth: Truth::default(),
             report: Report::default(),
             versions: 0,
@@ -238,15 +243,16 @@ impl Machine {
 }
 
 /// Bounds so small that flushes, rotations and removals are frequent.
-pub(crate) fn settings(rng: &mut Rng) -> Settings {
+pub(crate) fn settings(scale: Scale, rng: &mut Rng) -> Settings {
+    let unit = if scale == Scale::Large { 2 << 20 } else { 64 << 10 };
     let mut settings = Settings::default();
     let engine = &mut settings.engine;
     engine.durability = Durability::LocalSynced;
-    engine.memtable_bytes = 64 << 10;
-    engine.memory_bytes = 128 << 10;
+    engine.memtable_bytes = unit;
+    engine.memory_bytes = 2 * unit;
     engine.max_sealed_memtables = 1 + rng.below(3) as u32;
-    engine.wal_flush_bytes = (64 << 10) << rng.below(2);
-    engine.wal_max_bytes = 512 << 10;
+    engine.wal_flush_bytes = unit << rng.below(2);
+    engine.wal_max_bytes = 8 * unit;
     engine.write_stall_timeout_ms = 0;
     engine.min_free_disk_bytes = Some(0);
     engine.manifest_keep = 1 + rng.below(6) as u32;

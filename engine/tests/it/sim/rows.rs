@@ -6,8 +6,31 @@ use serde_json::{Value, json};
 
 use super::truth::{Row, Table};
 
-/// Ids of a collection.
-pub(crate) const IDS: u64 = 40;
+/// How much a world holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scale {
+    Small,
+    /// Segments of some thousand rows, so that deletion vectors need files of their own.
+    Large,
+}
+
+impl Scale {
+    /// Ids of a collection.
+    pub(crate) fn ids(self) -> u64 {
+        match self {
+            Self::Small => 40,
+            Self::Large => 2_400,
+        }
+    }
+
+    /// Rows of a batch, at most.
+    pub(crate) fn batch(self) -> u64 {
+        match self {
+            Self::Small => 8,
+            Self::Large => 1_500,
+        }
+    }
+}
 
 pub(crate) fn schema(rng: &mut Rng) -> Schema {
     let metric = [Metric::Cosine, Metric::L2, Metric::Dot][rng.below(3) as usize];
@@ -19,7 +42,7 @@ pub(crate) fn schema(rng: &mut Rng) -> Schema {
 pub(crate) fn id(schema: &Schema, n: u64) -> Id {
     match schema.id_kind {
         akidb::IdKind::Int => Id::Int(i64::try_from(n).unwrap() * 7 - 100),
-        akidb::IdKind::Text => Id::Text(format!("id{n:02}").into()),
+        akidb::IdKind::Text => Id::Text(format!("id{n:04}").into()),
     }
 }
 
@@ -27,9 +50,15 @@ pub(crate) fn vector(schema: &Schema, rng: &mut Rng) -> Vec<f32> {
     (0..schema.dim).map(|_| rng.below(64) as f32 / 16.0 - 2.0 + 0.01).collect()
 }
 
-pub(crate) fn payload(version: u64, rng: &mut Rng) -> Payload {
+pub(crate) fn payload(scale: Scale, version: u64, rng: &mut Rng) -> Payload {
     // Such sizes that a dozen or some hundred rows make a memtable full.
-    let fill = if rng.below(3) == 0 { 500 + rng.below(6_000) } else { rng.below(300) };
+    let fill = if scale == Scale::Large {
+        rng.below(8)
+    } else if rng.below(3) == 0 {
+        500 + rng.below(6_000)
+    } else {
+        rng.below(300)
+    };
     let mut payload = json!({ "version": version, "fill": "x".repeat(fill as usize) });
     if rng.below(5) > 0 {
         payload["year"] = json!(rng.below(8));
