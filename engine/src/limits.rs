@@ -5,6 +5,8 @@ use std::time::Duration;
 use crate::config::{Durability, Settings};
 use crate::manifest::Kept;
 
+/// Log files grow at least to this size: smaller ones would be changed all the time.
+const LEAST_LOG_FILE_BYTES: u64 = 4 << 20;
 /// A merge may hold one part in so many of the memory.
 const MERGE_SHARE: u64 = 4;
 
@@ -66,6 +68,9 @@ impl Limits {
         // Only whole files are given back: a file as large as the bound would keep the log above it, whatever is
         // flushed.
         config.max_file_bytes = config.max_file_bytes.min(self.wal_flush_bytes / 3 * 2);
+        // What a flush of one memtable frees is whole files, and the spares beside them are no larger.
+        config.max_file_bytes =
+            config.max_file_bytes.min((self.memtable_bytes / 2).max(LEAST_LOG_FILE_BYTES));
         config.first_file_bytes = config.first_file_bytes.min(config.max_file_bytes);
         config.durability = match self.durability {
             Durability::LocalSynced => akidb_wal::Durability::LocalSynced,
