@@ -4,14 +4,16 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use akidb::{Collection, Db, Error, ErrorKind, Fate, Lsn, NewRow, Receipt, Result, Schema, Settings};
+use akidb::{
+    Collection, Db, Durability, Error, ErrorKind, Fate, Lsn, NewRow, Receipt, Result, Schema, Settings,
+};
 use akidb_host::Rng;
 use akidb_host::sim::{CrashDisk, EIO, ENOSPC};
 
 use super::machine::{Fault, Inside, Machine, Moment, World, settings};
 use super::report::Report;
 use super::rows::{Scale, id, payload, schema, search, vector};
-use super::truth::{Event, Op, Row, difference, read};
+use super::truth::{Event, Op, Row, Tables, Truth, difference, read};
 
 const DAY_MICROS: i64 = 24 * 3_600 * 1_000_000;
 const NAMES: [&str; 3] = ["alpha", "beta", "gamma"];
@@ -28,7 +30,11 @@ pub(crate) fn run(seed: u64) -> Report {
     let (settings, disk_seed, steps) = {
         let mut state = world.state();
         let steps = if state.scale == Scale::Large { 40 } else { 60 + state.rng.below(100) };
-        (settings(state.scale, &mut state.rng), state.rng.u64(), steps)
+        let mut settings = settings(state.scale, &mut state.rng);
+        if state.shows_unsynced {
+            settings.engine.durability = Durability::Memory;
+        }
+        (settings, state.rng.u64(), steps)
     };
     let machine = Machine::watched(CrashDisk::new(disk_seed), &world);
     let mut life = Life { world, machine, settings };
@@ -74,9 +80,13 @@ impl Life {
         self.machine.disk.set_free_bytes(None);
         let found = read(&db, self.scale()).unwrap_or_else(|e| panic!("what was opened cannot be read: {e}"));
         let mut state = self.world.state();
+        if state.shows_unsynced && !state.power_failed && !state.ill {
+            // Only the process died: what was acknowledged was in the page cache.
+            state.truth.promise(Lsn::MAX);
+        }
         state.truth.found(found);
         state.db = Some(db);
-        (state.ill, state.must_reopen) = (false, false);
+        (state.ill, state.must_reopen, state.power_failed) = (false, false, false);
     }
 
     fn try_open(&self) -> Result<Db> {
@@ -101,6 +111,7 @@ impl Life {
                 Err(error) => state.expects(&error),
             }
         }
+        self.world.state().power_failed |= way >= 3;
         let disk = {
             let rng = &mut Rng::seeded(self.world.state().rng.u64());
             let disk = &self.machine.disk;
@@ -192,7 +203,11 @@ impl Life {
         while !world.state().receipts.is_empty() {
             wait(world);
         }
-        if world.state().must_reopen {
+        // What is not synced yet may be lost while the collection is not.
+        if world.state().shows_unsynced {
+            flush(world, db);
+        }
+        if world.state().must_reopen || !world.state().truth.later.is_empty() {
             return;
         }
         let name = NAMES[world.below(3) as usize];
@@ -210,7 +225,11 @@ impl Life {
             }
         };
         world.note(&format!("create or drop {name}: {}", outcome(&result)));
-        settle(world, result.map(|()| None));
+        let mut state = world.state();
+        match &result {
+            Ok(()) => state.truth.promise_all(),
+            Err(error) => state.fails(error),
+        }
     }
 
     fn creates_again(&self, db: &Db, name: &str, schema: Schema) -> bool {
@@ -238,6 +257,17 @@ impl Life {
         }
     }
 
+    /// A reader finds it too, and changes nothing.
+    fn look_only(&self, machine: &Machine, mut truth: Truth) {
+        match machine.look(&self.settings) {
+            Ok(db) => drop(truth.found(read(&db, self.scale()).expect("what was opened can be read"))),
+            Err(error) => {
+                let nothing = error.kind() == ErrorKind::NotFound && truth.promised.is_empty();
+                assert!(nothing, "a crash looks like damage to a reader: {error}");
+            }
+        }
+    }
+
     /// What a crash at that moment leaves is what was promised, and works.
     fn crash(&self, moment: &Moment, rng: &mut Rng) -> (u64, u64) {
         let (killed, scale) = (rng.below(6) == 0, self.scale());
@@ -245,6 +275,12 @@ impl Life {
         disk.set_free_bytes(None);
         let machine = Machine::plain(disk, rng);
         let mut truth = moment.truth.clone();
+        if killed && moment.well && self.settings.engine.durability == Durability::Memory {
+            truth.promise(Lsn::MAX);
+        }
+        if rng.below(8) == 0 {
+            self.look_only(&machine, truth.clone());
+        }
         let mut open = || {
             let db = machine.open(&self.settings, rng.u64());
             db.unwrap_or_else(|e| panic!("a crash looks like damage: {e}"))
@@ -264,6 +300,16 @@ impl Life {
 }
 
 impl super::machine::State {
+    /// The event that was begun last ended in this error.
+    fn fails(&mut self, error: &Error) {
+        match error.fate() {
+            Fate::NotWritten => self.truth.refused(),
+            Fate::Unknown => {}
+            Fate::Durable => self.truth.promise_all(),
+        }
+        self.expects(error);
+    }
+
     /// Refuses an error that nothing gave cause to.
     fn expects(&mut self, error: &Error) {
         assert_is_typed(error);
@@ -301,24 +347,17 @@ fn outcome<T: std::fmt::Debug, E: std::borrow::Borrow<Error>>(result: &std::resu
     }
 }
 
-/// The outcome of the event that was begun last: where it was put, if that is told.
-fn settle(world: &World, result: Result<Option<(Lsn, Lsn)>>) {
+/// The outcome of the write that was begun last: where it was put.
+fn settle(world: &World, result: Result<(Lsn, Lsn)>) {
     let mut state = world.state();
     match result {
         Ok(at) => {
-            if let Some(at) = at {
-                state.truth.placed(at);
+            state.truth.placed(at);
+            if !state.shows_unsynced {
+                state.truth.promise(at.1);
             }
-            state.truth.promise_all();
         }
-        Err(error) => {
-            match error.fate() {
-                Fate::NotWritten => state.truth.refused(),
-                Fate::Unknown => {}
-                Fate::Durable => state.truth.promise_all(),
-            }
-            state.expects(&error);
-        }
+        Err(error) => state.fails(&error),
     }
 }
 
@@ -352,11 +391,12 @@ fn write(world: &World, db: &Db) {
     let result = match way {
         9.. => rows.delete(first.id.clone()).map(|existed| {
             assert_eq!(existed, expected, "a delete says whether there was a row");
-            None
+            let lsn = db.visible_lsn().expect("the database is open");
+            (lsn, lsn)
         }),
         0..2 => rows
             .upsert_batch(&new_rows(&ops))
-            .map(|last| Some((Lsn::new(last.epoch(), last.counter() + 1 - n), last))),
+            .map(|last| (Lsn::new(last.epoch(), last.counter() + 1 - n), last)),
         2..5 => {
             let receipt = rows.submit(&new_rows(&ops));
             world.note(&format!("submit {n} to {name}: {}", outcome(&receipt.as_ref().map(Receipt::last))));
@@ -365,7 +405,7 @@ fn write(world: &World, db: &Db) {
         _ => {
             let row = first.row.as_ref().expect("it is no delete");
             let lsn = rows.upsert(first.id.clone(), &row.vector, row.payload.clone());
-            lsn.map(|lsn| Some((lsn, lsn)))
+            lsn.map(|lsn| (lsn, lsn))
         }
     };
     world.note(&format!("write {n} to {name}, {}: {}", first.id, outcome(&result)));
@@ -424,15 +464,19 @@ fn pick(world: &World, db: &Db) -> Option<(Collection, Schema)> {
     Some((db.collection(&name).unwrap_or_else(|e| panic!("{name} is not there: {e}")), schema))
 }
 
-/// What is visible was synced, and so must be found from now on.
-fn shown(world: &World, db: &Db) {
+/// What reads see now. Unless writes count before they are synced it is synced, and so must be found from now on.
+fn shown(world: &World, db: &Db) -> Tables {
     let visible = db.visible_lsn().expect("the database is open");
-    world.state().truth.promise(visible);
+    let mut state = world.state();
+    if !state.shows_unsynced {
+        state.truth.promise(visible);
+    }
+    state.truth.at(visible)
 }
 
 fn look_up(world: &World, db: &Db) {
     let Some((rows, schema)) = pick(world, db) else { return };
-    shown(world, db);
+    let tables = shown(world, db);
     let ids = world.state().scale.ids();
     let id = id(&schema, world.below(ids));
     let got = rows.get(id.clone());
@@ -442,7 +486,7 @@ fn look_up(world: &World, db: &Db) {
         Err(error) => state.expects(&error),
         Ok(got) => {
             let name = rows.name().expect("the database is open");
-            let row = state.truth.promised[&name].rows.get(&id);
+            let row = tables[&name].rows.get(&id);
             assert_eq!(got.is_some(), row.is_some(), "{name}/{id}");
             if let Some((got, row)) = got.zip(row) {
                 assert!(
@@ -455,7 +499,10 @@ fn look_up(world: &World, db: &Db) {
 }
 
 fn check(world: &World, db: &Db) {
-    shown(world, db);
+    let tables = shown(world, db);
+    // Also asserts the chains of its watermarks.
+    let synced = db.stats().expect("the database is open").watermarks.synced;
+    world.state().truth.promise(synced.parse().expect("an LSN"));
     let scale = world.state().scale;
     let found = read(db, scale);
     world.note(&format!("check: {}", outcome(&found.as_ref().map(|found| found.len()))));
@@ -463,7 +510,7 @@ fn check(world: &World, db: &Db) {
     match found {
         Err(error) => state.expects(&error),
         Ok(found) => {
-            let wrong = difference(&state.truth.promised, &found);
+            let wrong = difference(&tables, &found);
             assert!(wrong.is_empty(), "the database shows something else:\n{wrong}");
         }
     }
@@ -471,13 +518,10 @@ fn check(world: &World, db: &Db) {
 
 fn find(world: &World, db: &Db) {
     let Some((rows, _)) = pick(world, db) else { return };
-    shown(world, db);
+    let tables = shown(world, db);
     let name = rows.name().expect("the database is open");
-    let (table, seed) = {
-        let mut state = world.state();
-        (state.truth.promised[&name].clone(), state.rng.u64())
-    };
-    let found = search(&rows, &table, &mut Rng::seeded(seed));
+    let seed = world.state().rng.u64();
+    let found = search(&rows, &tables[&name], &mut Rng::seeded(seed));
     world.note(&format!("search {name}: {}", outcome(&found)));
     let mut state = world.state();
     state.report.searches += 1;
@@ -508,11 +552,13 @@ fn wait(world: &World) {
 }
 
 fn flush(world: &World, db: &Db) {
+    let visible = db.visible_lsn().expect("the database is open");
     let flushed = world.inside(Inside::Flush, || db.flush());
     world.note(&format!("flush: {}", outcome(&flushed)));
     let mut state = world.state();
     state.report.flushes += 1;
-    if let Err(error) = flushed {
-        state.expects(&error);
+    match flushed {
+        Ok(()) => state.truth.promise(visible),
+        Err(error) => state.expects(&error),
     }
 }

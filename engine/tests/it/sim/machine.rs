@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
-use akidb::{Db, Durability, Receipt, Settings};
+use akidb::{Builder, Db, Receipt, Settings};
 use akidb_host::sim::{Act, Call, CrashDisk, EIO, FakeClock, HookFs, InlineSpawn, Op};
 use akidb_host::{Clock, Fs, Rng};
 
@@ -20,6 +20,8 @@ pub(crate) const DIR: &str = "/db";
 pub(crate) struct Moment {
     pub(crate) disk: CrashDisk,
     pub(crate) truth: Truth,
+    /// What was appended is in the page cache.
+    pub(crate) well: bool,
 }
 
 /// What the engine is doing when it calls the file system.
@@ -47,6 +49,8 @@ pub(crate) struct Fault {
 
 /// What the run and the calls inside it share; never locked across a call to the engine.
 pub(crate) struct State {
+    /// Writes count before they are synced.
+    pub(crate) shows_unsynced: bool,
     pub(crate) scale: Scale,
     pub(crate) rng: Rng,
     pub(crate) truth: Truth,
@@ -60,6 +64,8 @@ pub(crate) struct State {
     pub(crate) fault: Option<Fault>,
     /// A call failed, or the disk was full, since the engine was last seen well.
     pub(crate) ill: bool,
+    /// The power failed, and no open has told yet what is left.
+    pub(crate) power_failed: bool,
     /// The handle said that only a reopen helps.
     pub(crate) must_reopen: bool,
     moments: Vec<Moment>,
@@ -72,8 +78,9 @@ pub(crate) struct World(Mutex<State>);
 impl World {
     pub(crate) fn new(seed: u64) -> Arc<Self> {
         let mut rng = Rng::seeded(seed);
-        let scale = if rng.below(16) == 0 { Scale::Large } else { Scale::Small };
+        let scale = if rng.below(20) == 0 { Scale::Large } else { Scale::Small };
         Arc::new(Self(Mutex::new(State {
+            shows_unsynced: rng.below(5) == 0,
             scale,
             rng,
             truth: Truth::default(),
@@ -84,6 +91,7 @@ impl World {
             inside: Inside::Call,
             fault: None,
             ill: false,
+            power_failed: false,
             must_reopen: false,
             moments: Vec::new(),
             log: DefaultHasher::new(),
@@ -160,7 +168,11 @@ impl State {
 
     /// Keeps the disk as it is now, for a crash.
     pub(crate) fn keep(&mut self, disk: &CrashDisk) {
-        self.moments.push(Moment { disk: disk.kill(), truth: self.truth.clone() });
+        self.moments.push(Moment {
+            disk: disk.kill(),
+            truth: self.truth.clone(),
+            well: !self.ill && !self.power_failed,
+        });
     }
 
     fn fail(&mut self, disk: &CrashDisk, call: &Call<'_>) -> Act {
@@ -216,11 +228,19 @@ impl Machine {
     }
 
     pub(crate) fn open(&self, settings: &Settings, seed: u64) -> akidb::Result<Db> {
+        self.builder(settings, seed).open()
+    }
+
+    /// Looks at what is there, without changing it.
+    pub(crate) fn look(&self, settings: &Settings) -> akidb::Result<Db> {
+        self.builder(settings, 0).read_only(true).open()
+    }
+
+    fn builder(&self, settings: &Settings, seed: u64) -> Builder {
         Db::builder(DIR)
             .settings(settings.clone())
             .components(Arc::clone(&self.fs), self.clock.clone(), Arc::new(self.spawn.clone()))
             .random(Rng::seeded(seed))
-            .open()
     }
 
     /// Lets the engine's threads take some steps.
@@ -247,7 +267,6 @@ pub(crate) fn settings(scale: Scale, rng: &mut Rng) -> Settings {
     let unit = if scale == Scale::Large { 2 << 20 } else { 64 << 10 };
     let mut settings = Settings::default();
     let engine = &mut settings.engine;
-    engine.durability = Durability::LocalSynced;
     engine.memtable_bytes = unit;
     engine.memory_bytes = 2 * unit;
     engine.max_sealed_memtables = 1 + rng.below(3) as u32;

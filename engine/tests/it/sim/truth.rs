@@ -109,6 +109,15 @@ impl Truth {
         self.later.drain(..known).for_each(|event| event.apply(&mut self.promised));
     }
 
+    /// What a read sees whose LSN this is.
+    pub(crate) fn at(&self, visible: Lsn) -> Tables {
+        let mut tables = self.promised.clone();
+        let is_in =
+            |event: &&Event| matches!(event, Event::Write { lsns: Some((_, last)), .. } if *last <= visible);
+        self.later.iter().take_while(is_in).for_each(|event| event.apply(&mut tables));
+        tables
+    }
+
     /// Whether there is a row, once everything that has begun is done.
     pub(crate) fn holds(&self, name: &str, id: &Id) -> bool {
         let of = |event: &Event| match event {
