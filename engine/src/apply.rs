@@ -1,6 +1,6 @@
 //! Frames wait in LSN order until they are synced; whoever sees `synced` rise applies them for everybody.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use akidb_host::seeded_bug;
 
@@ -14,6 +14,10 @@ pub(crate) trait Target {
     type Content: std::fmt::Debug;
     /// One logged frame.
     type Frame: std::fmt::Debug;
+
+    /// For each record of the frame, in their order, a number that all writes of one row share, and writes of two rows
+    /// hardly ever.
+    fn marks(frame: &Self::Frame) -> impl Iterator<Item = u64>;
 
     /// Whether what [`Target::prepare`] found for the frame still holds in this version.
     fn is_prepared(&self, content: &Self::Content, frame: &Self::Frame) -> bool;
@@ -33,6 +37,45 @@ struct Pending<F> {
     frame: Arc<F>,
 }
 
+/// Frames in LSN order, and of each mark the newest record here that bears it.
+#[derive(Debug)]
+struct Queue<F> {
+    frames: VecDeque<Pending<F>>,
+    newest: HashMap<u64, Lsn>,
+}
+
+impl<F> Queue<F> {
+    fn push(&mut self, pending: Pending<F>, marks: impl Iterator<Item = u64>) {
+        if let Some(back) = self.frames.back() {
+            assert!(back.last < pending.first, "queued out of order: {} then {}", back.last, pending.first);
+        }
+        self.newest.extend(marks.zip(0..).map(|(mark, n)| (mark, pending.first.plus(n))));
+        self.frames.push_back(pending);
+    }
+
+    fn pop(&mut self, marks: impl Iterator<Item = u64>) {
+        let gone =
+            if seeded_bug("applied_out_of_order") { self.frames.pop_back() } else { self.frames.pop_front() };
+        let Some(gone) = gone else { return };
+        for mark in marks {
+            if self.newest.get(&mark).is_some_and(|lsn| *lsn <= gone.last) {
+                self.newest.remove(&mark);
+            }
+        }
+    }
+}
+
+/// The newest write of a row that is appended and not yet applied.
+#[derive(Debug)]
+pub(crate) struct Queued<R> {
+    /// Its LSN.
+    pub(crate) lsn: Lsn,
+    /// The last LSN of its frame: visible with it.
+    pub(crate) frame_last: Lsn,
+    /// What the look at it gave.
+    pub(crate) write: R,
+}
+
 /// The queue of appended frames, the apply lock, and what is published.
 #[derive(Debug)]
 pub(crate) struct Applier<T: Target> {
@@ -40,8 +83,8 @@ pub(crate) struct Applier<T: Target> {
     published: Published<T::Content>,
     /// Locked after nothing else of this crate; never held across file I/O.
     lock: Mutex<ApplyLock>,
-    /// In LSN order: pushed under the sequencer lock. Held only for a push or a pop.
-    pending: Mutex<VecDeque<Pending<T::Frame>>>,
+    /// Pushed under the sequencer lock; a frame leaves once it is applied. Held only for a push, a pop or a look.
+    pending: Mutex<Queue<T::Frame>>,
 }
 
 impl<T: Target> Applier<T> {
@@ -50,7 +93,7 @@ impl<T: Target> Applier<T> {
             target,
             published: Published::new(content, visible),
             lock: Mutex::default(),
-            pending: Mutex::new(VecDeque::new()),
+            pending: Mutex::new(Queue { frames: VecDeque::new(), newest: HashMap::new() }),
         }
     }
 
@@ -65,11 +108,32 @@ impl<T: Target> Applier<T> {
 
     /// Queues an appended frame. Called under the sequencer lock, so the queue is in LSN order.
     pub(crate) fn push(&self, first: Lsn, last: Lsn, frame: Arc<T::Frame>) {
-        let mut pending = self.pending.lock();
-        if let Some(back) = pending.back() {
-            assert!(back.last < first, "frames queued out of order: {} then {first}", back.last);
-        }
-        pending.push_back(Pending { first, last, frame });
+        let marks = Arc::clone(&frame);
+        self.pending.lock().push(Pending { first, last, frame }, T::marks(&marks));
+    }
+
+    /// The newest queued write of the row with this mark; `look` is given a frame and the place of a record in it, and
+    /// answers `None` where that is of another row. Under the sequencer lock nothing is queued meanwhile, and what is
+    /// not found here was applied to the version that is current *after* this call.
+    pub(crate) fn newest_queued<R>(
+        &self,
+        mark: u64,
+        look: impl Fn(&T::Frame, usize) -> Option<R>,
+    ) -> Option<Queued<R>> {
+        let queue = self.pending.lock();
+        let newest = *queue.newest.get(&mark)?;
+        let at = queue.frames.partition_point(|pending| pending.last < newest);
+        // As a rule the first record looked at is the one; another row with the same mark may be newer.
+        let older = queue.frames.iter().take(at + 1).rev();
+        let records = older.flat_map(|pending| {
+            let count = pending.last.min(newest).as_u64() - pending.first.as_u64() + 1;
+            (0..count).rev().map(move |n| (pending, n))
+        });
+        let mut found = records.filter_map(|(pending, n)| {
+            let write = look(&pending.frame, usize::try_from(n).ok()?)?;
+            Some(Queued { lsn: pending.first.plus(n), frame_last: pending.last, write })
+        });
+        found.next()
     }
 
     /// Applies every queued frame that ends at or below what `limit` answers, for whichever writer it is, then shows
@@ -93,14 +157,20 @@ impl<T: Target> Applier<T> {
         let current = self.published.current();
         let mut shown = None;
         let stale = loop {
-            let Some(next) = self.pop_up_to(limit) else { break None };
-            if !self.target.is_prepared(current.content(), &next.frame) {
-                let frame = Arc::clone(&next.frame);
-                self.pending.lock().push_front(next);
+            let Some((first, last, frame)) = self.front_up_to(limit) else { break None };
+            if !self.target.is_prepared(current.content(), &frame) {
                 break Some(frame);
             }
-            self.target.apply(current.content(), &next.frame, next.first, next.last);
-            shown = Some(if seeded_bug("visible_from_synced") { limit } else { next.last });
+            let early = seeded_bug("queue_forgets_before_apply");
+            if early {
+                self.pop(&frame);
+            }
+            self.target.apply(current.content(), &frame, first, last);
+            // Only now: whoever asks for the newest write of a row finds it here or applied.
+            if !early {
+                self.pop(&frame);
+            }
+            shown = Some(if seeded_bug("visible_from_synced") { limit } else { last });
         };
         if let Some(last) = shown {
             assert!(last <= limit, "{last} is shown, {limit} may be");
@@ -120,12 +190,16 @@ impl<T: Target> Applier<T> {
         self.published.set_visible(last, &apply);
     }
 
-    fn pop_up_to(&self, limit: Lsn) -> Option<Pending<T::Frame>> {
-        let mut pending = self.pending.lock();
-        if pending.front()?.last > limit {
-            return None;
-        }
-        if seeded_bug("applied_out_of_order") { pending.pop_back() } else { pending.pop_front() }
+    /// The frame in front, if it may be shown. It stays there; whoever asks holds the apply lock.
+    fn front_up_to(&self, limit: Lsn) -> Option<(Lsn, Lsn, Arc<T::Frame>)> {
+        let queue = self.pending.lock();
+        let front = queue.frames.front().filter(|front| front.last <= limit)?;
+        let front = if seeded_bug("applied_out_of_order") { queue.frames.back()? } else { front };
+        Some((front.first, front.last, Arc::clone(&front.frame)))
+    }
+
+    fn pop(&self, frame: &T::Frame) {
+        self.pending.lock().pop(T::marks(frame));
     }
 
     /// Runs `change` under the apply lock: seals, installs of flushes, DDL. It must not touch files.

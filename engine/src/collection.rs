@@ -15,14 +15,19 @@ use crate::row::{self, Payload, Row};
 use crate::schema::{IdKind, Schema};
 use crate::version::View;
 
+mod atomic;
 mod batch;
 mod encode;
 mod later;
+mod patch;
+mod purge;
 mod query;
 #[cfg(seeded_bugs)]
 mod seeded;
 mod write;
 
+pub use atomic::Batch;
+pub(crate) use atomic::{by_name, submit};
 pub use batch::SearchBatch;
 pub use query::{Hit, Scan, Search};
 pub use write::Receipt;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::backends::Backends;
 use crate::catalog::CollectionState;
 use crate::cold;
-use crate::collection::Collection;
+use crate::collection::{self, Batch, Collection, Receipt};
 use crate::compact::{self, policy};
 use crate::config::Settings;
 use crate::driver::{Driver, compactor::Compactor};
@@ -100,14 +100,27 @@ impl Db {
     /// `NotFound`, naming the ones there are.
     pub fn collection(&self, name: &str) -> Result<Collection> {
         let view = self.engine().view()?;
-        match view.content().by_name(name) {
-            Some(state) => Ok(Collection::new(Arc::clone(&self.handle), state.id)),
-            None => {
-                let names: Vec<&str> = view.content().collections.values().map(|c| &*c.name).collect();
-                let message = format!("there is no collection \"{name}\" (there are: {})", names.join(", "));
-                Err(Error::new(ErrorKind::NotFound, "AKI-0202", message))
-            }
-        }
+        let state = collection::by_name(view.content(), name)?;
+        Ok(Collection::new(Arc::clone(&self.handle), state.id))
+    }
+
+    /// Writes everything in the batch as one, whatever its collections: all of it is visible together or nothing is,
+    /// after a crash too. Blocks as [`Collection::upsert`] does; returns the last LSN.
+    ///
+    /// # Errors
+    /// As [`Collection::upsert`]; the message names the write. `NotFound` for an unknown collection; `Conflict` if a
+    /// row is not as the batch expects; `Invalid` for an empty batch, one over 64 MiB, or one that writes a row twice
+    /// and demands something of it. In all of these nothing was written.
+    pub fn write(&self, batch: &Batch) -> Result<Lsn> {
+        collection::submit(self.engine(), batch)?.acknowledged()
+    }
+
+    /// As [`Db::write`], without waiting for the disk: the receipt says when the batch is durable.
+    ///
+    /// # Errors
+    /// As [`Db::write`], but for `Poisoned`, which the receipt tells.
+    pub fn submit(&self, batch: &Batch) -> Result<Receipt> {
+        collection::submit(self.engine(), batch)
     }
 
     /// Creates a collection, durable on return. One that exists with the same schema is returned.

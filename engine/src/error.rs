@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use akidb_wal::Lsn;
+
 /// What a caller can do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -65,6 +67,7 @@ struct Inner {
     file: Option<PathBuf>,
     offset: Option<u64>,
     help: Option<String>,
+    version_found: Option<Lsn>,
 }
 
 /// The result of most calls here.
@@ -84,6 +87,7 @@ impl Error {
             file: None,
             offset: None,
             help: None,
+            version_found: None,
         }))
     }
 
@@ -139,6 +143,13 @@ impl Error {
         self
     }
 
+    /// Names the version a row has that was to have another.
+    #[must_use]
+    pub(crate) fn version_found_is(mut self, version: Option<Lsn>) -> Self {
+        self.0.version_found = version;
+        self
+    }
+
     /// Says which part of a larger call it was.
     #[must_use]
     pub(crate) fn about(mut self, what: &str) -> Self {
@@ -180,6 +191,13 @@ impl Error {
     #[must_use]
     pub fn offset(&self) -> Option<u64> {
         self.0.offset
+    }
+
+    /// The version the row has, where a write demanded another one or none ([`crate::Expect`]); `None` where there is
+    /// no such row, and for every other error.
+    #[must_use]
+    pub fn version_found(&self) -> Option<Lsn> {
+        self.0.version_found
     }
 
     /// What mends it, often a command.

@@ -135,7 +135,7 @@ pub use backends::Backends;
 pub use builder::Builder;
 #[cfg(not(akidb_loom))]
 pub use collection::{
-    Collection, Hit, MAX_BATCH_BYTES, NewRow, Receipt, Scan, Search, SearchBatch, StoredRow,
+    Batch, Collection, Hit, MAX_BATCH_BYTES, NewRow, Receipt, Scan, Search, SearchBatch, StoredRow,
 };
 #[cfg(not(akidb_loom))]
 pub use config::{BackendKind, BackendSettings, Durability, EngineSettings, Secret, Settings, Tiering};
@@ -159,6 +159,8 @@ pub use inspect::inspect;
 pub use log_view::{LogFile, LogFrame, LogRecord, LogTail, dump_log_file, log_files, tail_log};
 #[cfg(not(akidb_loom))]
 pub use metrics::{MetricFamily, MetricKind, MetricSample, exact as metric_value};
+#[cfg(not(akidb_loom))]
+pub use ops::Expect;
 #[cfg(not(akidb_loom))]
 pub use recovery::{CutReport, RecoveryReport, UnsyncedReport};
 #[cfg(not(akidb_loom))]

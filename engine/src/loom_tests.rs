@@ -9,7 +9,7 @@ use akidb_host::{Clock, RealClock};
 
 use crate::apply::{Applier, Target};
 use crate::lsn::Lsn;
-use crate::write::{Sequencer, WriteLog};
+use crate::write::{Checked, Sequencer, WriteLog};
 
 fn lsn(n: u64) -> Lsn {
     Lsn::new(1, n)
@@ -115,6 +115,11 @@ impl Target for ModelMemory {
     type Content = ModelContent;
     type Frame = ();
 
+    /// All writes are of one row.
+    fn marks((): &()) -> impl Iterator<Item = u64> {
+        std::iter::once(7)
+    }
+
     fn is_prepared(&self, _: &ModelContent, (): &()) -> bool {
         true
     }
@@ -142,7 +147,7 @@ fn model_on(log: ModelLog) -> Arc<Model> {
 fn submit(model: &Model, records: usize) -> Lsn {
     let record: &[u8] = b"r";
     let records = vec![record; records];
-    model.submit(&records, &Arc::new(()), || Ok(())).unwrap().1
+    model.submit(&records, &Arc::new(()), || Ok(Checked::Holds)).unwrap().unwrap().1
 }
 
 /// Checks every interleaving with at most `preemptions` (all of them where that is `None`), and says how many there
@@ -251,6 +256,40 @@ fn loom_drain_misses_nothing() {
         let applied = model.applier().target().applied.lock().unwrap().clone();
         assert_eq!(applied, [(1, 1), (2, 2), (3, 3)]);
     });
+}
+
+/// Who looks at a row under the sequencer lock finds its newest appended write: in the queue, or else in the version that
+/// is current after the look, whoever applies it meanwhile.
+#[test]
+fn loom_newest_write_is_found() {
+    explore("loom_newest_write_is_found", Some(2), || {
+        let model = model();
+        let writers: Vec<_> = (0..2)
+            .map(|_| {
+                let model = Arc::clone(&model);
+                thread::spawn(move || {
+                    let last = submit_checked(&model);
+                    model.finish(last).unwrap();
+                })
+            })
+            .collect();
+        let last = submit_checked(&model);
+        model.finish(last).unwrap();
+        writers.into_iter().for_each(|writer| writer.join().unwrap());
+        assert!(model.applier().newest_queued(7, |(), _| Some(())).is_none(), "the queue is empty");
+    });
+}
+
+fn submit_checked(model: &Model) -> Lsn {
+    let check = || {
+        let queued = model.applier().newest_queued(7, |(), _| Some(()));
+        let applied = || model.applier().published().current().content().newest.load(Ordering::Acquire);
+        let newest = queued.map_or_else(applied, |queued| queued.frame_last.as_u64());
+        let appended = as_lsn(model.log().file.lock().unwrap().appended);
+        assert_eq!(newest, appended.as_u64(), "the newest appended write was missed");
+        Ok(Checked::Holds)
+    };
+    model.submit(&[b"r"], &Arc::new(()), check).unwrap().unwrap().1
 }
 
 /// A writer whose batch does not fit waits for the next file with no lock held: another one whose record does fit

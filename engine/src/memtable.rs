@@ -174,6 +174,11 @@ impl Memtable {
         }
     }
 
+    /// The newest version of `id` here, dead or alive, whether or not it is visible yet.
+    pub(crate) fn newest(&self, id: &Id) -> Option<&Slot> {
+        self.newest_of(id).map(|at| self.slot(at))
+    }
+
     /// Whether a version of `id` is here, dead or alive: then no older place has a live one.
     pub(crate) fn knows(&self, id: &Id) -> bool {
         self.newest_of(id).is_some()

@@ -1,14 +1,20 @@
 //! The operations of a logged frame, what each of them hides, and how they are applied to memtables and overlays.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use crate::apply::Target;
+use crate::apply::{Applier, Target};
 use crate::catalog::{Catalog, CollectionState, LiveSegment};
 use crate::error::{Error, ErrorKind, Fate};
 use crate::id::Id;
 use crate::lsn::Lsn;
 use crate::row::Row;
+
+mod expect;
+
+pub use expect::Expect;
+pub(crate) use expect::{Newest, Verdict, newest_row};
 
 /// What an operation does.
 #[derive(Debug)]
@@ -21,11 +27,31 @@ pub(crate) enum Change {
     Nothing,
 }
 
+impl Change {
+    fn id(&self) -> Option<&Id> {
+        match self {
+            Self::Upsert(row) => Some(&row.id),
+            Self::Delete(id) => Some(id),
+            Self::Nothing => None,
+        }
+    }
+}
+
+fn mark_of(collection: u32, id: &Id) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (collection, id).hash(&mut hasher);
+    hasher.finish()
+}
+
 /// One record of a frame.
 #[derive(Debug)]
 pub(crate) struct Op {
     collection: u32,
     change: Change,
+    /// What the write demands of its row.
+    expect: Option<Expect>,
+    /// The hash of collection and id.
+    mark: u64,
     found: Mutex<Found>,
     existed: AtomicBool,
     /// Why a logged operation could not be applied.
@@ -40,14 +66,24 @@ enum Found {
     At {
         generation: u64,
         place: Option<(Arc<LiveSegment>, u32)>,
+        /// The version there; only if the write demands one.
+        version: Option<Lsn>,
     },
     Failed(Error),
 }
 
 impl Op {
     pub(crate) fn new(collection: u32, change: Change) -> Self {
+        Self::expecting(collection, change, None)
+    }
+
+    /// An operation that is logged only if its row is as expected.
+    pub(crate) fn expecting(collection: u32, change: Change, expect: Option<Expect>) -> Self {
+        let id = change.id();
         Self {
             collection,
+            expect,
+            mark: id.map_or(0, |id| mark_of(collection, id)),
             change,
             found: Mutex::default(),
             existed: AtomicBool::new(false),
@@ -69,11 +105,7 @@ impl Op {
     }
 
     fn id(&self) -> Option<&Id> {
-        match &self.change {
-            Change::Upsert(row) => Some(&row.id),
-            Change::Delete(id) => Some(id),
-            Change::Nothing => None,
-        }
+        self.change.id()
     }
 
     /// Whether a live row was hidden; known once the write is visible.
@@ -94,7 +126,7 @@ impl Op {
             return false;
         }
         // A memtable leaves a collection by a flush, and that raises the generation.
-        let found = Found::At { generation: collection.generation, place: None };
+        let found = Found::At { generation: collection.generation, place: None, version: None };
         *self.found.lock().unwrap_or_else(PoisonError::into_inner) = found;
         true
     }
@@ -108,9 +140,15 @@ impl Op {
             return Ok(());
         }
         let Some(id) = self.id() else { return Ok(()) };
-        let found = collection.find_in_segments(id);
+        let found = collection.find_in_segments(id).and_then(|place| {
+            let version = match &place {
+                Some((live, row)) if self.expect.is_some() => Some(live.segment.lsn_at(*row)?),
+                _ => None,
+            };
+            Ok(Found::At { generation: collection.generation, place, version })
+        });
         let (found, result) = match found {
-            Ok(place) => (Found::At { generation: collection.generation, place }, Ok(())),
+            Ok(found) => (found, Ok(())),
             Err(error) => (Found::Failed(error.clone()), Err(error)),
         };
         *self.found.lock().unwrap_or_else(PoisonError::into_inner) = found;
@@ -181,6 +219,10 @@ pub(crate) struct Memory;
 impl Target for Memory {
     type Content = Catalog;
     type Frame = Vec<Op>;
+
+    fn marks(ops: &Vec<Op>) -> impl Iterator<Item = u64> {
+        ops.iter().map(|op| op.mark)
+    }
 
     fn is_prepared(&self, catalog: &Catalog, ops: &Vec<Op>) -> bool {
         ops.iter().all(|op| catalog.collections.get(&op.collection).is_none_or(|c| op.is_prepared(c)))

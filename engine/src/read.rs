@@ -120,6 +120,43 @@ pub(crate) fn scan(
     fetch(state, &ids, page)
 }
 
+/// Ids and versions of live, matching rows with ids above `after`, in id order, at most `limit`; neither vectors nor
+/// payloads are read but for the filter.
+pub(crate) fn matching(
+    view: &View<Catalog>,
+    state: &CollectionState,
+    filter: &Filter,
+    after: Option<&Id>,
+    limit: usize,
+) -> Result<Vec<(Id, Lsn)>> {
+    let bound = filter.bind(&state.schema)?;
+    let mut found: Vec<(Id, Lsn)> = Vec::new();
+    for memtable in state.memtables() {
+        let slots = memtable.slots().map(|(_, slot)| slot);
+        let live = slots.filter(|s| s.lives_at(view.lsn()) && after.is_none_or(|after| s.row().id > *after));
+        let matching = live.filter(|s| bound.matches(&MemoryRow::new(s.lsn(), s.row(), &state.schema)));
+        found.extend(matching.map(|slot| (slot.row().id.clone(), slot.lsn())));
+        keep_first(&mut found, limit);
+    }
+    for live in state.segments.iter() {
+        let start = after.map_or(Ok(0), |after| rows_up_to(live, after))?;
+        let matches = view.content().filters.matching(&live.segment, &state.schema, &bound)?;
+        let rows = (start..live.segment.rows())
+            .filter(|row| matches.rows.contains(*row) && live.lives_at(*row, view.lsn()));
+        for row in rows.take(limit) {
+            let (lsn, id) = live.segment.row_key(row)?;
+            found.push((id, lsn));
+        }
+        keep_first(&mut found, limit);
+    }
+    Ok(found)
+}
+
+fn keep_first(found: &mut Vec<(Id, Lsn)>, limit: usize) {
+    found.sort_unstable();
+    found.truncate(limit);
+}
+
 /// How many rows have ids up to and including `after`.
 fn rows_up_to(live: &LiveSegment, after: &Id) -> Result<u32> {
     let (mut low, mut high) = (0, live.segment.rows());

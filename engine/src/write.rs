@@ -26,6 +26,26 @@ pub(crate) trait WriteLog {
     fn showable(&self) -> Lsn;
 }
 
+/// What a check under the sequencer lock found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Checked {
+    /// The write may go on.
+    Holds,
+    /// What was looked up before is out of date: look again, without the lock.
+    Stale,
+}
+
+/// What became of an append that waits for nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Placed {
+    /// It is in the log's order, from the first LSN to the last.
+    At(Lsn, Lsn),
+    /// The log's next file is not ready yet; nothing happened.
+    NoRoom,
+    /// [`Checked::Stale`]; nothing happened.
+    Stale,
+}
+
 /// Orders writes, and makes them visible once they may be.
 #[derive(Debug)]
 pub(crate) struct Sequencer<L, T: Target> {
@@ -51,37 +71,39 @@ impl<L: WriteLog, T: Target> Sequencer<L, T> {
     /// Appends the records and queues their frame: from here on the write will happen, whoever waits for it. Blocks for
     /// the next log file where one is needed, with no lock held, so that whoever finds room goes on.
     ///
-    /// `check` runs under the sequencer lock, against the newest *appended* state; if it fails nothing is logged.
+    /// `check` runs under the sequencer lock, against the newest *appended* state; if it fails nothing is logged. It reads
+    /// no file; where it would have to, nothing is logged either and the answer is `None`.
     pub(crate) fn submit(
         &self,
         records: &[&[u8]],
         frame: &Arc<T::Frame>,
-        check: impl Fn() -> Result<(), L::Error>,
-    ) -> Result<(Lsn, Lsn), L::Error> {
+        check: impl Fn() -> Result<Checked, L::Error>,
+    ) -> Result<Option<(Lsn, Lsn)>, L::Error> {
         let (first, last) = loop {
             let order = self.order.lock();
             let placed = self.place(&order, records, frame, &check)?;
             let _held = seeded_bug("room_wait_under_lock").then_some(order);
             match placed {
-                Some(range) => break range,
-                None => self.log.wait_for_room(records)?,
+                Placed::At(first, last) => break (first, last),
+                Placed::NoRoom => self.log.wait_for_room(records)?,
+                Placed::Stale => return Ok(None),
             }
         };
         // Append and push are not one step: a sync that covered the append may have drained before the push.
         if self.log.showable() >= last && !seeded_bug("no_drain_after_push") {
             self.drain();
         }
-        Ok((first, last))
+        Ok(Some((first, last)))
     }
 
-    /// As [`Sequencer::submit`], and waits for nothing: `None` means that the log's next file is not ready yet, and
-    /// that nothing happened. The caller drains afterwards, as a sync may have covered the append before the push.
+    /// As [`Sequencer::submit`], and waits for nothing. The caller drains afterwards, as a sync may have covered the
+    /// append before the push.
     pub(crate) fn submit_nowait(
         &self,
         records: &[&[u8]],
         frame: &Arc<T::Frame>,
-        check: impl Fn() -> Result<(), L::Error>,
-    ) -> Result<Option<(Lsn, Lsn)>, L::Error> {
+        check: impl Fn() -> Result<Checked, L::Error>,
+    ) -> Result<Placed, L::Error> {
         self.place(&self.order.lock(), records, frame, &check)
     }
 
@@ -90,14 +112,14 @@ impl<L: WriteLog, T: Target> Sequencer<L, T> {
         _order: &MutexGuard<'_, ()>,
         records: &[&[u8]],
         frame: &Arc<T::Frame>,
-        check: &impl Fn() -> Result<(), L::Error>,
-    ) -> Result<Option<(Lsn, Lsn)>, L::Error> {
-        check()?;
-        let placed = self.log.append_nowait(records)?;
-        if let Some((first, last)) = placed {
-            self.applier.push(first, last, Arc::clone(frame));
+        check: &impl Fn() -> Result<Checked, L::Error>,
+    ) -> Result<Placed, L::Error> {
+        if check()? == Checked::Stale {
+            return Ok(Placed::Stale);
         }
-        Ok(placed)
+        let Some((first, last)) = self.log.append_nowait(records)? else { return Ok(Placed::NoRoom) };
+        self.applier.push(first, last, Arc::clone(frame));
+        Ok(Placed::At(first, last))
     }
 
     /// Blocks until the write that ends at `last` counts as written: visible, and durable first unless the database

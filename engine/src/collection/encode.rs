@@ -6,7 +6,7 @@ use super::{MAX_BATCH_BYTES, NewRow, check_id};
 use crate::catalog::CollectionState;
 use crate::error::{Error, Fate, Result};
 use crate::id::Id;
-use crate::ops::{Change, Op};
+use crate::ops::{Change, Expect, Op};
 use crate::record::{self, Record};
 use crate::row::{self, Payload, Row};
 
@@ -24,9 +24,45 @@ pub(super) struct Encoded {
     /// Where each ends, but for the last.
     ends: Vec<usize>,
     pub(super) ops: Arc<Vec<Op>>,
+    /// Whether it demands anything of its rows.
+    pub(super) is_conditional: bool,
+}
+
+/// A row about to be written, by its parts.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RowRef<'a> {
+    pub(super) id: &'a Id,
+    pub(super) vector: &'a [f32],
+    pub(super) payload: &'a Payload,
+}
+
+impl<'a> From<&'a NewRow> for RowRef<'a> {
+    fn from(row: &'a NewRow) -> Self {
+        Self { id: &row.id, vector: &row.vector, payload: &row.payload }
+    }
 }
 
 impl Encoded {
+    /// Several records of the same frame, where each but the last ends.
+    fn frame(bytes: Vec<u8>, mut ends: Vec<usize>, ops: Vec<Op>) -> Result<Self> {
+        if ops.is_empty() {
+            return Err(Error::invalid("AKI-0214", "a batch has no rows"));
+        }
+        if bytes.len() > MAX_BATCH_BYTES {
+            let message =
+                format!("the batch has {} bytes, at most {MAX_BATCH_BYTES}; write it in parts", bytes.len());
+            return Err(Error::invalid("AKI-0215", message).fate_is(Fate::NotWritten));
+        }
+        ends.pop();
+        let is_conditional = ops.iter().any(Op::is_conditional);
+        Ok(Self { bytes, ends, ops: Arc::new(ops), is_conditional })
+    }
+
+    fn one(bytes: Vec<u8>, op: Op) -> Self {
+        let is_conditional = op.is_conditional();
+        Self { bytes, ends: Vec::new(), ops: Arc::new(vec![op]), is_conditional }
+    }
+
     /// The records, one by one.
     pub(super) fn records(&self) -> Vec<&[u8]> {
         let mut from = 0;
@@ -46,21 +82,16 @@ impl Encoded {
 }
 
 /// One row by its parts, as `upsert` takes it.
-pub(super) fn one_row(
-    state: &CollectionState,
-    id: &Id,
-    vector: &[f32],
-    payload: &Payload,
-) -> Result<Encoded> {
-    let mut bytes = Vec::with_capacity(record::HEADER_BYTES + USUAL_PAYLOAD_BYTES + 4 * vector.len());
-    let op = upsert(state, id, vector, payload, &mut bytes)?;
-    Ok(Encoded { bytes, ends: Vec::new(), ops: Arc::new(vec![op]) })
+pub(super) fn one_row(state: &CollectionState, row: RowRef<'_>, expect: Option<Expect>) -> Result<Encoded> {
+    let mut bytes = Vec::with_capacity(record::HEADER_BYTES + USUAL_PAYLOAD_BYTES + 4 * row.vector.len());
+    let op = upsert(state, row, expect, &mut bytes)?;
+    Ok(Encoded::one(bytes, op))
 }
 
 /// A batch of rows; the same id twice: the last wins.
 pub(super) fn rows(state: &CollectionState, rows: &[NewRow]) -> Result<Encoded> {
     if let [row] = rows {
-        return one_row(state, &row.id, &row.vector, &row.payload);
+        return one_row(state, row.into(), None);
     }
     let mut last_of = std::collections::HashMap::with_capacity(rows.len());
     for (n, row) in rows.iter().enumerate() {
@@ -69,25 +100,56 @@ pub(super) fn rows(state: &CollectionState, rows: &[NewRow]) -> Result<Encoded> 
     let (mut bytes, mut ends) = (Vec::new(), Vec::with_capacity(last_of.len()));
     let mut ops = Vec::with_capacity(last_of.len());
     for (n, row) in rows.iter().enumerate().filter(|(n, row)| last_of[&row.id] == *n) {
-        let op = upsert(state, &row.id, &row.vector, &row.payload, &mut bytes)
+        let op = upsert(state, row.into(), None, &mut bytes)
             .map_err(|error| error.about(&format!("row {n} (id {}) of the batch", row.id)))?;
         ops.push(op);
         ends.push(bytes.len());
     }
-    if ops.is_empty() {
-        return Err(Error::invalid("AKI-0214", "a batch has no rows"));
+    Encoded::frame(bytes, ends, ops)
+}
+
+/// One write of a batch over several collections.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Write<'a> {
+    Upsert(RowRef<'a>),
+    Delete(&'a Id),
+}
+
+impl<'a> Write<'a> {
+    pub(super) fn id(self) -> &'a Id {
+        match self {
+            Self::Upsert(row) => row.id,
+            Self::Delete(id) => id,
+        }
     }
-    if bytes.len() > MAX_BATCH_BYTES {
-        let message =
-            format!("the batch has {} bytes, at most {MAX_BATCH_BYTES}; write it in parts", bytes.len());
-        return Err(Error::invalid("AKI-0215", message).fate_is(Fate::NotWritten));
+}
+
+/// Writes to any collections, in this order, as one frame. An error names the write by its place.
+pub(super) fn writes<'a>(
+    writes: impl Iterator<Item = (&'a CollectionState, Write<'a>, Option<Expect>, usize)>,
+) -> Result<Encoded> {
+    let (mut bytes, mut ends, mut ops) = (Vec::new(), Vec::new(), Vec::new());
+    for (state, write, expect, place) in writes {
+        let op = match write {
+            Write::Upsert(row) => upsert(state, row, expect, &mut bytes),
+            Write::Delete(id) => remove(state, id.clone(), expect, &mut bytes),
+        };
+        let about = || format!("write {place} of the batch (id {} of \"{}\")", write.id(), state.name);
+        ops.push(op.map_err(|error| error.about(&about()))?);
+        ends.push(bytes.len());
     }
-    ends.pop();
-    Ok(Encoded { bytes, ends, ops: Arc::new(ops) })
+    Encoded::frame(bytes, ends, ops)
 }
 
 /// The delete of one row.
-pub(super) fn delete(state: &CollectionState, id: Id) -> Result<Encoded> {
+pub(super) fn delete(state: &CollectionState, id: Id, expect: Option<Expect>) -> Result<Encoded> {
+    let mut bytes = Vec::new();
+    let op = remove(state, id, expect, &mut bytes)?;
+    Ok(Encoded::one(bytes, op))
+}
+
+/// Checks the id of a row to remove and appends the record of that.
+fn remove(state: &CollectionState, id: Id, expect: Option<Expect>, out: &mut Vec<u8>) -> Result<Op> {
     check_id(&state.schema, &id)?;
     let record = Record {
         op: record::Op::Delete,
@@ -95,19 +157,13 @@ pub(super) fn delete(state: &CollectionState, id: Id) -> Result<Encoded> {
         key: &id.key(),
         ..Record::new(state.schema.version)
     };
-    let mut bytes = Vec::with_capacity(record.encoded_len());
-    record.encode_into(&mut bytes);
-    Ok(Encoded { bytes, ends: Vec::new(), ops: Arc::new(vec![Op::new(state.id, Change::Delete(id))]) })
+    record.encode_into(out);
+    Ok(Op::expecting(state.id, Change::Delete(id), expect))
 }
 
 /// Checks a row and appends its record.
-fn upsert(
-    state: &CollectionState,
-    id: &Id,
-    vector: &[f32],
-    payload: &Payload,
-    out: &mut Vec<u8>,
-) -> Result<Op> {
+fn upsert(state: &CollectionState, row: RowRef<'_>, expect: Option<Expect>, out: &mut Vec<u8>) -> Result<Op> {
+    let RowRef { id, vector, payload } = row;
     check_id(&state.schema, id)?;
     row::check_vector(&state.schema, vector)?;
     let (fields, rest) = row::split_payload(&state.schema, payload)?;
@@ -120,5 +176,5 @@ fn upsert(
     };
     record.encode_with(out, |out| row::payload_into(payload, out))?;
     let row = Row { id: id.clone(), vector: vector.into(), fields, rest };
-    Ok(Op::new(state.id, Change::Upsert(Arc::new(row))))
+    Ok(Op::expecting(state.id, Change::Upsert(Arc::new(row)), expect))
 }

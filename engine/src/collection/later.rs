@@ -6,13 +6,14 @@ use serde_json::Value;
 use tracing::Instrument;
 
 use super::encode::{self, Encoded};
-use super::write::still_open;
+use super::write::{self, Differing};
 use super::{Collection, Hit, NewRow, Receipt, Search, as_payload};
 use crate::catalog::CollectionState;
 use crate::engine::{Engine, Room};
 use crate::error::Result;
 use crate::id::Id;
 use crate::lsn::Lsn;
+use crate::write::Placed;
 
 /// Bytes of vectors up to which a batch is checked and copied on the caller's thread: about 0.1 ms of work. More would
 /// keep the caller's other tasks waiting for longer than a hop to a worker does.
@@ -34,8 +35,9 @@ impl Collection {
         payload: impl Into<Value>,
     ) -> Result<Lsn> {
         let (id, payload) = (id.into(), as_payload(payload.into())?);
+        let row = encode::RowRef { id: &id, vector, payload: &payload };
         let (state, span) = self.begin(1)?;
-        let encoded = span.in_scope(|| encode::one_row(&state, &id, vector, &payload))?;
+        let encoded = span.in_scope(|| encode::one_row(&state, row, None))?;
         self.append_async(state, encoded, span).await?.acknowledged_async().await
     }
 
@@ -63,7 +65,7 @@ impl Collection {
     pub async fn delete_async(&self, id: impl Into<Id>) -> Result<bool> {
         let id = id.into();
         let (state, span) = self.begin(1)?;
-        let encoded = span.in_scope(|| encode::delete(&state, id))?;
+        let encoded = span.in_scope(|| encode::delete(&state, id, None))?;
         let receipt = self.append_async(state, encoded, span).await?;
         receipt.acknowledged_async().await?;
         Ok(receipt.existed())
@@ -79,19 +81,23 @@ impl Collection {
         let engine = &self.handle.engine;
         while self.may_append_here(&state, &encoded)? {
             let sequencer = &engine.writer()?.sequencer;
+            let check = || write::check(engine, &encoded, &Differing::default());
             let placed = span.in_scope(|| {
-                encoded.with_records(|records| {
-                    sequencer.submit_nowait(records, &encoded.ops, || still_open(engine))
-                })
+                encoded.with_records(|records| sequencer.submit_nowait(records, &encoded.ops, check))
             })?;
-            if let Some((first, last)) = placed {
-                show_or_let_show(engine);
-                return Ok(self.receipt(&encoded, first, last, span));
+            match placed {
+                Placed::At(first, last) => {
+                    show_or_let_show(engine);
+                    return Ok(write::receipt(engine, &encoded, first, last, span));
+                }
+                Placed::NoRoom => {
+                    sequencer.log().when_room(&encoded.records()).instrument(span.clone()).await?;
+                }
+                Placed::Stale => break,
             }
-            sequencer.log().when_room(&encoded.records()).instrument(span.clone()).await?;
         }
-        let collection = self.clone();
-        let work = move || span.clone().in_scope(|| collection.append(&state, &encoded, true, span));
+        let writing = Arc::clone(engine);
+        let work = move || span.clone().in_scope(|| write::append(&writing, &[state], &encoded, true, span));
         engine.workers.run(work).await?
     }
 

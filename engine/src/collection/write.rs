@@ -1,5 +1,6 @@
 //! Rows in: the blocking calls, and the receipt of a write that is in the log's order.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::flush;
 use crate::id::Id;
 use crate::lsn::Lsn;
-use crate::ops::Op;
+use crate::ops::{Expect, Newest, Op, Verdict};
+use crate::write::{Checked, Placed};
 
 /// How often a write waits again whose room in the log others took.
 const FULL_TRIES: u32 = 16;
@@ -57,7 +59,7 @@ impl Receipt {
     }
 
     /// Blocks until the write counts as written: what `upsert` waits for.
-    pub(super) fn acknowledged(&self) -> Result<Lsn> {
+    pub(crate) fn acknowledged(&self) -> Result<Lsn> {
         let _span = self.span.enter();
         self.writer().sequencer.acknowledge(self.last)?;
         self.applied()
@@ -85,9 +87,13 @@ impl Receipt {
     fn wake_if_due(&self) {
         let current = self.engine.current();
         let (catalog, limits) = (current.content(), &self.engine.limits);
-        let state = self.ops.first().and_then(|op| catalog.collections.get(&op.collection()));
-        if state
-            .is_some_and(|state| state.active.bytes() >= limits.memtable_bytes || !state.sealed.is_empty())
+        let is_due = |collection: u32| {
+            let state = catalog.collections.get(&collection);
+            state.is_some_and(|s| s.active.bytes() >= limits.memtable_bytes || !s.sealed.is_empty())
+        };
+        let mut looked = None;
+        let mut collections = self.ops.iter().map(Op::collection);
+        if collections.any(|collection| looked.replace(collection) != Some(collection) && is_due(collection))
             || catalog.memtable_bytes() >= limits.memtables_bytes
             || self.engine.live_wal_bytes() >= limits.wal_flush_bytes
         {
@@ -111,7 +117,8 @@ impl Collection {
         if seeded_bug("ack_before_append") {
             return self.submit(&[NewRow { id, vector: vector.to_vec(), payload }])?.wait();
         }
-        self.write(true, 1, |state| encode::one_row(state, &id, vector, &payload))?.acknowledged()
+        let row = encode::RowRef { id: &id, vector, payload: &payload };
+        self.write(true, 1, |state| encode::one_row(state, row, None))?.acknowledged()
     }
 
     /// As [`Collection::upsert`], without ever waiting at a bound or for the log's next file.
@@ -120,7 +127,8 @@ impl Collection {
     /// As [`Collection::upsert`]; `Full` at once.
     pub fn try_upsert(&self, id: impl Into<Id>, vector: &[f32], payload: impl Into<Value>) -> Result<Lsn> {
         let (id, payload) = (id.into(), as_payload(payload.into())?);
-        self.write(false, 1, |state| encode::one_row(state, &id, vector, &payload))?.acknowledged()
+        let row = encode::RowRef { id: &id, vector, payload: &payload };
+        self.write(false, 1, |state| encode::one_row(state, row, None))?.acknowledged()
     }
 
     /// Writes rows as one: all are visible together or none is, after a crash too. The same id twice: the last
@@ -153,9 +161,38 @@ impl Collection {
     /// As [`Collection::upsert`].
     pub fn delete(&self, id: impl Into<Id>) -> Result<bool> {
         let id = id.into();
-        let receipt = self.write(true, 1, |state| encode::delete(state, id))?;
+        let receipt = self.write(true, 1, |state| encode::delete(state, id, None))?;
         receipt.acknowledged()?;
         Ok(receipt.existed())
+    }
+
+    /// As [`Collection::upsert`], if the row is as expected: `Expect::Version(lsn)` replaces the row only while it has
+    /// that version (a `get` gives it), `Expect::Absent` only inserts. What counts is the newest write that is in the
+    /// log's order, on disk yet or not, so of several writers who read the same version one succeeds.
+    ///
+    /// # Errors
+    /// As [`Collection::upsert`]; `Conflict` (AKI-0216) if the row is not as expected: nothing was written,
+    /// [`Error::version_found`] says what there is, and reads see at least that.
+    pub fn upsert_if(
+        &self,
+        id: impl Into<Id>,
+        vector: &[f32],
+        payload: impl Into<Value>,
+        expect: Expect,
+    ) -> Result<Lsn> {
+        let (id, payload) = (id.into(), as_payload(payload.into())?);
+        let row = encode::RowRef { id: &id, vector, payload: &payload };
+        self.write(true, 1, |state| encode::one_row(state, row, Some(expect)))?.acknowledged()
+    }
+
+    /// As [`Collection::delete`], if the row has this version; returns the LSN of the delete.
+    ///
+    /// # Errors
+    /// As [`Collection::upsert_if`]; `Conflict` too where there is no such row.
+    pub fn delete_if(&self, id: impl Into<Id>, version: Lsn) -> Result<Lsn> {
+        let id = id.into();
+        let expect = Some(Expect::Version(version));
+        self.write(true, 1, |state| encode::delete(state, id, expect))?.acknowledged()
     }
 
     pub(super) fn write(
@@ -167,7 +204,7 @@ impl Collection {
         let (state, span) = self.begin(rows)?;
         let _entered = span.clone().entered();
         let encoded = encode(&state)?;
-        self.append(&state, &encoded, may_wait, span)
+        append(&self.handle.engine, &[state], &encoded, may_wait, span)
     }
 
     /// The collection's state and the span of a write to it.
@@ -181,67 +218,132 @@ impl Collection {
         let span = tracing::info_span!("write", collection = %state.name, rows);
         Ok((state, span))
     }
+}
 
-    /// Puts a checked write into the log's order; may read segments, and wait at a bound where it `may_wait`.
-    pub(super) fn append(
-        &self,
-        state: &CollectionState,
-        encoded: &Encoded,
-        may_wait: bool,
-        span: tracing::Span,
-    ) -> Result<Receipt> {
-        let engine = &self.handle.engine;
-        let sequencer = &engine.writer()?.sequencer;
-        state.check_damage()?;
-        // What the write hides is looked up now, before anything is logged: if that cannot be read, nothing is.
-        for op in encoded.ops.iter() {
-            op.prepare(state)?;
+/// What demands of a write did not hold: the place of the operation, and what there is instead.
+pub(super) type Differing = RefCell<Vec<(usize, Newest)>>;
+
+/// Puts a checked write into the log's order; may read segments, and wait at a bound where it `may_wait`. `states` are
+/// the collections it goes to, by number.
+pub(super) fn append(
+    engine: &Arc<Engine>,
+    states: &[Arc<CollectionState>],
+    encoded: &Encoded,
+    may_wait: bool,
+    span: tracing::Span,
+) -> Result<Receipt> {
+    let differing = Differing::default();
+    let receipt = append_unless(engine, states, encoded, may_wait, span, &differing);
+    if let Some((_, newest)) = differing.into_inner().first() {
+        // Whoever reads the row now sees what the demand failed on. If that cannot be shown, the error says enough.
+        let _ = engine.writer()?.sequencer.acknowledge(newest.settled);
+    }
+    receipt
+}
+
+/// As [`append`], and notes which demands did not hold, all of them; what they failed on may not be visible yet.
+pub(super) fn append_unless(
+    engine: &Arc<Engine>,
+    states: &[Arc<CollectionState>],
+    encoded: &Encoded,
+    may_wait: bool,
+    span: tracing::Span,
+    differing: &Differing,
+) -> Result<Receipt> {
+    let sequencer = &engine.writer()?.sequencer;
+    // What the write hides is looked up now, before anything is logged: if that cannot be read, nothing is.
+    prepare(states, encoded)?;
+    let check = || check(engine, encoded, differing);
+    let mut tries = 0;
+    let (first, last) = loop {
+        for state in states {
+            wait_for_room(engine, state.id, encoded.log_bytes(), may_wait)?;
         }
-        let open = || still_open(engine);
-        let mut tries = 0;
-        let (first, last) = loop {
-            self.wait_for_room(engine, encoded.log_bytes(), may_wait)?;
-            if !may_wait {
-                let range =
-                    encoded.with_records(|records| sequencer.submit_nowait(records, &encoded.ops, open))?;
+        let submitted = encoded.with_records(|records| match may_wait {
+            true => sequencer.submit(records, &encoded.ops, check),
+            false => {
+                let placed = sequencer.submit_nowait(records, &encoded.ops, check)?;
                 sequencer.drain();
-                break range.ok_or_else(no_log_file)?;
-            }
-            match encoded.with_records(|records| sequencer.submit(records, &encoded.ops, open)) {
-                Ok(range) => break range,
-                // Others took the last of the log: wait again.
-                Err(error) if is_log_full(&error) && tries < FULL_TRIES => tries += 1,
-                Err(error) => return Err(error),
-            }
-        };
-        Ok(self.receipt(encoded, first, last, span))
-    }
-
-    pub(super) fn receipt(&self, encoded: &Encoded, first: Lsn, last: Lsn, span: tracing::Span) -> Receipt {
-        let engine = Arc::clone(&self.handle.engine);
-        Receipt { engine, ops: Arc::clone(&encoded.ops), first, last, span }
-    }
-
-    fn wait_for_room(&self, engine: &Engine, bytes: u64, may_wait: bool) -> Result<()> {
-        match engine.room(self.id, bytes) {
-            Room::Yes => return Ok(()),
-            Room::SealFirst => {
-                flush::seal_if_full(engine, engine.writer()?, self.id);
-                if engine.stall(self.id, bytes).is_none() {
-                    return Ok(());
+                match placed {
+                    Placed::At(first, last) => Ok(Some((first, last))),
+                    Placed::NoRoom => Err(no_log_file()),
+                    Placed::Stale => Ok(None),
                 }
             }
-            Room::Stalled => {}
+        });
+        match submitted {
+            Ok(Some(range)) => break range,
+            Ok(None) => prepare_again(engine, encoded)?,
+            // Others took the last of the log: wait again.
+            Err(error) if may_wait && is_log_full(&error) && tries < FULL_TRIES => tries += 1,
+            Err(error) => return Err(error),
         }
-        engine.wake_driver();
-        let timeout = if may_wait { engine.limits.write_stall_timeout } else { Duration::ZERO };
-        engine.stalls.wait(timeout, || engine.stall(self.id, bytes))
+    };
+    Ok(receipt(engine, encoded, first, last, span))
+}
+
+pub(super) fn receipt(
+    engine: &Arc<Engine>,
+    encoded: &Encoded,
+    first: Lsn,
+    last: Lsn,
+    span: tracing::Span,
+) -> Receipt {
+    Receipt { engine: Arc::clone(engine), ops: Arc::clone(&encoded.ops), first, last, span }
+}
+
+fn prepare(states: &[Arc<CollectionState>], encoded: &Encoded) -> Result<()> {
+    states.iter().try_for_each(|state| state.check_damage())?;
+    encoded.ops.iter().try_for_each(|op| {
+        let at = states.binary_search_by_key(&op.collection(), |state| state.id);
+        op.prepare(&states[at.expect("a write names the collections it goes to")])
+    })
+}
+
+/// Looks again: segments changed since.
+fn prepare_again(engine: &Engine, encoded: &Encoded) -> Result<()> {
+    let current = engine.current();
+    encoded.ops.iter().try_for_each(|op| op.prepare(current.content().get(op.collection())?))
+}
+
+/// Under the sequencer lock: nothing is appended once the database is closed, nor where a row is not as demanded.
+pub(super) fn check(engine: &Engine, encoded: &Encoded, differing: &Differing) -> Result<Checked> {
+    if engine.is_closed() {
+        engine.view()?;
+    }
+    if !encoded.is_conditional {
+        return Ok(Checked::Holds);
+    }
+    let applier = engine.writer()?.sequencer.applier();
+    let mut differing = differing.borrow_mut();
+    differing.clear();
+    for (n, op) in encoded.ops.iter().enumerate() {
+        match op.verdict(applier)? {
+            Verdict::Holds => {}
+            Verdict::Stale => return Ok(Checked::Stale),
+            Verdict::Differs(newest) => differing.push((n, newest)),
+        }
+    }
+    match differing.first() {
+        None => Ok(Checked::Holds),
+        Some((n, newest)) => Err(encoded.ops[*n].conflict(newest)),
     }
 }
 
-/// Under the sequencer lock: nothing is appended once the database is closed.
-pub(super) fn still_open(engine: &Engine) -> Result<()> {
-    if engine.is_closed() { engine.view().map(drop) } else { Ok(()) }
+fn wait_for_room(engine: &Engine, collection: u32, bytes: u64, may_wait: bool) -> Result<()> {
+    match engine.room(collection, bytes) {
+        Room::Yes => return Ok(()),
+        Room::SealFirst => {
+            flush::seal_if_full(engine, engine.writer()?, collection);
+            if engine.stall(collection, bytes).is_none() {
+                return Ok(());
+            }
+        }
+        Room::Stalled => {}
+    }
+    engine.wake_driver();
+    let timeout = if may_wait { engine.limits.write_stall_timeout } else { Duration::ZERO };
+    engine.stalls.wait(timeout, || engine.stall(collection, bytes))
 }
 
 fn is_log_full(error: &Error) -> bool {

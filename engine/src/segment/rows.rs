@@ -28,7 +28,6 @@ const SCAN_BATCH_ROWS: usize = 1_024;
 
 impl Segment {
     /// The LSN of `row`.
-    #[cfg_attr(not(test), expect(dead_code, reason = "merges and exports read segments so"))]
     pub(crate) fn lsn_at(&self, row: u32) -> Result<Lsn> {
         self.check_row(row)?;
         let mut reader = self.reader(&[LSN], &join(&[row]), 1)?;

@@ -1,6 +1,5 @@
 //! `durability = "memory"`: what is shown before it is synced, what waits for the sync, and what a power cut takes.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -8,7 +7,7 @@ use akidb::{Collection, Db, Durability, Lsn, Metric, NewRow, Schema, Settings};
 use akidb_host::sim::{Act, Call, Gate, Op};
 use serde_json::json;
 
-use crate::support::{hooked, in_dir};
+use crate::support::{copy_dir, hooked, in_dir};
 
 fn memory() -> Settings {
     Settings::from_toml("[engine]\ndurability = \"memory\"\n").unwrap()
@@ -88,19 +87,6 @@ fn rows_are_shown_while_their_sync_is_held_and_a_flush_waits_for_it_with_no_lock
     assert!(marks(&db)[2] >= last, "a receipt means durable in this mode too");
     assert!(segment_files.load(Ordering::SeqCst) > before);
     assert_eq!(rows.count().unwrap(), 192);
-}
-
-/// Everything that was on disk at the last sync, as a power cut may leave it.
-fn copy_dir(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy_dir(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), &target).unwrap();
-        }
-    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use akidb::{Db, Durability, Metric, Schema, Settings};
+use akidb::{Batch, Collection, Db, Durability, Metric, NewRow, Schema, Settings};
 use akidb_host::sim::{Act, HookFs, Op};
 use akidb_host::{Fs, RealClock, RealFs, RealSpawn, Rng};
 use serde_json::json;
@@ -73,6 +73,11 @@ fn kill_child() {
         .open()
         .unwrap();
     let rows = db.create_collection("rows", Schema::new(DIM as u16, Metric::L2).int("version")).unwrap();
+    // Every other child writes each row to two collections, as one.
+    let mirror = (seed % 2 == 1).then(|| {
+        db.create_collection("mirror", Schema::new(DIM as u16, Metric::L2).int("version")).unwrap();
+        db.clone()
+    });
     // Flushes run beside the writes, so that a kill inside one finds a write under way.
     let (due, flushes) = std::sync::mpsc::sync_channel::<()>(1);
     let flusher = db.clone();
@@ -86,7 +91,19 @@ fn kill_child() {
         let what = if delete { "del" } else { "put" };
         writeln!(out, "\n#try {what} {n} {version}").unwrap();
         out.flush().unwrap();
-        if delete {
+        if let Some(db) = &mirror {
+            let mut batch = Batch::new();
+            for name in ["rows", "mirror"] {
+                let payload = json!({ "version": version });
+                match delete {
+                    true => batch.delete(name, format!("r{n}")),
+                    false => {
+                        batch.upsert(name, NewRow::new(format!("r{n}"), vector(n, version), payload).unwrap())
+                    }
+                };
+            }
+            db.write(&batch).unwrap();
+        } else if delete {
             rows.delete(format!("r{n}")).unwrap();
         } else {
             rows.upsert(format!("r{n}"), &vector(n, version), json!({ "version": version })).unwrap();
@@ -103,6 +120,12 @@ fn kill_child() {
 struct Round {
     acknowledged: usize,
     in_flight: bool,
+}
+
+/// Batches over two collections are there in both or in none.
+fn assert_mirrored(rows: &Collection, mirror: &Collection, n: u64) {
+    let of = |rows: &Collection| rows.get(format!("r{n}")).unwrap().map(|row| (row.vector, row.payload));
+    assert_eq!(of(rows), of(mirror), "row {n}: half of a batch is there");
 }
 
 fn round(seed: u64, kind: Kind, durability: &str, rng: &mut Rng) -> Round {
@@ -157,7 +180,9 @@ fn round(seed: u64, kind: Kind, durability: &str, rng: &mut Rng) -> Round {
             assert_eq!(acknowledged, 0);
             break;
         };
+        let mirror = db.collection("mirror").ok();
         for n in 0..200u64 {
+            mirror.iter().for_each(|mirror| assert_mirrored(&rows, mirror, n));
             let got = rows.get(format!("r{n}")).unwrap();
             let version = got.as_ref().map(|row| row.payload["version"].as_u64().unwrap());
             let expected = acked.get(&n).and_then(|(put, version)| put.then_some(*version));

@@ -33,3 +33,4 @@ mod snapshots;
 mod spans;
 mod support;
 mod tidy;
+mod writes;

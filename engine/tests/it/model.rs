@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use akidb::{Collection, Db, Metric, NewRow, Schema};
+use akidb::{Collection, Db, ErrorKind, Expect, Lsn, Metric, NewRow, Schema};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
@@ -15,6 +15,9 @@ enum Step {
     Upsert(u8, u8, i8),
     Batch(Vec<(u8, u8, i8)>),
     Delete(u8),
+    OnVersion(u8, u8, i8),
+    Patch(u8, i8),
+    DeleteWhere(u8),
     Flush,
     Reopen { clean: bool },
     Check { k: usize, filter: u8, query: u8 },
@@ -26,6 +29,9 @@ fn step() -> impl Strategy<Value = Step> {
         8 => row().prop_map(|(id, v, year)| Step::Upsert(id, v, year)),
         3 => prop::collection::vec(row(), 1..6).prop_map(Step::Batch),
         4 => (0u8..24).prop_map(Step::Delete),
+        3 => row().prop_map(|(id, v, year)| Step::OnVersion(id, v, year)),
+        3 => (0u8..24, -3i8..4).prop_map(|(id, year)| Step::Patch(id, year)),
+        1 => (1u8..8).prop_map(Step::DeleteWhere),
         2 => Just(Step::Flush),
         2 => any::<bool>().prop_map(|clean| Step::Reopen { clean }),
         5 => (1usize..12, 0u8..8, any::<u8>()).prop_map(|(k, filter, query)| Step::Check { k, filter, query }),
@@ -148,6 +154,35 @@ fn check_rows(rows: &Collection, model: &Model) {
     }
 }
 
+/// A write that demands what is not so changes nothing; one that demands what is so does.
+fn on_version(rows: &Collection, model: &mut Model, n: u8, (v, year): (u8, i8)) {
+    let put = |expect| rows.upsert_if(id(n), &vector(v), payload(v, year), expect);
+    let there = rows.get(id(n)).unwrap().map(|row| row.lsn);
+    assert_eq!(there.is_some(), model.contains_key(&id(n)));
+    let (wrong, right) = match there {
+        Some(version) => (Expect::Absent, Expect::Version(version)),
+        None => (Expect::Version(Lsn::new(1, 1)), Expect::Absent),
+    };
+    for expect in [wrong, Expect::Version(Lsn::new(1, 1 << 30))] {
+        let error = put(expect).unwrap_err();
+        assert_eq!((error.kind(), error.version_found()), (ErrorKind::Conflict, there), "{error}");
+    }
+    put(right).unwrap();
+    model.insert(id(n), (v, year));
+}
+
+fn patch(rows: &Collection, model: &mut Model, n: u8, year: i8) {
+    let patch = json!({ "year": if year == 3 { Value::Null } else { json!(year) } });
+    let patched = rows.update_payload(id(n), patch);
+    match model.get_mut(&id(n)) {
+        Some(row) => {
+            row.1 = year;
+            patched.unwrap();
+        }
+        None => assert_eq!(patched.unwrap_err().kind(), ErrorKind::NotFound),
+    }
+}
+
 fn run(metric: Metric, steps: &[Step]) {
     let dir = tempfile::tempdir().unwrap();
     let mut db = Db::open(dir.path()).unwrap();
@@ -169,6 +204,14 @@ fn run(metric: Metric, steps: &[Step]) {
             Step::Delete(n) => {
                 let existed = rows.delete(id(*n)).unwrap();
                 assert_eq!(existed, model.remove(&id(*n)).is_some(), "delete says whether there was a row");
+            }
+            Step::OnVersion(n, v, year) => on_version(&rows, &mut model, *n, (*v, *year)),
+            Step::Patch(n, year) => patch(&rows, &mut model, *n, *year),
+            Step::DeleteWhere(which) => {
+                let (text, meaning) = filter(*which).expect("0 is no filter");
+                let before = model.len();
+                model.retain(|id, (v, year)| !meaning(id, *v, *year));
+                assert_eq!(rows.delete_where(text).unwrap() as usize, before - model.len(), "{text}");
             }
             Step::Flush => db.flush().unwrap(),
             Step::Reopen { clean } => {

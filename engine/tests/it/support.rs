@@ -25,3 +25,16 @@ pub(crate) fn hooked(
 pub(crate) fn in_dir(path: &Path, name: &str) -> bool {
     path.components().any(|part| part.as_os_str() == name)
 }
+
+/// Everything that was on disk at the last sync, as a power cut may leave it.
+pub(crate) fn copy_dir(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_dir(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), &target).unwrap();
+        }
+    }
+}

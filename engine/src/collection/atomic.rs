@@ -1,0 +1,162 @@
+//! Several writes as one, to any collections: `db.write(&batch)?`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::encode::{self, RowRef, Write};
+use super::{NewRow, Receipt, write};
+use crate::catalog::{Catalog, CollectionState};
+use crate::engine::Engine;
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::Id;
+use crate::ops::Expect;
+
+/// Writes to any collections of a database that happen together or not at all; at most 64 MiB as logged. The same id of
+/// a collection twice: the last wins.
+///
+/// ```
+/// use akidb::{Batch, Db, Expect, Metric, NewRow, Schema};
+/// use serde_json::json;
+/// # let directory = tempfile::tempdir()?;
+/// # let path = directory.path().join("data");
+/// let db = Db::open(&path)?;
+/// let docs = db.create_collection("docs", Schema::new(2, Metric::L2))?;
+/// db.create_collection("authors", Schema::new(2, Metric::L2))?;
+/// let mut batch = Batch::new();
+/// batch
+///     .upsert("docs", NewRow::new("d1", [0.1, 0.2], json!({"by": "ada"}))?)
+///     .upsert_if("authors", NewRow::new("ada", [0.3, 0.4], json!({}))?, Expect::Absent)
+///     .delete("docs", "draft");
+/// db.write(&batch)?; // on disk, and every read sees all three or none
+/// assert!(docs.contains("d1")?);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    /// The collections named, once each.
+    collections: Vec<String>,
+    writes: Vec<BatchWrite>,
+}
+
+#[derive(Clone, Debug)]
+struct BatchWrite {
+    /// Which of [`Batch::collections`].
+    collection: usize,
+    change: Change,
+    expect: Option<Expect>,
+}
+
+#[derive(Clone, Debug)]
+enum Change {
+    Upsert(NewRow),
+    Delete(Id),
+}
+
+impl Batch {
+    /// A batch of no writes yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Writes a row, replacing the one with its id.
+    pub fn upsert(&mut self, collection: &str, row: NewRow) -> &mut Self {
+        self.push(collection, Change::Upsert(row), None)
+    }
+
+    /// Writes a row if the one there is as expected; if it is not, nothing of the batch is written.
+    pub fn upsert_if(&mut self, collection: &str, row: NewRow, expect: Expect) -> &mut Self {
+        self.push(collection, Change::Upsert(row), Some(expect))
+    }
+
+    /// Removes the row with this id, if there is one.
+    pub fn delete(&mut self, collection: &str, id: impl Into<Id>) -> &mut Self {
+        self.push(collection, Change::Delete(id.into()), None)
+    }
+
+    /// Removes the row with this id if it is as expected; if it is not, nothing of the batch is written.
+    pub fn delete_if(&mut self, collection: &str, id: impl Into<Id>, expect: Expect) -> &mut Self {
+        self.push(collection, Change::Delete(id.into()), Some(expect))
+    }
+
+    fn push(&mut self, collection: &str, change: Change, expect: Option<Expect>) -> &mut Self {
+        let known = self.collections.iter().rposition(|name| name == collection);
+        let collection = known.unwrap_or_else(|| {
+            self.collections.push(collection.to_owned());
+            self.collections.len() - 1
+        });
+        self.writes.push(BatchWrite { collection, change, expect });
+        self
+    }
+
+    /// How many writes there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.writes.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.writes.is_empty()
+    }
+
+    /// The last write of each id, with its place. A demand on a row that the batch writes twice could mean either.
+    fn kept(&self) -> Result<impl Iterator<Item = (usize, &BatchWrite)>> {
+        let mut last_of = HashMap::with_capacity(self.writes.len());
+        let mut demanded = None;
+        for (n, write) in self.writes.iter().enumerate() {
+            let earlier = last_of.insert((write.collection, write.borrowed().id()), n);
+            if let Some(earlier) = earlier
+                && (write.expect.is_some() || self.writes[earlier].expect.is_some())
+            {
+                demanded = Some(write.borrowed().id());
+            }
+        }
+        if let Some(id) = demanded {
+            let message = format!("the batch writes the row {id} twice and demands something of it");
+            return Err(Error::invalid("AKI-0218", message));
+        }
+        let is_last =
+            move |n: usize, write: &BatchWrite| last_of[&(write.collection, write.borrowed().id())] == n;
+        let kept: Vec<_> = self.writes.iter().enumerate().filter(|(n, write)| is_last(*n, write)).collect();
+        Ok(kept.into_iter())
+    }
+}
+
+impl BatchWrite {
+    fn borrowed(&self) -> Write<'_> {
+        match &self.change {
+            Change::Upsert(row) => Write::Upsert(RowRef::from(row)),
+            Change::Delete(id) => Write::Delete(id),
+        }
+    }
+}
+
+/// Puts a batch into the log's order as one frame.
+pub(crate) fn submit(engine: &Arc<Engine>, batch: &Batch) -> Result<Receipt> {
+    engine.writer()?;
+    let view = engine.view()?;
+    let named = batch.collections.iter().map(|name| by_name(view.content(), name));
+    let named: Vec<Arc<CollectionState>> = named.collect::<Result<_>>()?;
+    let span = tracing::info_span!("write", collections = named.len(), rows = batch.len());
+    let _entered = span.clone().entered();
+    let writes =
+        batch.kept()?.map(|(n, write)| (&*named[write.collection], write.borrowed(), write.expect, n));
+    let encoded = encode::writes(writes)?;
+    let mut states = named.clone();
+    states.sort_unstable_by_key(|state| state.id);
+    write::append(engine, &states, &encoded, true, span)
+}
+
+/// The collection with this name.
+///
+/// # Errors
+/// `NotFound`, naming the ones there are.
+pub(crate) fn by_name(catalog: &Catalog, name: &str) -> Result<Arc<CollectionState>> {
+    catalog.by_name(name).cloned().ok_or_else(|| {
+        let names: Vec<&str> = catalog.collections.values().map(|c| &*c.name).collect();
+        let message = format!("there is no collection \"{name}\" (there are: {})", names.join(", "));
+        Error::new(ErrorKind::NotFound, "AKI-0202", message)
+    })
+}
