@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod admin;
+mod alter;
 mod bench;
 mod breaker;
 mod compact;
@@ -63,6 +64,7 @@ struct Cli {
 enum Verb {
     Demo(demo::Demo),
     Init(init::Init),
+    Alter(alter::Alter),
     Import(import::Import),
     Upsert(upsert::Upsert),
     Get(get::Get),
@@ -118,6 +120,7 @@ impl Verb {
         match self {
             Self::Demo(verb) => verb.run(globals),
             Self::Init(verb) => verb.run(globals),
+            Self::Alter(verb) => verb.run(globals),
             Self::Import(verb) => verb.run(globals),
             Self::Upsert(verb) => verb.run(globals),
             Self::Get(verb) => verb.run(globals),

@@ -1,4 +1,4 @@
-//! `akidb rm`: rows by id, or a whole collection.
+//! `akidb rm`: rows by id or filter, or a whole collection.
 
 use akidb::{Db, Id};
 use clap::Args;
@@ -10,17 +10,20 @@ use crate::output::thousands;
 use crate::row_text;
 use crate::rows::id_value;
 
-/// Remove rows by id, or a whole collection
+/// Remove rows by id or filter, or a whole collection
 #[derive(Args, Debug)]
 pub(crate) struct Rm {
     /// Collection
     collection: String,
     /// Ids
-    #[arg(required_unless_present = "drop", allow_negative_numbers = true)]
+    #[arg(required_unless_present_any = ["drop", "filter"], allow_negative_numbers = true)]
     ids: Vec<String>,
     /// Remove the collection and every row in it
     #[arg(long, conflicts_with = "ids")]
     drop: bool,
+    /// Remove the rows that match, such as "year < 2000"
+    #[arg(long, value_name = "FILTER", conflicts_with_all = ["ids", "drop"])]
+    filter: Option<String>,
     /// Only say what would be removed
     #[arg(long)]
     dry_run: bool,
@@ -29,7 +32,11 @@ pub(crate) struct Rm {
 impl Rm {
     pub(crate) fn run(self, globals: &Globals) -> Result<()> {
         let db = if self.dry_run { globals.open_for_reading()? } else { globals.open_for_writing()? };
-        let outcome = if self.drop { self.drop_all(globals, &db) } else { self.rows(globals, &db) };
+        let outcome = match &self.filter {
+            Some(filter) => self.matching(globals, &db, filter),
+            None if self.drop => self.drop_all(globals, &db),
+            None => self.rows(globals, &db),
+        };
         db.close()?;
         outcome
     }
@@ -51,6 +58,16 @@ impl Rm {
             globals.output().report(&object, &sentence)?;
         }
         if any { Ok(()) } else { Err(Failure::not_found("none of these rows exists")) }
+    }
+
+    fn matching(&self, globals: &Globals, db: &Db, filter: &str) -> Result<()> {
+        let rows = collection(db, &self.collection)?;
+        let count = if self.dry_run { rows.count_where(filter)? } else { rows.delete_where(filter)? };
+        let object = json!({ "collection": self.collection, "rows": count, "dry_run": self.dry_run });
+        let verb = if self.dry_run { "would remove" } else { "removed" };
+        let sentence = format!("{verb} {} rows of \"{}\"", thousands(count), self.collection);
+        globals.output().report(&object, &sentence)?;
+        if count > 0 { Ok(()) } else { Err(Failure::not_found("no row matches")) }
     }
 
     fn drop_all(&self, globals: &Globals, db: &Db) -> Result<()> {

@@ -52,10 +52,15 @@ pub(crate) fn payload(text: &str) -> Result<Payload> {
 /// Adds the fields declared as `name:type` to a schema.
 pub(crate) fn fields(schema: Schema, declared: &[String]) -> Result<Schema> {
     declared.iter().try_fold(schema, |schema, text| {
-        let (name, type_name) = text.rsplit_once(':').ok_or_else(|| wrong_field(text))?;
-        let field_type = field_type(type_name).ok_or_else(|| wrong_field(text))?;
+        let (name, field_type) = field(text)?;
         Ok(schema.field(name, field_type))
     })
+}
+
+/// A field declared as `name:type`.
+pub(crate) fn field(text: &str) -> Result<(&str, FieldType)> {
+    let (name, type_name) = text.rsplit_once(':').ok_or_else(|| wrong_field(text))?;
+    Ok((name, field_type(type_name).ok_or_else(|| wrong_field(text))?))
 }
 
 fn field_type(name: &str) -> Option<FieldType> {

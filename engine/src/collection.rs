@@ -18,6 +18,7 @@ use crate::version::View;
 mod atomic;
 mod batch;
 mod encode;
+mod fields;
 mod later;
 mod patch;
 mod purge;

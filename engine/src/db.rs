@@ -9,6 +9,7 @@ use crate::cold;
 use crate::collection::{self, Batch, Collection, Receipt};
 use crate::compact::{self, policy};
 use crate::config::Settings;
+use crate::ddl;
 use crate::driver::{Driver, compactor::Compactor};
 use crate::engine::{Engine, Place};
 use crate::error::{Error, ErrorKind, Fate, Result};
@@ -167,6 +168,17 @@ impl Db {
         });
         self.handle.uploads.offer(self.engine());
         Collection::new(Arc::clone(&self.handle), id)
+    }
+
+    /// Gives a collection another name, durable on return. Handles of it stay good; its directory keeps its name.
+    ///
+    /// # Errors
+    /// `NotFound`; `Invalid` for a bad name; `Conflict` if another collection has it (case does not tell names apart).
+    pub fn rename_collection(&self, name: &str, new_name: &str) -> Result<()> {
+        let id = self.collection(name)?.id();
+        ddl::alter(self.engine(), id, |manifest| manifest.rename_collection(id, new_name))?;
+        self.handle.uploads.offer(self.engine());
+        Ok(())
     }
 
     /// Drops a collection and everything in it, durable on return. Handles answer `NotFound` from then on; searches

@@ -35,6 +35,8 @@ mod config;
 #[cfg(not(akidb_loom))]
 mod db;
 #[cfg(not(akidb_loom))]
+mod ddl;
+#[cfg(not(akidb_loom))]
 mod dead_letters;
 #[cfg(not(akidb_loom))]
 mod deletion_vector;

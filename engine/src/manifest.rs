@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::lsn::Lsn;
-use crate::schema::{Schema, check_name};
+use crate::schema::{FieldType, Schema, check_name};
 use crate::segment_meta::SegmentMeta;
 
 mod format;
@@ -257,6 +257,44 @@ impl Manifest {
             segments: Vec::new(),
         });
         Ok(id)
+    }
+
+    /// Gives a collection another name. Its directory keeps the old one.
+    ///
+    /// # Errors
+    /// `Invalid`: a name that cannot be stored. `Conflict`: another collection has it, in whatever case. `NotFound`.
+    pub fn rename_collection(&mut self, id: u32, name: &str) -> Result<()> {
+        check_name("collection", name)?;
+        if let Some(taken) = self.collection(name).filter(|taken| taken.id != id) {
+            let message = format!("collection \"{}\" exists (case does not tell names apart)", taken.name);
+            return Err(Error::new(ErrorKind::Conflict, "AKI-0301", message));
+        }
+        self.existing(id)?.name = name.to_owned();
+        Ok(())
+    }
+
+    /// Declares more fields, in a new version of the collection's schema.
+    ///
+    /// # Errors
+    /// `Invalid`: fields that cannot be stored or that there are; all versions were given out. `NotFound`.
+    pub fn add_fields(&mut self, id: u32, fields: &[(&str, FieldType)]) -> Result<()> {
+        let collection = self.existing(id)?;
+        let mut schema = collection.schema().clone();
+        let Some(version) = schema.version.checked_add(1) else {
+            return Err(Error::invalid("AKI-0115", "all versions of this schema were given out"));
+        };
+        schema.version = version;
+        for (name, field_type) in fields {
+            schema = schema.field(*name, *field_type);
+        }
+        schema.check()?;
+        collection.schemas.push(schema);
+        Ok(())
+    }
+
+    fn existing(&mut self, id: u32) -> Result<&mut CollectionMeta> {
+        let dropped = || Error::new(ErrorKind::NotFound, "AKI-0201", "the collection was dropped");
+        self.collection_mut(id).ok_or_else(dropped)
     }
 
     /// Whether the writer of this manifest shows rows that are not synced (`durability = "memory"`) and has not said

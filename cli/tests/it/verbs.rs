@@ -52,6 +52,42 @@ fn init_twice_is_one_database_and_another_schema_is_a_conflict() {
 }
 
 #[test]
+fn a_collection_is_renamed_and_gets_fields() {
+    let place = Place::with_rows();
+    let altered = place.json(&["alter", "docs", "--rename", "texts", "--field", "seen:bool"]);
+    assert_eq!(altered, [json!({"collection": "texts", "was": "docs", "fields": 4})]);
+    place.fails(1, &["get", "docs", "a"]);
+    place.ok(&["upsert", "texts", "a", "--patch", "{\"seen\": true, \"year\": null}"]);
+    let row = place.json(&["get", "texts", "a"]);
+    assert_eq!(row[0]["payload"], json!({"lang": "en", "title": "first", "seen": true}));
+    assert_eq!(ids(&place.json(&["search", "texts", "--vector", "1,0", "--filter", "seen = true"])), ["a"]);
+    assert_eq!(
+        ids(&place.json(&["search", "texts", "--vector", "1,0", "--filter", "seen is null"])),
+        ["b", "c"]
+    );
+    place.fails(1, &["upsert", "texts", "nobody", "--patch", "{}"]);
+    place.fails(2, &["upsert", "texts", "a", "--patch", "{}", "--vector", "1,0"]);
+    place.fails(2, &["upsert", "texts", "a"]);
+    place.fails(2, &["alter", "texts"]);
+    place.fails(2, &["alter", "texts", "--field", "seen"]);
+    place.fails(2, &["alter", "texts", "--field", "SEEN:int"]);
+    place.fails(1, &["alter", "docs", "--rename", "texts"]);
+}
+
+#[test]
+fn rows_are_removed_by_a_filter() {
+    let place = Place::with_rows();
+    let would = place.json(&["rm", "docs", "--filter", "lang = 'en'", "--dry-run"]);
+    assert_eq!(would, [json!({"collection": "docs", "rows": 2, "dry_run": true})]);
+    let removed = place.json(&["rm", "docs", "--filter", "lang = 'en'"]);
+    assert_eq!(removed, [json!({"collection": "docs", "rows": 2, "dry_run": false})]);
+    assert_eq!(ids(&place.json(&["ls", "docs"])), ["b"]);
+    place.fails(1, &["rm", "docs", "--filter", "lang = 'en'"]);
+    place.fails(2, &["rm", "docs", "--filter", "lan = 'en'"]);
+    place.fails(2, &["rm", "docs", "a", "--filter", "lang = 'en'"]);
+}
+
+#[test]
 fn a_search_takes_a_vector_or_a_row_and_a_filter() {
     let place = Place::with_rows();
     assert_eq!(ids(&place.json(&["search", "docs", "--vector", "1,0"])), ["a", "b", "c"]);
@@ -252,8 +288,8 @@ fn every_verb_explains_itself() {
     let place = Place::new();
     let help = place.ok(&["--help"]);
     let verbs = [
-        "demo", "init", "import", "upsert", "get", "rm", "search", "ls", "stats", "flush", "inspect",
-        "verify", "repair", "restore", "config",
+        "demo", "init", "alter", "import", "upsert", "get", "rm", "search", "ls", "stats", "flush",
+        "inspect", "verify", "repair", "restore", "config",
     ];
     for verb in verbs {
         assert!(help.contains(&format!("\n  {verb} ")), "{verb}: {help}");

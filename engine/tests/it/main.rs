@@ -5,6 +5,7 @@
     reason = "a test that cannot go on fails where it stands"
 )]
 
+mod alter;
 mod arrow_and_async;
 mod backends;
 mod bad_disk;

@@ -21,7 +21,7 @@ const ORDER: &[&[&str]] = &[
     &["upload"],
     &["verify", "repair", "inspect", "log_view"],
     &["compact"],
-    &["gc", "flush"],
+    &["gc", "ddl", "flush"],
     &["read", "search"],
     &["engine"],
     &["log", "commit", "write_stall", "limits", "workers", "snapshots"],

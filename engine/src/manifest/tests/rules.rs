@@ -34,16 +34,12 @@ fn a_plain_successor_and_every_lawful_change_hold() {
     holds(|m| m.writer_epoch += 1);
     holds(|m| m.settle_floor(Lsn::new(1, 200), |_| None));
     holds(|m| m.collections[0].segments[0].deletion_vector = Some(inline_dead(4)));
-    holds(|m| m.collections[0].name = "Terms".into());
+    holds(|m| m.rename_collection(1, "Terms").unwrap());
     holds(|m| assert!(m.drop_collection(1)));
     holds(|m| {
         m.add_collection("new", Schema::new(4, Metric::Dot), 1).unwrap();
     });
-    holds(|m| {
-        let mut wider = m.collections[0].schema().clone().bool("rare");
-        wider.version = 2;
-        m.collections[0].schemas.push(wider);
-    });
+    holds(|m| m.add_fields(1, &[("rare", FieldType::Bool), ("seen", FieldType::Timestamp)]).unwrap());
     holds(|m| {
         let mut merged = segment(3, 145, Lsn::new(1, 1));
         merged.level = 1;

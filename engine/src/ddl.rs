@@ -1,0 +1,32 @@
+//! Changes of a collection that stays: its name and its fields. The manifest first, then the version.
+
+use std::sync::{Arc, PoisonError};
+
+use crate::catalog::CollectionState;
+use crate::engine::Engine;
+use crate::error::Result;
+use crate::manifest::{Manifest, Reason};
+
+/// Makes `edit` of collection `id` durable in the next manifest, then shows it to every later call. Waits for a flush
+/// under way, so that each works on one schema from its first file to what it publishes.
+///
+/// # Errors
+/// What `edit` answered: nothing was changed. Else as every commit of a manifest.
+pub(crate) fn alter(engine: &Engine, id: u32, edit: impl FnOnce(&mut Manifest) -> Result<()>) -> Result<()> {
+    let writer = engine.writer()?;
+    let _flushing = writer.flushing.lock().unwrap_or_else(PoisonError::into_inner);
+    let committed = writer.committer.commit(Reason::Ddl, edit)?;
+    let Some(entry) = committed.manifest.collection_by_id(id) else { return Ok(()) };
+    writer.sequencer.applier().change(|published, apply| {
+        let current = published.current();
+        // Dropped meanwhile: then there is nothing to show.
+        let Some(state) = current.content().collections.get(&id) else { return };
+        let next = CollectionState {
+            name: entry.name.as_str().into(),
+            schema: Arc::new(entry.schema().clone()),
+            ..CollectionState::clone(state)
+        };
+        published.publish(current.content().with(next), apply);
+    });
+    Ok(())
+}

@@ -1,0 +1,165 @@
+//! Collections that change: renamed, and given fields after rows were written.
+
+use std::time::Duration;
+
+use akidb::{Collection, Db, ErrorKind, FieldType, Metric, Schema};
+use serde_json::{Value, json};
+
+fn ids(rows: &Collection, filter: &str) -> Vec<String> {
+    let page = rows.scan().filter(filter).run().unwrap();
+    page.iter().map(|row| row.id.to_string()).collect()
+}
+
+fn put(rows: &Collection, id: &str, payload: Value) {
+    rows.upsert(id, &[1.0, id.len() as f32], payload).unwrap();
+}
+
+/// Rows from before are null in a new field, in the memtable, in segments, in the replayed log; rows from after have it.
+#[test]
+fn a_field_is_added_and_rows_from_before_are_null_in_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Db::open(dir.path()).unwrap();
+    let rows = db.create_collection("rows", Schema::new(2, Metric::L2).text("lang")).unwrap();
+    let other = rows.clone();
+    put(&rows, "segment", json!({"lang": "en", "year": "old text"}));
+    db.flush().unwrap();
+    put(&rows, "memtable", json!({"lang": "de", "x": 1}));
+    rows.add_fields(&[("year", FieldType::Int), ("tags", FieldType::TextList)]).unwrap();
+    assert_eq!(other.schema().unwrap().version, 2);
+    put(&rows, "new", json!({"lang": "en", "year": 2024, "tags": ["a"]}));
+    let wrong = rows.upsert("bad", &[1.0, 1.0], json!({"year": "text"})).unwrap_err();
+    assert_eq!(wrong.code(), "AKI-0124");
+    let check = |db: &Db, rows: &Collection, place: &str| {
+        assert_eq!(ids(rows, "year = 2024"), ["new"], "{place}");
+        assert_eq!(ids(rows, "year is null"), ["memtable", "segment"], "{place}");
+        assert_eq!(ids(rows, "tags contains 'a' and lang = 'en'"), ["new"], "{place}");
+        assert_eq!(rows.count_where("year < 3000").unwrap(), 1, "{place}");
+        let hits = rows.search(&[1.0, 7.0]).k(3).filter("year is null").run().unwrap();
+        assert_eq!(hits.len(), 2, "{place}");
+        let row = rows.get("segment").unwrap().unwrap();
+        assert_eq!(Value::Object(row.payload), json!({"lang": "en", "year": "old text"}), "{place}");
+        assert_eq!(db.collection("rows").unwrap().schema().unwrap().fields.len(), 3, "{place}");
+    };
+    check(&db, &rows, "while open");
+    // Dropped without a flush: the log holds records of both versions of the schema.
+    drop((rows, other, db));
+    let copy = tempfile::tempdir().unwrap();
+    let copy = format!("file://{}", copy.path().display());
+    for place in ["replayed", "flushed", "after another open"] {
+        let db = Db::builder(dir.path()).backend("copy", &copy).open().unwrap();
+        let rows = db.collection("rows").unwrap();
+        check(&db, &rows, place);
+        if place == "flushed" {
+            db.flush().unwrap();
+            check(&db, &rows, place);
+            db.wait_uploaded(Duration::from_secs(60)).unwrap();
+        }
+        db.close().unwrap();
+    }
+    let cache = tempfile::tempdir().unwrap();
+    let cold = Db::builder(cache.path()).backend("copy", &copy).cold(true).open().unwrap();
+    check(&cold, &cold.collection("rows").unwrap(), "cold");
+    let db = Db::open(dir.path()).unwrap();
+    let rows = db.collection("rows").unwrap();
+    // Written again, a row has the field; and the next version of the schema builds on this one.
+    let error = rows.update_payload("segment", json!({"lang": "fr"})).unwrap_err();
+    assert_eq!(error.code(), "AKI-0124", "its old value is no int: {error}");
+    rows.update_payload("segment", json!({"year": 1999})).unwrap();
+    rows.add_field("seen", FieldType::Bool).unwrap();
+    rows.update_payload("memtable", json!({"seen": true})).unwrap();
+    db.flush().unwrap();
+    assert_eq!(
+        (ids(&rows, "year = 1999"), ids(&rows, "seen = true")),
+        (vec!["segment".into()], vec!["memtable".into()])
+    );
+    assert_eq!(rows.schema().unwrap().version, 3);
+    assert_eq!(akidb::verify(dir.path()).unwrap().damages.len(), 0);
+}
+
+#[test]
+fn bad_fields_and_names_are_refused_and_change_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Db::open(dir.path()).unwrap();
+    let rows = db.create_collection("rows", Schema::new(2, Metric::L2).text("lang")).unwrap();
+    db.create_collection("taken", Schema::new(2, Metric::L2)).unwrap();
+    for (name, code) in [("LANG", "AKI-0113"), ("vector", "AKI-0112"), ("", "AKI-0114")] {
+        let error = rows.add_fields(&[("good", FieldType::Int), (name, FieldType::Int)]).unwrap_err();
+        assert_eq!((error.kind(), error.code()), (ErrorKind::Invalid, code));
+    }
+    rows.add_fields(&[]).unwrap();
+    assert_eq!(rows.schema().unwrap(), Schema::new(2, Metric::L2).text("lang"));
+    for (from, to, code) in
+        [("rows", "TAKEN", "AKI-0301"), ("rows", "a\nb", "AKI-0114"), ("nothing", "new", "AKI-0202")]
+    {
+        assert_eq!(db.rename_collection(from, to).unwrap_err().code(), code, "{from} to {to:?}");
+    }
+    db.drop_collection("rows").unwrap();
+    assert_eq!(rows.add_field("late", FieldType::Int).unwrap_err().kind(), ErrorKind::NotFound);
+    drop(rows);
+    db.close().unwrap();
+    let db = Db::builder(dir.path()).read_only(true).open().unwrap();
+    assert_eq!(db.rename_collection("taken", "new").unwrap_err().code(), "AKI-0205");
+}
+
+#[test]
+fn a_renamed_collection_keeps_rows_handles_and_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Db::open(dir.path()).unwrap();
+    let rows = db.create_collection("rows", Schema::new(2, Metric::L2)).unwrap();
+    put(&rows, "flushed", json!({}));
+    db.flush().unwrap();
+    put(&rows, "logged", json!({}));
+    db.rename_collection("rows", "Rows").unwrap();
+    db.rename_collection("Rows", "texts").unwrap();
+    assert_eq!(
+        (rows.name().unwrap().as_str(), db.collections().unwrap()),
+        ("texts", vec!["texts".to_owned()])
+    );
+    put(&rows, "after", json!({}));
+    assert_eq!(db.collection("rows").unwrap_err().kind(), ErrorKind::NotFound);
+    // The old name is free again.
+    let new = db.create_collection("rows", Schema::new(2, Metric::L2)).unwrap();
+    put(&new, "other", json!({}));
+    drop((rows, new, db));
+    let db = Db::open(dir.path()).unwrap();
+    let (texts, rows) = (db.collection("texts").unwrap(), db.collection("rows").unwrap());
+    assert_eq!((texts.count().unwrap(), rows.count().unwrap()), (3, 1));
+    db.flush().unwrap();
+    assert_eq!(texts.count().unwrap(), 3);
+}
+
+/// Writers and flushes go on while fields are added; no row is lost and each is read under the newest schema.
+#[test]
+fn fields_are_added_beside_writes_and_flushes() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Db::open(dir.path()).unwrap();
+    let rows = db.create_collection("rows", Schema::new(2, Metric::L2).int("f0")).unwrap();
+    let writer = {
+        let rows = rows.clone();
+        let work = move || {
+            for n in 0..600 {
+                let fields = rows.schema().unwrap().fields;
+                let payload = fields.iter().map(|field| (field.name.clone(), json!(n))).collect();
+                rows.upsert(format!("r{n}"), &[1.0, 2.0], Value::Object(payload)).unwrap();
+            }
+        };
+        std::thread::Builder::new().spawn(work).unwrap()
+    };
+    let mut added = 0;
+    while !writer.is_finished() && added < 40 {
+        added += 1;
+        rows.add_field(&format!("f{added}"), FieldType::Int).unwrap();
+        db.flush().unwrap();
+    }
+    writer.join().unwrap();
+    println!("{added} fields added");
+    drop((rows, db));
+    let db = Db::open(dir.path()).unwrap();
+    let rows = db.collection("rows").unwrap();
+    assert_eq!((rows.count().unwrap(), rows.count_where("f0 >= 0").unwrap()), (600, 600));
+    for row in rows.scan().limit(1_000).run().unwrap() {
+        let n = &row.payload["f0"];
+        let fields = (0..row.payload.len()).map(|f| &row.payload[&format!("f{f}")]);
+        assert!(fields.into_iter().all(|value| value == n), "{}: {:?}", row.id, row.payload);
+    }
+}
