@@ -51,6 +51,8 @@ struct Filled {
 
 fn settings() -> Settings {
     let mut settings = Settings::default();
+    // How many segments there are is the question.
+    settings.engine.compaction = false;
     settings.engine.memtable_bytes = 1 << 30;
     settings.engine.memory_bytes = 4 << 30;
     settings.engine.wal_flush_bytes = 16 << 30;

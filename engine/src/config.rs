@@ -115,7 +115,9 @@ pub struct EngineSettings {
     /// segment worth its footer, small enough to rewrite in a second.
     #[serde(deserialize_with = "file::bytes")]
     pub memtable_bytes: u64,
-    /// All memtables together, sealed ones included. 256 MiB: a handful of busy collections at once.
+    /// Memory of the database, mapped files not counted: half of it for all memtables together, sealed ones included; a
+    /// quarter for the index of a merge; the rest for what flushes and searches need for a moment. 256 MiB: a handful of
+    /// busy collections at once, in a container of 512 MiB.
     #[serde(deserialize_with = "file::bytes")]
     pub memory_bytes: u64,
     /// Columns that filters read, decoded, and the rows that filters take, kept for the next query. 32 MiB: ten

@@ -7,6 +7,8 @@ use crate::manifest::Kept;
 
 /// Log files grow at least to this size: smaller ones would be changed all the time.
 const LEAST_LOG_FILE_BYTES: u64 = 4 << 20;
+/// All memtables may hold one part in so many of the memory.
+const MEMTABLES_SHARE: u64 = 2;
 /// A merge may hold one part in so many of the memory.
 const MERGE_SHARE: u64 = 4;
 
@@ -44,7 +46,7 @@ impl Limits {
         let engine = &settings.engine;
         Self {
             memtable_bytes: engine.memtable_bytes,
-            memtables_bytes: engine.memory_bytes,
+            memtables_bytes: engine.memory_bytes / MEMTABLES_SHARE,
             durability: engine.durability,
             wal_flush_bytes: engine.wal_flush_bytes,
             wal_max_bytes: engine.wal_max_bytes,

@@ -301,7 +301,8 @@ fn no_reader_sees_a_row_older_than_what_was_acknowledged() {
 fn the_cost_of_an_upsert_at_64_segments_is_printed_against_one() {
     let cost = |segments: u32| {
         let dir = tempfile::tempdir().unwrap();
-        let db = Db::open(dir.path()).unwrap();
+        let settings = Settings::from_toml("[engine]\ncompaction = false\n").unwrap();
+        let db = Db::builder(dir.path()).settings(settings).open().unwrap();
         let rows = db.create_collection("rows", Schema::new(32, Metric::L2)).unwrap();
         let row = |n: u32| {
             NewRow::new(format!("r{:08}", n.wrapping_mul(2_654_435_761)), vec![1.0; 32], json!({})).unwrap()
