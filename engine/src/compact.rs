@@ -49,7 +49,7 @@ pub(crate) fn compact(engine: &Engine, collection: u32, choose: Choose) -> Resul
         return Ok(false);
     }
     let inputs: Vec<Arc<LiveSegment>> = chosen.iter().map(|at| Arc::clone(&state.segments[*at])).collect();
-    let _merging = writer.begin_merge();
+    let _merging = writer.begin_merge(collection);
     let _span = tracing::info_span!("compact", collection = %state.name, segments = inputs.len()).entered();
     let result = merge(engine, writer, state, &inputs);
     engine.compactions.note_failure(result.as_ref().err().cloned());

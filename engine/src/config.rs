@@ -130,6 +130,10 @@ pub struct EngineSettings {
     /// Whether segments are merged in the background. `true`: files stay few and dead rows leave the disk with nobody
     /// calling for it. `false` only for somebody who wants to call [`crate::Db::compact`] at a time of their own.
     pub compaction: bool,
+    /// Segments of less than two memtables that a collection may have while one of its merges is under way, before writers
+    /// wait: each costs every search a little, and writers that are faster than the merges would pile them up. 24: two
+    /// dozen of them cost a search less than one large segment does.
+    pub max_small_segments: u32,
     /// Live log on disk at which writers wait. 1 GiB: replay stays within seconds.
     #[serde(deserialize_with = "file::bytes")]
     pub wal_max_bytes: u64,
@@ -173,6 +177,7 @@ impl Default for EngineSettings {
             filter_cache_bytes: 32 * MIB,
             max_sealed_memtables: 2,
             compaction: true,
+            max_small_segments: 24,
             wal_max_bytes: GIB,
             wal_flush_bytes: 96 * MIB,
             write_stall_timeout_ms: 1_000,
@@ -280,6 +285,7 @@ impl EngineSettings {
             ("memory_bytes", self.memory_bytes, self.memtable_bytes, u64::MAX),
             ("filter_cache_bytes", self.filter_cache_bytes, 0, u64::MAX / 2),
             ("max_sealed_memtables", self.max_sealed_memtables.into(), 1, 64),
+            ("max_small_segments", self.max_small_segments.into(), 8, 100_000),
             ("wal_flush_bytes", self.wal_flush_bytes, 64 * KIB, u64::MAX / 2),
             ("wal_max_bytes", self.wal_max_bytes, self.wal_flush_bytes + 1, u64::MAX),
             ("write_stall_timeout_ms", self.write_stall_timeout_ms, 0, HOUR_MS),
@@ -317,6 +323,7 @@ impl fmt::Display for Settings {
         writeln!(f, "filter_cache_bytes = {}", e.filter_cache_bytes)?;
         writeln!(f, "max_sealed_memtables = {}", e.max_sealed_memtables)?;
         writeln!(f, "compaction = {}", e.compaction)?;
+        writeln!(f, "max_small_segments = {}", e.max_small_segments)?;
         writeln!(f, "wal_max_bytes = {}", e.wal_max_bytes)?;
         writeln!(f, "wal_flush_bytes = {}", e.wal_flush_bytes)?;
         writeln!(f, "write_stall_timeout_ms = {}", e.write_stall_timeout_ms)?;

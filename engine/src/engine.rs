@@ -1,7 +1,7 @@
 //! The running database below its handles: what writes, flushes, searches and the driver share.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use akidb_host::{Clock, Fs, SharedRng, Spawn, Ticker};
@@ -61,6 +61,8 @@ pub(crate) struct Writer {
     next_segment: AtomicU64,
     /// Files of this writer from this number on may be a merge's, which no manifest names yet; `u64::MAX` without one.
     merging_from: AtomicU64,
+    /// The collection whose segments are merged; 0: none, as ids begin at 1.
+    merging: AtomicU32,
     /// Held for a whole flush, and while a merge is committed: one owner of change.
     pub(crate) flushing: Mutex<()>,
     /// Held for a whole merge, before `flushing`.
@@ -83,6 +85,7 @@ impl Writer {
             writer_id,
             next_segment: AtomicU64::new(1),
             merging_from: AtomicU64::new(u64::MAX),
+            merging: AtomicU32::new(0),
             flushing: Mutex::new(()),
             compacting: Mutex::new(()),
             encodes: AtomicBool::new(false),
@@ -106,15 +109,21 @@ impl Writer {
 
     /// Keeps the files of a merge from being taken for leftovers, from now until the guard is dropped: unlike a flush
     /// it writes them while gc may run. One merge at a time.
-    pub(crate) fn begin_merge(&self) -> impl Drop + '_ {
-        struct Merging<'a>(&'a AtomicU64);
+    pub(crate) fn begin_merge(&self, collection: u32) -> impl Drop + '_ {
+        struct Merging<'a>(&'a Writer);
         impl Drop for Merging<'_> {
             fn drop(&mut self) {
-                self.0.store(u64::MAX, Ordering::Release);
+                self.0.merging.store(0, Ordering::Release);
+                self.0.merging_from.store(u64::MAX, Ordering::Release);
             }
         }
         self.merging_from.store(self.next_segment.load(Ordering::Acquire), Ordering::Release);
-        Merging(&self.merging_from)
+        self.merging.store(collection, Ordering::Release);
+        Merging(self)
+    }
+
+    fn is_merging(&self, collection: u32) -> bool {
+        self.merging.load(Ordering::Acquire) == collection
     }
 
     /// Whether this file may be of a merge under way.
@@ -313,6 +322,10 @@ impl Engine {
             let detail = format!("{sealed} sealed memtables wait for their flush{}", cause());
             return Some(Stall { which: "sealed_memtables", detail });
         }
+        if let Some(small) = self.small_segments(catalog, collection) {
+            let detail = format!("{small} small segments wait to be merged, and a merge is under way");
+            return Some(Stall { which: "max_small_segments", detail });
+        }
         let live = self.live_wal_bytes();
         if live + bytes >= self.limits.wal_max_bytes {
             let detail =
@@ -329,6 +342,18 @@ impl Engine {
             return Some(Stall { which: "min_free_disk", detail });
         }
         self.pending.stall(self.limits.max_pending_bytes)
+    }
+
+    /// How many small segments a collection has, if that is too many and they are about to become fewer. Without a merge
+    /// under way (switched off, or a damaged input) more of them are better than no writes.
+    fn small_segments(&self, catalog: &Catalog, collection: u32) -> Option<usize> {
+        let segments = &catalog.collections.get(&collection)?.segments;
+        if segments.len() <= self.limits.small_segments || !self.writer.as_ref()?.is_merging(collection) {
+            return None;
+        }
+        let bound = self.limits.memtable_bytes.saturating_mul(2);
+        let small = segments.iter().filter(|live| live.segment.meta().size < bound).count();
+        (small > self.limits.small_segments).then_some(small)
     }
 
     fn is_active_full(&self, catalog: &Catalog, collection: u32) -> bool {

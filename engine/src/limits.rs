@@ -29,6 +29,8 @@ pub(crate) struct Limits {
     pub(crate) merge_bytes: u64,
     /// Sealed memtables a collection may have before its writes stall.
     pub(crate) sealed_memtables: usize,
+    /// Small segments a collection may have, while it is merged, before its writes stall.
+    pub(crate) small_segments: usize,
     /// Bytes a required backend may lack before writes stall.
     pub(crate) max_pending_bytes: Option<u64>,
     /// Decoded columns and results of filters kept.
@@ -52,6 +54,7 @@ impl Limits {
             wal_max_bytes: engine.wal_max_bytes,
             merge_bytes: engine.memory_bytes / MERGE_SHARE,
             sealed_memtables: engine.max_sealed_memtables as usize,
+            small_segments: engine.max_small_segments as usize,
             max_pending_bytes: engine.max_pending_bytes,
             filter_cache_bytes: engine.filter_cache_bytes,
             write_stall_timeout: Duration::from_millis(engine.write_stall_timeout_ms),

@@ -60,6 +60,7 @@ pub(super) const TABLES: [(&str, &[&str]); 6] = [
             "filter_cache_bytes",
             "max_sealed_memtables",
             "compaction",
+            "max_small_segments",
             "wal_max_bytes",
             "wal_flush_bytes",
             "write_stall_timeout_ms",

@@ -75,6 +75,7 @@ mod tests {
             wal_max_bytes: 2_000,
             merge_bytes: 100,
             sealed_memtables: 2,
+            small_segments: 24,
             filter_cache_bytes: 0,
             max_pending_bytes: None,
             write_stall_timeout: Duration::ZERO,

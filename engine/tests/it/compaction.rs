@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use akidb::{Collection, Db, ErrorKind, Metric, Schema, Settings};
-use akidb_host::sim::{Act, Call, CrashDisk, EIO, ENOSPC, FakeClock, Hook, HookFs, Op};
+use akidb_host::sim::{Act, Call, CrashDisk, EIO, ENOSPC, FakeClock, Gate, Hook, HookFs, Op};
 use akidb_host::{Fs, RealClock, RealSpawn, Rng};
 use serde_json::json;
 
@@ -307,4 +307,42 @@ fn the_files_of_a_merge_under_way_are_not_taken_for_leftovers() {
         assert_same(&db.collection("rows").unwrap(), &model, &format!("gc in call {at}, reopened"));
     }
     assert!(collected > 4, "gc ran in {collected} calls of a merge only");
+}
+
+#[test]
+fn writers_wait_while_many_small_segments_are_being_merged_and_never_without_a_merge() {
+    let compactor = |name: &str| name == "akidb-compactor";
+    let gate =
+        Gate::new(move |call| call.op == Op::WriteAt && std::thread::current().name().is_some_and(compactor));
+    let fs = Arc::new(HookFs::new(Arc::new(CrashDisk::new(1)), gate.hook()));
+    let text = "[engine]\nmax_small_segments = 8\nwrite_stall_timeout_ms = 20\n";
+    let builder = Db::builder("/db").settings(Settings::from_toml(text).unwrap());
+    let db = builder.components(fs, Arc::new(RealClock), Arc::new(RealSpawn)).open().unwrap();
+    let rows = db.create_collection("rows", Schema::new(DIM, Metric::L2).int("version")).unwrap();
+    let mut model = Model::new();
+    for n in 0..4 {
+        put(&rows, &mut model, n, 1);
+        db.flush().unwrap();
+    }
+    gate.wait_until_held();
+    let mut n = 4;
+    let refused = loop {
+        match rows.upsert(id(n), &vector(n, 1), json!({ "version": 1, "rest": { "n": n } })) {
+            Ok(_) => assert_eq!(model.insert(n, 1), None),
+            Err(error) => break error,
+        }
+        db.flush().unwrap();
+        n += 1;
+        assert!(n < 100, "segments pile up");
+    };
+    assert_eq!(n, 9, "the ninth segment is one too many");
+    assert!(matches!(refused.kind(), ErrorKind::Full { which: "max_small_segments", .. }), "{refused}");
+    assert!(db.stats().unwrap().held_back_by.unwrap().contains("max_small_segments"));
+    gate.release();
+    // As somebody does who is told to try later.
+    while rows.upsert(id(n), &vector(n, 1), json!({ "version": 1, "rest": { "n": n } })).is_err() {}
+    model.insert(n, 1);
+    assert_same(&rows, &model, "after the wait");
+    drop(rows);
+    db.close().unwrap();
 }
