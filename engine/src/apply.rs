@@ -30,6 +30,9 @@ pub(crate) trait Target {
     fn apply(&self, content: &Self::Content, frame: &Self::Frame, first: Lsn, last: Lsn);
 }
 
+/// Marks the empty queue keeps room for.
+const KEPT_MARKS: usize = 4_096;
+
 #[derive(Debug)]
 struct Pending<F> {
     first: Lsn,
@@ -61,6 +64,10 @@ impl<F> Queue<F> {
             if self.newest.get(&mark).is_some_and(|lsn| *lsn <= gone.last) {
                 self.newest.remove(&mark);
             }
+        }
+        if self.newest.is_empty() {
+            // What a large batch took is given back.
+            self.newest.shrink_to(KEPT_MARKS);
         }
     }
 }
@@ -209,5 +216,49 @@ impl<T: Target> Applier<T> {
     ) -> R {
         let apply = self.lock.lock();
         change(&self.published, &apply)
+    }
+}
+
+#[cfg(all(test, not(akidb_loom)))]
+mod tests {
+    use super::*;
+
+    /// Frames of row numbers, all with one mark.
+    #[derive(Debug)]
+    struct OneMark;
+
+    impl Target for OneMark {
+        type Content = ();
+        type Frame = Vec<u32>;
+
+        fn marks(rows: &Vec<u32>) -> impl Iterator<Item = u64> {
+            rows.iter().map(|_| 7)
+        }
+
+        fn is_prepared(&self, (): &(), _: &Vec<u32>) -> bool {
+            true
+        }
+
+        fn prepare(&self, (): &(), _: &Vec<u32>) {}
+
+        fn apply(&self, (): &(), _: &Vec<u32>, _: Lsn, _: Lsn) {}
+    }
+
+    #[test]
+    fn rows_with_the_same_mark_are_told_apart() {
+        let applier = Applier::new(OneMark, (), Lsn::ZERO);
+        let lsn = |n| Lsn::new(1, n);
+        applier.push(lsn(1), lsn(2), Arc::new(vec![1, 2]));
+        applier.push(lsn(3), lsn(5), Arc::new(vec![3, 1, 3]));
+        let newest = |row: u32| {
+            let queued = applier.newest_queued(7, |rows, n| (rows[n] == row).then_some(n))?;
+            Some((queued.lsn.counter(), queued.frame_last.counter(), queued.write))
+        };
+        let all = || [1, 2, 3, 4].map(newest);
+        assert_eq!(all(), [Some((4, 5, 1)), Some((2, 2, 1)), Some((5, 5, 2)), None]);
+        applier.drain(|| lsn(4));
+        assert_eq!(all(), [Some((4, 5, 1)), None, Some((5, 5, 2)), None], "half a frame was shown");
+        applier.drain(|| lsn(5));
+        assert_eq!((all(), applier.published().visible()), ([None; 4], lsn(5)));
     }
 }

@@ -263,6 +263,44 @@ fn a_demand_is_compared_with_writes_that_are_not_synced_yet() {
     assert_eq!((number(&rows, "a"), number(&rows, "b")), (None, Some(1)));
 }
 
+/// A flush moves rows between the look into the segments and the check: the look is taken again.
+#[test]
+fn a_demand_is_looked_up_again_when_a_flush_came_between() {
+    for row_changes in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Db::open(dir.path()).unwrap();
+        let old =
+            db.create_collection("rows", schema()).unwrap().upsert("a", &[1.0], json!({ "n": 1 })).unwrap();
+        db.flush().unwrap();
+        db.close().unwrap();
+        // Holds the first read of the segment's rows, which is the look of the write below.
+        let armed = Arc::new(AtomicBool::new(false));
+        let first = Arc::clone(&armed);
+        let is_first_read = move |call: &Call<'_>| {
+            call.op == Op::ReadAt && in_dir(call.path, "collections") && first.swap(false, Ordering::SeqCst)
+        };
+        let gate = Gate::new(is_first_read);
+        let db = hooked(dir.path(), gate.hook(), Settings::default());
+        let rows = db.collection("rows").unwrap();
+        armed.store(true, Ordering::SeqCst);
+        let rival = {
+            let rows = rows.clone();
+            spawn(move || rows.upsert_if("a", &[3.0], json!({ "n": 3 }), Expect::Version(old)))
+        };
+        gate.wait_until_held();
+        let id = if row_changes { "a" } else { "b" };
+        let new = rows.upsert(id, &[2.0], json!({ "n": 2 })).unwrap();
+        db.flush().unwrap();
+        gate.release();
+        match row_changes {
+            true => conflict(rival.join().unwrap(), Some(new)),
+            false => assert!(rival.join().unwrap().unwrap() > new),
+        }
+        assert_eq!(number(&rows, "a"), Some(if row_changes { 2 } else { 3 }));
+        assert_eq!(rows.count().unwrap(), if row_changes { 1 } else { 2 });
+    }
+}
+
 /// Eight threads add to one row by its version, beside flushes: no addition is lost, none is made twice.
 #[test]
 fn eight_writers_count_by_version_and_lose_nothing() {
