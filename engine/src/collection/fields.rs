@@ -22,7 +22,7 @@ impl Collection {
     /// # Errors
     /// As [`Collection::add_field`].
     pub fn add_fields(&self, fields: &[(&str, FieldType)]) -> Result<()> {
-        self.handle.engine.writer()?;
+        self.check_writable()?;
         self.view()?;
         if fields.is_empty() {
             return Ok(());

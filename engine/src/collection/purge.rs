@@ -28,7 +28,7 @@ impl Collection {
     /// says how many rows were deleted before, and calling it again goes on.
     pub fn delete_where(&self, filter: impl TryInto<Filter, Error = impl Into<Error>>) -> Result<u64> {
         let filter = filter.try_into().map_err(Into::into)?;
-        self.handle.engine.writer()?;
+        self.check_writable()?;
         let (view, state) = self.readable()?;
         let (mut deleted, mut after) = (0, None);
         loop {

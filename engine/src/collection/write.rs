@@ -207,13 +207,19 @@ impl Collection {
         append(&self.handle.engine, &[state], &encoded, may_wait, span)
     }
 
-    /// The collection's state and the span of a write to it.
-    pub(super) fn begin(&self, rows: usize) -> Result<(Arc<CollectionState>, tracing::Span)> {
+    /// Refuses a database that is open for reading only, and a snapshot.
+    pub(super) fn check_writable(&self) -> Result<()> {
         self.handle.engine.writer()?;
         if self.moment.is_some() {
             return Err(Error::invalid("AKI-0267", "a snapshot is read only")
                 .help_is("write to the collection of the open database"));
         }
+        Ok(())
+    }
+
+    /// The collection's state and the span of a write to it.
+    pub(super) fn begin(&self, rows: usize) -> Result<(Arc<CollectionState>, tracing::Span)> {
+        self.check_writable()?;
         let (_, state) = self.view()?;
         let span = tracing::info_span!("write", collection = %state.name, rows);
         Ok((state, span))

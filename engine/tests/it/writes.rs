@@ -6,7 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use akidb::{Batch, Collection, Db, ErrorKind, Expect, Fate, Lsn, Metric, NewRow, Schema, Settings};
+use akidb::{
+    Batch, Collection, Db, ErrorKind, Expect, Fate, FieldType, Lsn, Metric, NewRow, Schema, Settings,
+};
 use akidb_host::sim::{Call, Gate, Op};
 use serde_json::{Value, json};
 
@@ -301,7 +303,7 @@ fn a_demand_is_looked_up_again_when_a_flush_came_between() {
     }
 }
 
-/// Eight threads add to one row by its version, beside flushes: no addition is lost, none is made twice.
+/// Eight threads add to one row by its version, beside flushes and merges: no addition is lost, none is made twice.
 #[test]
 fn eight_writers_count_by_version_and_lose_nothing() {
     const EACH: i64 = 40;
@@ -317,6 +319,9 @@ fn eight_writers_count_by_version_and_lose_nothing() {
             while !done.load(Ordering::SeqCst) {
                 db.flush().unwrap();
                 flushes += 1;
+                if flushes % 4 == 0 {
+                    db.compact().unwrap();
+                }
             }
             flushes
         })
@@ -504,4 +509,29 @@ fn a_batch_survives_a_replay_where_one_collection_is_flushed_beyond_it() {
     for name in ["left", "right"] {
         assert_eq!(number(&db.collection(name).unwrap(), "x"), Some(1), "{name}");
     }
+}
+
+#[test]
+fn a_snapshot_takes_none_of_these_writes() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Db::open(dir.path()).unwrap();
+    let rows = db.create_collection("rows", schema()).unwrap();
+    let version = rows.upsert("a", &[1.0], json!({ "n": 1 })).unwrap();
+    let then = db.snapshot("test").unwrap().collection("rows").unwrap();
+    let refused = [
+        then.upsert_if("a", &[2.0], json!({}), Expect::Version(version)).unwrap_err(),
+        then.delete_if("a", version).unwrap_err(),
+        then.update_payload("a", json!({ "n": 2 })).unwrap_err(),
+        then.replace_payload("a", json!({})).unwrap_err(),
+        then.delete_where("n = 1").unwrap_err(),
+        then.delete_where("n = 7").unwrap_err(),
+        then.add_field("new", FieldType::Int).unwrap_err(),
+    ];
+    for error in refused {
+        assert_eq!(
+            (error.kind(), error.code(), error.fate()),
+            (ErrorKind::Invalid, "AKI-0267", Fate::NotWritten)
+        );
+    }
+    assert_eq!((number(&rows, "a"), rows.schema().unwrap()), (Some(1), schema()));
 }
