@@ -27,6 +27,8 @@ pub use search::{
     CurvePoint, OpenParquet, RowsFile, SearchBench, SearchError, SearchFigures, SearchReport, SearchSource,
     SourceRow, SourceRows, bench_search, fill_settings,
 };
-pub use soak::{SoakBench, SoakError, SoakFigures, SoakSample, SoakWorkload, bench_soak, soak_writer};
+pub use soak::{
+    SoakBench, SoakError, SoakFigures, SoakSample, SoakSearches, SoakWorkload, bench_soak, soak_writer,
+};
 pub use upsert::{UpsertError, UpsertFigures, Upserts, bench_upsert};
 pub use vectors::Vectors;

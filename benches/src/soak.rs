@@ -25,7 +25,7 @@ mod seen;
 mod watch;
 mod writer;
 
-pub use figures::{SoakFigures, SoakSample};
+pub use figures::{SoakFigures, SoakSample, SoakSearches};
 pub use writer::soak_writer;
 
 /// Rows of a batch, for the floor.

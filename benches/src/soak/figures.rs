@@ -6,7 +6,8 @@ use serde::Serialize;
 
 use super::latencies::Latencies;
 use super::run::Ended;
-use super::seen::COUNTED_FROM;
+use super::said::Opened;
+use super::seen::{COUNTED_FROM, Seen};
 use super::{SoakBench, SoakWorkload};
 use crate::report::scheduling;
 
@@ -65,6 +66,8 @@ pub struct SoakFigures {
     pub open_ms_max: Option<f64>,
     /// The longest call that opens.
     pub open_call_ms_max: Option<f64>,
+    /// The most processor time of an open with a first answer, all threads of the process.
+    pub open_cpu_ms_max: Option<f64>,
     /// Memory of the writer that is its own, at most.
     pub rss_anon_mib_max: f64,
     /// The same beyond what memtables may take (`memory_bytes`); negative where less.
@@ -92,27 +95,8 @@ pub struct SoakFigures {
     /// Bytes written to storage over raw bytes of all rows written.
     pub write_amplification: Option<f64>,
     /// Of the searches that ran all along.
-    pub search_p50_ms: Option<f64>,
-    /// Of the same.
-    pub search_p99_ms: Option<f64>,
-    /// How many there were.
-    pub searches: u64,
-    /// 99 of a hundred in the first minute after the rows to begin with were there, or in the first quarter.
-    pub search_p99_first_ms: Option<f64>,
-    /// The same in the last.
-    pub search_p99_last_ms: Option<f64>,
-    /// The one over the other.
-    pub search_p99_last_over_first: Option<f64>,
-    /// The same of medians.
-    pub search_p50_last_over_first: Option<f64>,
-    /// Exact searches beside them: the yardstick.
-    pub exact_search_p50_ms: Option<f64>,
-    /// Mean recall@10 of searches that ask for no effort.
-    pub recall: Option<f64>,
-    /// The least over any fifty of them in a row.
-    pub recall_min: Option<f64>,
-    /// How many were compared with exact search.
-    pub recalls: usize,
+    #[serde(flatten)]
+    pub searched: SoakSearches,
     /// One write of a batch's bytes and one fdatasync, made by the parent each time it looks: the floor.
     pub floor_p50_us: Option<f64>,
     /// Of the writes: a batch of ten, or one delete.
@@ -139,17 +123,72 @@ pub struct SoakFigures {
     pub scheduling: &'static str,
 }
 
-impl SoakFigures {
-    pub(super) fn of(plan: &SoakBench, ended: &Ended, load: f64) -> Self {
-        let (seen, settled) = (&ended.seen, &ended.settled);
-        let (first, last) = seen.first_and_last();
-        let ratio = |thousandths| Some(last.per_mille(thousandths)? / first.per_mille(thousandths)?);
-        let ms = |latencies: &Latencies, thousandths| latencies.per_mille_ms(thousandths).map(thousandth);
-        let micros = |thousandths| seen.writes.per_mille(thousandths);
+/// The part of [`SoakFigures`] that tells of searches.
+#[derive(Clone, Debug, Serialize)]
+pub struct SoakSearches {
+    /// In the middle.
+    pub search_p50_ms: Option<f64>,
+    /// Of the same.
+    pub search_p99_ms: Option<f64>,
+    /// Processor time of the same.
+    pub search_cpu_p99_ms: Option<f64>,
+    /// How many there were.
+    pub searches: u64,
+    /// 99 of a hundred in the first minute after the rows to begin with were there, or in the first quarter.
+    pub search_p99_first_ms: Option<f64>,
+    /// The same in the last.
+    pub search_p99_last_ms: Option<f64>,
+    /// The one over the other.
+    pub search_p99_last_over_first: Option<f64>,
+    /// The same of medians.
+    pub search_p50_last_over_first: Option<f64>,
+    /// The same of medians of processor time: neighbours do not show in it.
+    pub search_cpu_p50_last_over_first: Option<f64>,
+    /// And of 99 of a hundred.
+    pub search_cpu_p99_last_over_first: Option<f64>,
+    /// Exact searches beside them: the yardstick.
+    pub exact_search_p50_ms: Option<f64>,
+    /// Mean recall@10 of searches that ask for no effort.
+    pub recall: Option<f64>,
+    /// The least over any fifty of them in a row.
+    pub recall_min: Option<f64>,
+    /// How many were compared with exact search.
+    pub recalls: usize,
+}
+
+impl SoakSearches {
+    fn of(seen: &Seen) -> Self {
+        let [[first, first_cpu], [last, last_cpu]] = seen.first_and_last();
+        let ratio = |last: &Latencies, first: &Latencies, thousandths| {
+            Some(thousandth(last.per_mille(thousandths)? / first.per_mille(thousandths)?))
+        };
         let (recall, recall_min, recalls) = match seen.recall() {
             Some((mean, least, count)) => (Some(ten_thousandth(mean)), Some(ten_thousandth(least)), count),
             None => (None, None, 0),
         };
+        Self {
+            search_p50_ms: ms(&seen.searches, 500),
+            search_p99_ms: ms(&seen.searches, 990),
+            search_cpu_p99_ms: ms(&seen.search_cpu, 990),
+            searches: seen.searches.count(),
+            search_p99_first_ms: ms(&first, 990),
+            search_p99_last_ms: ms(&last, 990),
+            search_p99_last_over_first: ratio(&last, &first, 990),
+            search_p50_last_over_first: ratio(&last, &first, 500),
+            search_cpu_p50_last_over_first: ratio(&last_cpu, &first_cpu, 500),
+            search_cpu_p99_last_over_first: ratio(&last_cpu, &first_cpu, 990),
+            exact_search_p50_ms: ms(&seen.exact_searches, 500),
+            recall,
+            recall_min,
+            recalls,
+        }
+    }
+}
+
+impl SoakFigures {
+    pub(super) fn of(plan: &SoakBench, ended: &Ended, load: f64) -> Self {
+        let (seen, settled) = (&ended.seen, &ended.settled);
+        let micros = |thousandths| seen.writes.per_mille(thousandths);
         let budget_mib = super::writer::settings(plan.manifest_keep).engine.memory_bytes as f64 / MIB;
         let raw = u64::from(ended.rows) * ended.raw_bytes;
         let written_raw = u64::from(ended.upserts) * ended.raw_bytes;
@@ -167,9 +206,10 @@ impl SoakFigures {
             files_max: seen.most_files.count,
             files_max_by_kind: seen.most_files_by_kind(),
             files_settled: settled.count,
-            opens: seen.open_ms.len(),
-            open_ms_max: most(&seen.answer_ms),
-            open_call_ms_max: most(&seen.open_ms),
+            opens: seen.opens.len(),
+            open_ms_max: most(seen, |open| open.answer_ms),
+            open_call_ms_max: most(seen, |open| open.call_ms),
+            open_cpu_ms_max: most(seen, |open| open.cpu_ms),
             rss_anon_mib_max: tenth(seen.memory_max.anon_mib),
             rss_anon_over_budget_mib_max: tenth(seen.memory_max.anon_mib - budget_mib),
             budget_mib,
@@ -185,17 +225,7 @@ impl SoakFigures {
                 .map(|(kind, (_, bytes))| (kind.clone(), tenth(*bytes as f64 / MIB)))
                 .collect(),
             write_amplification: ended.written.map(|written| thousandth(written as f64 / written_raw as f64)),
-            search_p50_ms: ms(&seen.searches, 500),
-            search_p99_ms: ms(&seen.searches, 990),
-            searches: seen.searches.count(),
-            search_p99_first_ms: ms(&first, 990),
-            search_p99_last_ms: ms(&last, 990),
-            search_p99_last_over_first: ratio(990).map(thousandth),
-            search_p50_last_over_first: ratio(500).map(thousandth),
-            exact_search_p50_ms: ms(&seen.exact_searches, 500),
-            recall,
-            recall_min,
-            recalls,
+            searched: SoakSearches::of(seen),
             floor_p50_us: ended.seen.floor.per_mille(500),
             write_p50_us: micros(500),
             write_p99_us: micros(990),
@@ -214,8 +244,12 @@ impl SoakFigures {
 
 const MIB: f64 = 1_048_576.0;
 
-fn most(values: &[f64]) -> Option<f64> {
-    values.iter().copied().max_by(f64::total_cmp).map(tenth)
+fn ms(latencies: &Latencies, thousandths: u64) -> Option<f64> {
+    latencies.per_mille_ms(thousandths).map(thousandth)
+}
+
+fn most(seen: &Seen, of: impl Fn(&Opened) -> f64) -> Option<f64> {
+    seen.opens.iter().map(of).max_by(f64::total_cmp).map(tenth)
 }
 
 fn tenth(value: f64) -> f64 {

@@ -31,12 +31,7 @@ pub(super) struct Orders {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum Said {
     /// The database is open and has answered a search.
-    Opened {
-        /// The call that opens it.
-        open_ms: f64,
-        /// The same and the first answer.
-        answer_ms: f64,
-    },
+    Opened(Opened),
     /// Every row was compared with what was acknowledged before.
     Compared(Compared),
     /// So many changes are acknowledged.
@@ -51,10 +46,23 @@ pub(super) enum Said {
     Closed,
 }
 
+/// How long an open took.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Opened {
+    /// The call that opens.
+    pub(super) call_ms: f64,
+    /// The same and the first answer.
+    pub(super) answer_ms: f64,
+    /// Processor time of the process for both, all threads.
+    pub(super) cpu_ms: f64,
+}
+
 /// Calls of about a second.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Took {
     pub(super) searches: Latencies,
+    /// The same searches in processor time of their thread: neighbours do not show in it.
+    pub(super) search_cpu: Latencies,
     pub(super) exact_searches: Latencies,
     pub(super) writes: Latencies,
     /// Writes answered with `Full`, and tried again.

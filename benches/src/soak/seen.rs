@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::latencies::Latencies;
-use super::said::{Compared, Said, Took};
+use super::said::{Compared, Opened, Said, Took};
 use super::watch::{Files, Memory};
 
 /// Bytes over raw count from so much raw on: before, the log alone is larger than its rows.
@@ -13,6 +13,9 @@ pub(super) const COUNTED_FROM: u64 = 64 << 20;
 const RECALLS: usize = 50;
 /// The first and the last of a run that latencies are compared over; a quarter of a shorter run.
 const WINDOW: Duration = Duration::from_secs(60);
+
+/// Searches of about a second: when, their times, and their processor times.
+type Slice = (Duration, Latencies, Latencies);
 
 /// Figures that grow with a run.
 #[derive(Clone, Debug, Default)]
@@ -25,8 +28,7 @@ pub(super) struct Seen {
     /// Bytes on disk at most before raw was enough to be compared with.
     pub(super) bytes_before: u64,
     pub(super) memory_max: Memory,
-    pub(super) open_ms: Vec<f64>,
-    pub(super) answer_ms: Vec<f64>,
+    pub(super) opens: Vec<Opened>,
     /// What all comparisons found wrong, and the last one right.
     pub(super) compared: Compared,
     pub(super) comparisons: u32,
@@ -34,11 +36,12 @@ pub(super) struct Seen {
     /// Bare writes of a batch's bytes by the parent.
     pub(super) floor: Latencies,
     pub(super) searches: Latencies,
+    pub(super) search_cpu: Latencies,
     pub(super) exact_searches: Latencies,
     pub(super) stalls: u64,
     recalls: Vec<f64>,
     /// Searches by when they were told of, from the moment on that compared rows are complete.
-    slices: Vec<(Duration, Latencies)>,
+    slices: Vec<Slice>,
 }
 
 impl Seen {
@@ -65,7 +68,7 @@ impl Seen {
     /// Takes down what a writer said; `at` is since the rows to begin with were there.
     pub(super) fn said(&mut self, said: Said, at: Option<Duration>) {
         match said {
-            Said::Opened { open_ms, answer_ms } => self.opened(open_ms, answer_ms),
+            Said::Opened(opened) => self.opened(opened),
             Said::Compared(found) => self.compared(found),
             Said::Recall(recall) => self.recalls.push(recall),
             Said::Took(took) => self.took(took, at),
@@ -73,9 +76,8 @@ impl Seen {
         }
     }
 
-    pub(super) fn opened(&mut self, open_ms: f64, answer_ms: f64) {
-        self.open_ms.push(open_ms);
-        self.answer_ms.push(answer_ms);
+    pub(super) fn opened(&mut self, opened: Opened) {
+        self.opens.push(opened);
     }
 
     pub(super) fn compared(&mut self, found: Compared) {
@@ -88,24 +90,27 @@ impl Seen {
     fn took(&mut self, took: Took, at: Option<Duration>) {
         self.writes.add_all(&took.writes);
         self.searches.add_all(&took.searches);
+        self.search_cpu.add_all(&took.search_cpu);
         self.exact_searches.add_all(&took.exact_searches);
         self.stalls += took.stalls;
         if let Some(at) = at {
-            self.slices.push((at, took.searches));
+            self.slices.push((at, took.searches, took.search_cpu));
         }
     }
 
-    /// Searches of the first and of the last minute.
-    pub(super) fn first_and_last(&self) -> (Latencies, Latencies) {
-        let Some((end, _)) = self.slices.last() else { return Default::default() };
+    /// Searches of the first and of the last minute, each in time and in processor time.
+    pub(super) fn first_and_last(&self) -> [[Latencies; 2]; 2] {
+        let Some((end, ..)) = self.slices.last() else { return Default::default() };
         let window = WINDOW.min(*end / 4);
         let of = |wanted: &dyn Fn(Duration) -> bool| {
-            let mut sum = Latencies::default();
-            let slices = self.slices.iter().filter(|(at, _)| wanted(*at));
-            slices.for_each(|(_, slice)| sum.add_all(slice));
-            sum
+            let mut sums = <[Latencies; 2]>::default();
+            for (_, time, cpu) in self.slices.iter().filter(|(at, ..)| wanted(*at)) {
+                sums[0].add_all(time);
+                sums[1].add_all(cpu);
+            }
+            sums
         };
-        (of(&|at| at <= window), of(&|at| at >= *end - window))
+        [of(&|at| at <= window), of(&|at| at >= *end - window)]
     }
 
     /// Mean recall, the least over any fifty searches in a row (over all, if there were fewer), and of how many.
@@ -151,7 +156,8 @@ mod tests {
         for second in 1..=400 {
             seen.said(slice(if second > 340 { 20 } else { 10 }), Some(Duration::from_secs(second)));
         }
-        let (first, last) = seen.first_and_last();
+        let [[first, _], [last, last_cpu]] = seen.first_and_last();
+        assert_eq!(last_cpu.count(), 0, "times are not processor times");
         assert_eq!((first.count(), last.count(), seen.searches.count()), (60, 61, 401));
         let ratio = last.per_mille(500).unwrap() / first.per_mille(500).unwrap();
         assert!((1.9..2.1).contains(&ratio), "{ratio}");

@@ -7,13 +7,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use akidb::{Collection, Db, ErrorKind, Metric, Schema, Settings};
-use akidb_host::{Clock, Next, RealClock, RealSpawn, Spawn, Tick};
+use akidb_host::{Clock, Next, RealClock, RealSpawn, Spawn, Tick, process_cpu_time, thread_cpu_time};
 
 use super::SoakError;
 use super::judge;
 use super::model::{Model, Unit, id_of};
 use super::rows::Rows;
-use super::said::{Orders, STOP, Said, Took, say};
+use super::said::{Opened, Orders, STOP, Said, Took, say};
 use crate::search::Answer;
 
 const COLLECTION: &str = "soak";
@@ -37,7 +37,8 @@ pub fn soak_writer() -> Result<(), SoakError> {
         .job("soak-orders", Box::new(move || listen(input, &listener)))
         .map_err(|cause| SoakError::file(&orders.db, "starting a thread for", cause))?;
     let rows = Arc::new(Rows::open(&orders.rows).map_err(|cause| reading(&cause))?);
-    let (db, docs) = open(&orders, &rows)?;
+    let (db, docs, opened) = open_timed(&orders, &rows)?;
+    say(&Said::Opened(opened))?;
     let shared = Arc::new(Shared::default());
     let search = Searches {
         docs: docs.clone(),
@@ -74,14 +75,13 @@ pub(super) fn settings(manifest_keep: u32) -> Settings {
 }
 
 /// The database with an answer to its first search, and how long that took.
-pub(super) fn open_timed(
-    orders: &Orders,
-    rows: &Rows,
-) -> Result<(Db, Collection, Duration, Duration), SoakError> {
+pub(super) fn open_timed(orders: &Orders, rows: &Rows) -> Result<(Db, Collection, Opened), SoakError> {
     let query = rows.query(0).map_err(|cause| reading(&cause))?;
-    let began = RealClock.now();
+    let (began, before) = (RealClock.now(), process_cpu_time());
+    let ms = |time: Duration| time.as_secs_f64() * 1e3;
+    let since = || ms(RealClock.now().duration_since(began));
     let db = Db::builder(&orders.db).settings(settings(orders.manifest_keep)).open()?;
-    let open = RealClock.now().duration_since(began);
+    let call_ms = since();
     let docs = match db.collection(COLLECTION) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let schema = Schema::new(orders.rows.dim, Metric::Cosine).int("n").int_ids();
@@ -90,14 +90,8 @@ pub(super) fn open_timed(
         found => found?,
     };
     docs.search(&query).k(K).run()?;
-    Ok((db, docs, open, RealClock.now().duration_since(began)))
-}
-
-fn open(orders: &Orders, rows: &Rows) -> Result<(Db, Collection), SoakError> {
-    let (db, docs, open, answer) = open_timed(orders, rows)?;
-    let ms = |time: Duration| time.as_secs_f64() * 1e3;
-    say(&Said::Opened { open_ms: ms(open), answer_ms: ms(answer) })?;
-    Ok((db, docs))
+    let opened = Opened { call_ms, answer_ms: since(), cpu_ms: ms(process_cpu_time() - before) };
+    Ok((db, docs, opened))
 }
 
 fn reading(cause: &io::Error) -> SoakError {
@@ -230,9 +224,13 @@ impl Searches {
     fn ask(&mut self, now: Instant) -> Result<(), SoakError> {
         let query = self.rows.query(self.asked).map_err(|cause| reading(&cause))?;
         self.asked += 1;
-        let began = RealClock.now();
+        let (began, before) = (RealClock.now(), thread_cpu_time());
         let hits = self.docs.search(&query).k(K).run()?;
-        self.shared.took().searches.add(RealClock.now().duration_since(began));
+        let (took, cpu) = (RealClock.now().duration_since(began), thread_cpu_time() - before);
+        let mut sums = self.shared.took();
+        sums.searches.add(took);
+        sums.search_cpu.add(cpu);
+        drop(sums);
         if now.duration_since(self.told) < TELL_EVERY {
             return Ok(());
         }
