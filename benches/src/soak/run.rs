@@ -254,7 +254,9 @@ impl<'a> Run<'a> {
                 Stage::Stopping
             }
             Stage::Settling { since, still, files } => {
-                let still = if files == self.files { still } else { now };
+                // A file under its temporary name is being written, however long its index takes.
+                let stands = files == self.files && !self.files.by_kind.contains_key("tmp");
+                let still = if stands { still } else { now };
                 if now.duration_since(still) < STILL && now.duration_since(since) < SETTLE_WITHIN {
                     return Stage::Settling { since, still, files: self.files.clone() };
                 }
