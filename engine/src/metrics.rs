@@ -85,6 +85,7 @@ pub(crate) fn families(engine: &Engine, uploads: &Uploads) -> Result<Vec<MetricF
     let mut families = Families { db: name_of(engine), all: Vec::new() };
     of_log(&mut families, engine, &stats);
     of_health(&mut families, &stats);
+    of_compaction(&mut families, &stats);
     of_collections(&mut families, &stats);
     of_uploads(&mut families, &stats.backends);
     breakers::of_breakers(&mut families, &uploads.breakers());
@@ -179,6 +180,31 @@ fn of_health(families: &mut Families, stats: &Stats) {
         "akidb_poisoned",
         "1 once a sync failed: this process writes no more until the database is reopened.",
         flag(stats.poisoned.is_some()),
+    );
+}
+
+fn of_compaction(families: &mut Families, stats: &Stats) {
+    use MetricKind::{Counter, Gauge};
+    let done = &stats.compaction;
+    let counters = [
+        ("akidb_compactions_total", "Merges of segments since the open.", done.runs),
+        ("akidb_compaction_read_bytes_total", "Bytes of the segments they merged.", done.bytes_read),
+        ("akidb_compaction_written_bytes_total", "Bytes of the segments they made.", done.bytes_written),
+    ];
+    for (name, help, value) in counters {
+        families.one(Counter, name, help, exact(value));
+    }
+    families.one(
+        Gauge,
+        "akidb_compaction_failing",
+        "1 from a failed merge until one succeeds; segments stay as they are.",
+        flag(done.failure.is_some()),
+    );
+    families.one(
+        Gauge,
+        "akidb_snapshots_held",
+        "Snapshots that are held; each keeps the rows and files of its moment.",
+        exact(stats.snapshots.len() as u64),
     );
 }
 
