@@ -145,8 +145,9 @@ impl Life {
             50..53 => check(world, &db),
             53..57 => find(world, &db),
             57..64 => wait(world),
-            64..67 => flush(world, &db),
-            67..80 => {
+            64..66 => flush(world, &db),
+            66..69 => merge(world, &db),
+            69..80 => {
                 let steps = 1 + world.below(4);
                 world.inside(Inside::Flush, || self.machine.step(steps));
             }
@@ -362,12 +363,16 @@ fn settle(world: &World, result: Result<(Lsn, Lsn)>) {
 }
 
 /// An operation in the middle of a flush.
-pub(crate) fn nested(world: &World, db: &Db) {
+pub(crate) fn nested(world: &World, db: &Db, flushes: bool) {
     if world.state().must_reopen {
         return;
     }
     world.state().report.nested += 1;
     match world.below(8) {
+        0..4 if flushes => {
+            write(world, db);
+            flush(world, db);
+        }
         0..6 => write(world, db),
         6 => look_up(world, db),
         _ => find(world, db),
@@ -553,12 +558,24 @@ fn wait(world: &World) {
 
 fn flush(world: &World, db: &Db) {
     let visible = db.visible_lsn().expect("the database is open");
-    let flushed = world.inside(Inside::Flush, || db.flush());
+    let inside = if world.state().inside == Inside::Nested { Inside::Nested } else { Inside::Flush };
+    let flushed = world.inside(inside, || db.flush());
     world.note(&format!("flush: {}", outcome(&flushed)));
     let mut state = world.state();
     state.report.flushes += 1;
     match flushed {
         Ok(()) => state.truth.promise(visible),
+        Err(error) => state.expects(&error),
+    }
+}
+
+/// Merges segments until none are left to merge.
+fn merge(world: &World, db: &Db) {
+    let merged = world.inside(Inside::Merge, || db.compact());
+    world.note(&format!("merge: {}", outcome(&merged)));
+    let mut state = world.state();
+    match merged {
+        Ok(merges) => state.report.merges += merges,
         Err(error) => state.expects(&error),
     }
 }

@@ -31,6 +31,8 @@ pub(crate) enum Inside {
     Call,
     /// A flush, or work of the engine's threads: other operations may come in between.
     Flush,
+    /// A merge of segments: a flush may come in between, too.
+    Merge,
     /// Such an operation.
     Nested,
     /// Nothing that counts: the process has died already.
@@ -133,10 +135,10 @@ impl World {
             state.note(&format!("{:?} {} {}", call.op, call.path.display(), call.len));
             state.look(disk, call.op);
             let act = state.fail(disk, call);
-            (act, state.may_nest(call).then(|| state.db.clone()).flatten())
+            (act, state.may_nest(call).and_then(|flushes| Some((state.db.clone()?, flushes))))
         };
-        if let Some(db) = nested {
-            self.inside(Inside::Nested, || life::nested(self, &db));
+        if let Some((db, flushes)) = nested {
+            self.inside(Inside::Nested, || life::nested(self, &db, flushes));
         }
         act
     }
@@ -197,9 +199,16 @@ impl State {
         }
     }
 
-    fn may_nest(&mut self, call: &Call<'_>) -> bool {
-        let of_flush = self.inside == Inside::Flush && !call.path.starts_with("/db/wal");
-        of_flush && self.rng.below(12) == 0
+    /// Whether another operation comes before this call; and if so, whether it may be a flush.
+    fn may_nest(&mut self, call: &Call<'_>) -> Option<bool> {
+        let inside =
+            matches!(self.inside, Inside::Flush | Inside::Merge) && !call.path.starts_with("/db/wal");
+        // Once its segment is written a merge lets no flush come between.
+        let writes = matches!(call.op, Op::CreateNew | Op::WriteAt | Op::SyncData);
+        let flushes =
+            self.inside == Inside::Merge && writes && call.path.to_string_lossy().ends_with(".parquet.tmp");
+        let one_in = if flushes { 3 } else { 12 };
+        (inside && self.rng.below(one_in) == 0).then_some(flushes)
     }
 }
 
@@ -268,7 +277,8 @@ pub(crate) fn settings(scale: Scale, rng: &mut Rng) -> Settings {
     let mut settings = Settings::default();
     let engine = &mut settings.engine;
     engine.memtable_bytes = unit;
-    engine.memory_bytes = 2 * unit;
+    // A quarter of it bounds a merge.
+    engine.memory_bytes = unit << (1 + rng.below(4));
     engine.max_sealed_memtables = 1 + rng.below(3) as u32;
     engine.wal_flush_bytes = unit << rng.below(2);
     engine.wal_max_bytes = 8 * unit;

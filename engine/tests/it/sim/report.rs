@@ -18,6 +18,7 @@ pub(crate) struct Report {
     pub(crate) refused: u64,
     pub(crate) poisoned: u64,
     pub(crate) flushes: u64,
+    pub(crate) merges: u64,
     /// Operations inside a file call of a flush.
     pub(crate) nested: u64,
     pub(crate) searches: u64,
@@ -44,6 +45,7 @@ impl Total {
         self.sum.refused += report.refused;
         self.sum.poisoned += report.poisoned;
         self.sum.flushes += report.flushes;
+        self.sum.merges += report.merges;
         self.sum.nested += report.nested;
         self.sum.searches += report.searches;
         self.sum.kept += report.kept;
@@ -66,7 +68,7 @@ impl fmt::Display for Total {
         let s = &self.sum;
         write!(f, "{} seeds, {} steps, {} file calls, ", self.seeds, s.steps, s.file_calls)?;
         write!(f, "{} crashed disks opened, {} reopens, {} flushes, ", s.crashes, s.reopens, s.flushes)?;
-        write!(f, "{} operations inside flushes, {} searches, ", s.nested, s.searches)?;
+        write!(f, "{} merges, {} operations inside these, {} searches, ", s.merges, s.nested, s.searches)?;
         write!(
             f,
             "{} calls failed, {} writes refused, {} handles poisoned, ",
