@@ -12,7 +12,7 @@ use akidb_host::seeded_bug;
 
 use crate::catalog::{CollectionState, LiveSegment};
 use crate::deletion_vector::DeletionVector;
-use crate::engine::{Engine, Writer};
+use crate::engine::{Engine, Merging, Writer};
 use crate::error::{Error, ErrorKind, Result};
 use crate::flush;
 use crate::index;
@@ -37,6 +37,10 @@ pub(crate) type Choose = fn(&[SegmentLoad], u64) -> Vec<usize>;
 /// Whatever kept it from disk, `Corrupt` for a damaged input, `Closed`. Nothing is lost: the inputs stay.
 pub(crate) fn compact(engine: &Engine, collection: u32, choose: Choose) -> Result<bool> {
     let writer = engine.writer()?;
+    if let Some(poison) = writer.committer.poisoned() {
+        // Nothing that is written now could be named by a manifest.
+        return Err(poison.clone());
+    }
     let _compacting = writer.compacting.lock().unwrap_or_else(PoisonError::into_inner);
     let current = writer.sequencer.applier().published().current();
     let Some(state) = current.content().collections.get(&collection) else { return Ok(false) };
@@ -44,15 +48,19 @@ pub(crate) fn compact(engine: &Engine, collection: u32, choose: Choose) -> Resul
         return Ok(false);
     }
     let loads: Vec<SegmentLoad> = state.segments.iter().map(|live| load(live)).collect();
-    let chosen = choose(&loads, max_rows(engine, state));
+    let max_rows = max_rows(engine, state);
+    let chosen = choose(&loads, max_rows);
     if chosen.is_empty() {
         return Ok(false);
     }
+    let small = small_growing(engine, &loads, max_rows);
+    let small_inputs = chosen.iter().filter(|at| small.contains(at)).count();
     let inputs: Vec<Arc<LiveSegment>> = chosen.iter().map(|at| Arc::clone(&state.segments[*at])).collect();
-    let _merging = writer.begin_merge(collection);
+    let _merging = writer.begin_merge(Merging { collection, max_rows, small_inputs });
     let _span = tracing::info_span!("compact", collection = %state.name, segments = inputs.len()).entered();
-    let result = merge(engine, writer, state, &inputs);
-    engine.compactions.note_failure(result.as_ref().err().cloned());
+    let bytes = chosen.iter().map(|at| loads[*at].live_bytes()).sum();
+    let result = engine.has_disk_for(bytes).and_then(|()| merge(engine, writer, state, &inputs));
+    engine.compactions.note(collection, result.as_ref().err().cloned());
     result?;
     engine.stalls.notify();
     Ok(true)
@@ -87,8 +95,18 @@ impl Merged {
     }
 }
 
+/// The code of [`dropped`].
+const DROPPED: &str = "AKI-0201";
+
 fn dropped() -> Error {
-    Error::new(ErrorKind::NotFound, "AKI-0201", "the collection was dropped")
+    Error::new(ErrorKind::NotFound, DROPPED, "the collection was dropped")
+}
+
+/// The segments that count as small for the bound that writers wait at, by place.
+fn small_growing(engine: &Engine, loads: &[SegmentLoad], max_rows: u64) -> Vec<usize> {
+    let small = |load: &SegmentLoad| load.bytes < engine.limits.small_segment_bytes();
+    let counts = |load: &SegmentLoad| small(load) && policy::is_growing(load, max_rows);
+    loads.iter().enumerate().filter(|(_, load)| counts(load)).map(|(at, _)| at).collect()
 }
 
 fn merge(
@@ -98,12 +116,24 @@ fn merge(
     inputs: &[Arc<LiveSegment>],
 ) -> Result<()> {
     let merged = write(engine, writer, state, inputs)?;
+    commit(engine, writer, state.id, inputs, &merged).or_else(|error| {
+        merged.discard(engine, &error);
+        // Dropped meanwhile: there is nothing to merge.
+        if error.code() == DROPPED { Ok(()) } else { Err(error) }
+    })
+}
+
+/// Makes the manifest name the output instead of the inputs, and publishes that.
+fn commit(
+    engine: &Engine,
+    writer: &Writer,
+    collection: u32,
+    inputs: &[Arc<LiveSegment>],
+    merged: &Merged,
+) -> Result<()> {
     let _flushing = writer.flushing.lock().unwrap_or_else(PoisonError::into_inner);
     let current = writer.sequencer.applier().published().current();
-    let Some(state) = current.content().collections.get(&state.id) else {
-        merged.discard(engine, &dropped());
-        return Ok(());
-    };
+    let state = current.content().collections.get(&collection).ok_or_else(dropped)?;
     // What a flush found dead meanwhile, in the same manifest.
     let late = late_deaths(state, inputs, &merged.map);
     let mut output = merged.output.as_ref().map(|(meta, _)| meta.clone());
@@ -113,10 +143,10 @@ fn merge(
     {
         meta.deletion_vector = Some(flush::write_deletion_vector(engine, state, &late)?);
     }
-    let edit = |manifest: &mut Manifest| edit_manifest(manifest, state.id, inputs, output.clone());
-    writer.committer.commit(Reason::Compact, edit).inspect_err(|error| merged.discard(engine, error))?;
+    let edit = |manifest: &mut Manifest| edit_manifest(manifest, collection, inputs, output.clone());
+    writer.committer.commit(Reason::Compact, edit)?;
     note(engine, inputs, output.as_ref());
-    install(writer, state.id, inputs, merged, late);
+    install(writer, collection, inputs, merged, late);
     Ok(())
 }
 
@@ -189,7 +219,7 @@ fn install(
     writer: &Writer,
     collection: u32,
     inputs: &[Arc<LiveSegment>],
-    merged: Merged,
+    merged: &Merged,
     late: DeletionVector,
 ) {
     writer.sequencer.applier().change(|published, apply| {
@@ -200,7 +230,7 @@ fn install(
         let at = state.segments.iter().position(|live| is_input(live)).unwrap_or(0);
         let mut segments: Vec<Arc<LiveSegment>> =
             state.segments.iter().filter(|live| !is_input(live)).cloned().collect();
-        if let Some((_, segment)) = merged.output {
+        if let Some((_, segment)) = &merged.output {
             let overlay = Overlay::new(segment.rows());
             for (n, input) in inputs.iter().enumerate() {
                 let live = now(state, input);
@@ -212,6 +242,7 @@ fn install(
                     overlay.hide(merged.map.to(n, row), at);
                 }
             }
+            let segment = Arc::clone(segment);
             let live = LiveSegment { segment, deletion_vector: Arc::new(late), overlay: Arc::new(overlay) };
             segments.insert(at, Arc::new(live));
         }

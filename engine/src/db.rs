@@ -18,7 +18,7 @@ use crate::handle::Handle;
 use crate::limits::Limits;
 use crate::log::from_wal;
 use crate::lsn::Lsn;
-use crate::manifest::Reason;
+use crate::manifest::{CollectionMeta, Reason};
 use crate::metrics::{self, MetricFamily};
 use crate::recovery::{self, RecoveryReport};
 use crate::schema::{Schema, check_name};
@@ -124,7 +124,8 @@ impl Db {
         collection::submit(self.engine(), batch)
     }
 
-    /// Creates a collection, durable on return. One that exists with the same schema is returned.
+    /// Creates a collection, durable on return. One that exists with the same schema, or had it before fields were added,
+    /// is returned.
     ///
     /// # Errors
     /// `Invalid` for a bad name or schema; `Conflict` if the name is taken with another schema (case does not tell
@@ -146,7 +147,7 @@ impl Db {
             Ok(())
         });
         match existing {
-            Some(existing) if existing.name == name && existing.schema() == &schema => {
+            Some(existing) if existing.name == name && has_had(&existing, &schema) => {
                 return Ok(Collection::new(Arc::clone(&self.handle), existing.id));
             }
             Some(existing) => {
@@ -222,10 +223,15 @@ impl Db {
     pub fn compact(&self) -> Result<u64> {
         let engine = self.engine();
         engine.writer()?;
-        let ids: Vec<u32> = engine.current().content().collections.keys().copied().collect();
+        let states: Vec<(u32, usize)> =
+            engine.current().content().collections.values().map(|c| (c.id, c.segments.len())).collect();
         let mut merges = 0;
-        for id in ids {
-            while compact::compact(engine, id, policy::in_a_hurry)? {
+        for (id, segments) in states {
+            // As many as there are segments now: rows that die meanwhile are for another time.
+            for _ in 0..segments {
+                if !compact::compact(engine, id, policy::in_a_hurry)? {
+                    break;
+                }
                 merges += 1;
             }
         }
@@ -319,4 +325,9 @@ impl Db {
     pub fn visible_lsn(&self) -> Result<Lsn> {
         Ok(self.engine().view()?.lsn())
     }
+}
+
+/// Whether a collection has this schema, or had it before fields were added; which version it is does not matter.
+fn has_had(collection: &CollectionMeta, schema: &Schema) -> bool {
+    collection.schemas.iter().any(|own| Schema { version: own.version, ..schema.clone() } == *own)
 }

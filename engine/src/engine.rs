@@ -1,14 +1,15 @@
 //! The running database below its handles: what writes, flushes, searches and the driver share.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use akidb_host::{Clock, Fs, SharedRng, Spawn, Ticker};
 use object_store::ObjectStore;
 
 use crate::apply::Applier;
-use crate::catalog::{Catalog, CollectionState};
+use crate::catalog::{Catalog, CollectionState, LiveSegment};
 use crate::commit::Committer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::index::Coding;
@@ -50,6 +51,16 @@ impl Place {
     }
 }
 
+/// A merge under way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Merging {
+    pub(crate) collection: u32,
+    /// Rows that a merge of this collection may hold.
+    pub(crate) max_rows: u64,
+    /// Inputs that are small segments.
+    pub(crate) small_inputs: usize,
+}
+
 /// The writing half: absent when the directory is open for reading only.
 #[derive(Debug)]
 pub(crate) struct Writer {
@@ -61,8 +72,8 @@ pub(crate) struct Writer {
     next_segment: AtomicU64,
     /// Files of this writer from this number on may be a merge's, which no manifest names yet; `u64::MAX` without one.
     merging_from: AtomicU64,
-    /// The collection whose segments are merged; 0: none, as ids begin at 1.
-    merging: AtomicU32,
+    /// The merge under way.
+    merging: Mutex<Option<Merging>>,
     /// Held for a whole flush, and while a merge is committed: one owner of change.
     pub(crate) flushing: Mutex<()>,
     /// Held for a whole merge, before `flushing`.
@@ -85,7 +96,7 @@ impl Writer {
             writer_id,
             next_segment: AtomicU64::new(1),
             merging_from: AtomicU64::new(u64::MAX),
-            merging: AtomicU32::new(0),
+            merging: Mutex::new(None),
             flushing: Mutex::new(()),
             compacting: Mutex::new(()),
             encodes: AtomicBool::new(false),
@@ -109,21 +120,26 @@ impl Writer {
 
     /// Keeps the files of a merge from being taken for leftovers, from now until the guard is dropped: unlike a flush
     /// it writes them while gc may run. One merge at a time.
-    pub(crate) fn begin_merge(&self, collection: u32) -> impl Drop + '_ {
-        struct Merging<'a>(&'a Writer);
-        impl Drop for Merging<'_> {
+    pub(crate) fn begin_merge(&self, merging: Merging) -> impl Drop + '_ {
+        struct Guard<'a>(&'a Writer);
+        impl Drop for Guard<'_> {
             fn drop(&mut self) {
-                self.0.merging.store(0, Ordering::Release);
+                *self.0.lock_merging() = None;
                 self.0.merging_from.store(u64::MAX, Ordering::Release);
             }
         }
         self.merging_from.store(self.next_segment.load(Ordering::Acquire), Ordering::Release);
-        self.merging.store(collection, Ordering::Release);
-        Merging(self)
+        *self.lock_merging() = Some(merging);
+        Guard(self)
     }
 
-    fn is_merging(&self, collection: u32) -> bool {
-        self.merging.load(Ordering::Acquire) == collection
+    fn lock_merging(&self) -> MutexGuard<'_, Option<Merging>> {
+        self.merging.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The merge under way, if it is of this collection.
+    fn merging_of(&self, collection: u32) -> Option<Merging> {
+        self.lock_merging().filter(|merging| merging.collection == collection)
     }
 
     /// Whether this file may be of a merge under way.
@@ -153,16 +169,23 @@ pub(crate) struct Compactions {
     pub(crate) segments_merged: AtomicU64,
     pub(crate) bytes_read: AtomicU64,
     pub(crate) bytes_written: AtomicU64,
-    failure: Mutex<Option<Error>>,
+    /// By collection.
+    failures: Mutex<BTreeMap<u32, Error>>,
 }
 
 impl Compactions {
-    pub(crate) fn last_failure(&self) -> Option<Error> {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Why the last merge of a collection failed, of the first for which that is so.
+    pub(crate) fn failure(&self) -> Option<Error> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).values().next().cloned()
     }
 
-    pub(crate) fn note_failure(&self, failure: Option<Error>) {
-        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
+    /// Notes how the last merge of a collection ended.
+    pub(crate) fn note(&self, collection: u32, failure: Option<Error>) {
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        match failure {
+            Some(error) => drop(failures.insert(collection, error)),
+            None => drop(failures.remove(&collection)),
+        }
     }
 }
 
@@ -344,16 +367,41 @@ impl Engine {
         self.pending.stall(self.limits.max_pending_bytes)
     }
 
-    /// How many small segments a collection has, if that is too many and they are about to become fewer. Without a merge
-    /// under way (switched off, or a damaged input) more of them are better than no writes.
+    /// How many small segments a collection has beside those that are being merged, if that is too many and they are
+    /// about to become fewer. Without a merge under way (switched off, or a damaged input) more of them are better than
+    /// no writes; those that no merge takes any more do not count.
     fn small_segments(&self, catalog: &Catalog, collection: u32) -> Option<usize> {
         let segments = &catalog.collections.get(&collection)?.segments;
-        if segments.len() <= self.limits.small_segments || !self.writer.as_ref()?.is_merging(collection) {
+        if segments.len() <= self.limits.small_segments {
             return None;
         }
-        let bound = self.limits.memtable_bytes.saturating_mul(2);
-        let small = segments.iter().filter(|live| live.segment.meta().size < bound).count();
+        let merging = self.writer.as_ref()?.merging_of(collection)?;
+        let bytes = self.limits.small_segment_bytes();
+        let is_small = |live: &&Arc<LiveSegment>| {
+            let (rows, dead) = (u64::from(live.segment.rows()), live.deletion_vector.len());
+            live.segment.meta().size < bytes && rows - dead <= merging.max_rows / 2
+        };
+        let small = segments.iter().filter(is_small).count().saturating_sub(merging.small_inputs);
         (small > self.limits.small_segments).then_some(small)
+    }
+
+    /// Refuses to write so many bytes that need not be written where less would be left free than is kept.
+    ///
+    /// # Errors
+    /// `NoSpace`.
+    pub(crate) fn has_disk_for(&self, bytes: u64) -> Result<()> {
+        self.measure_disk();
+        let free = self.free_disk_bytes.load(Ordering::Relaxed);
+        if free.saturating_sub(bytes) >= self.min_free_disk_bytes {
+            return Ok(());
+        }
+        let message = format!(
+            "a merge needs about {bytes} bytes, {free} are free and at least {} are kept",
+            self.min_free_disk_bytes
+        );
+        Err(Error::new(ErrorKind::NoSpace, "AKI-0268", message)
+            .at(&self.place.dir, None)
+            .help_is("make room; merges go on by themselves, writes do not wait for them"))
     }
 
     fn is_active_full(&self, catalog: &Catalog, collection: u32) -> bool {

@@ -125,6 +125,10 @@ fn flush_locked(engine: &Engine, writer: &Writer, collection: u32) -> Result<Flu
         return Ok(Flush::Unsynced);
     }
     state.check_damage()?;
+    if let Some(poison) = writer.committer.poisoned() {
+        // Nothing that is written now could be named by a manifest.
+        return Err(poison.clone());
+    }
     let _span = tracing::info_span!("flush", collection = %state.name, lsn = %sealed_at).entered();
 
     let flushed = write_files(engine, writer, state, &memtable, sealed_at)?;
@@ -275,7 +279,7 @@ pub(crate) fn write_new_segment<S: RowSource>(
         }
     };
     let path = state.dir.join(&meta.file);
-    let segment = Segment::open(fs, &path, &meta, &state.schema)?;
+    let segment = Segment::open(fs, &path, &meta, &state.schema).inspect_err(|_| drop(fs.unlink(&path)))?;
     Ok((meta, segment, source))
 }
 

@@ -66,6 +66,11 @@ impl Limits {
         }
     }
 
+    /// Segments below this are small: made of one memtable, or of few that were not full.
+    pub(crate) fn small_segment_bytes(&self) -> u64 {
+        self.memtable_bytes.saturating_mul(2)
+    }
+
     /// How the log is opened.
     pub(crate) fn log_config(&self) -> akidb_wal::Config {
         let mut config = akidb_wal::Config::default();

@@ -192,7 +192,7 @@ fn compaction(engine: &Engine) -> CompactionStats {
         segments_merged: done.segments_merged.load(Ordering::Relaxed),
         bytes_read: done.bytes_read.load(Ordering::Relaxed),
         bytes_written: done.bytes_written.load(Ordering::Relaxed),
-        failure: done.last_failure().map(|error| error.to_string()),
+        failure: done.failure().map(|error| error.to_string()),
     }
 }
 

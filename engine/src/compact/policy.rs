@@ -33,7 +33,8 @@ impl SegmentLoad {
         u64::from(self.rows - self.dead)
     }
 
-    fn live_bytes(&self) -> u64 {
+    /// Bytes without the dead rows, about.
+    pub(crate) fn live_bytes(&self) -> u64 {
         self.bytes * self.live_rows() / u64::from(self.rows.max(1))
     }
 
@@ -59,8 +60,10 @@ pub(crate) fn due(segments: &[SegmentLoad], max_rows: u64) -> Vec<usize> {
     if chosen.len() >= 2 {
         return chosen;
     }
-    // Rewritten alone: what is dead in it is more than what a merge with others would save.
-    let mostly_dead = by_size.into_iter().filter(|at| segments[*at].is_mostly_dead());
+    // Rewritten alone: what is dead in it is more than what a merge with others would save. One that was made with more
+    // memory than there is now stays.
+    let fits = |at: &usize| segments[*at].live_rows() <= max_rows;
+    let mostly_dead = by_size.into_iter().filter(fits).filter(|at| segments[*at].is_mostly_dead());
     mostly_dead.take(1).collect()
 }
 
@@ -74,13 +77,19 @@ pub(crate) fn in_a_hurry(segments: &[SegmentLoad], max_rows: u64) -> Vec<usize> 
     if chosen.len() >= 2 {
         return chosen;
     }
-    by_size.into_iter().filter(|at| segments[*at].dead > 0).take(1).collect()
+    let dirty = |at: &usize| segments[*at].dead > 0 && segments[*at].live_rows() <= max_rows;
+    by_size.into_iter().filter(dirty).take(1).collect()
+}
+
+/// Whether a merge may still take the segment with others.
+pub(crate) fn is_growing(segment: &SegmentLoad, max_rows: u64) -> bool {
+    // One of more than half of what a merge can hold has grown up.
+    segment.live_rows() <= max_rows / 2
 }
 
 /// The lowest tier with enough segments, everything below it, and what the result would meet above it.
 fn full_tier(segments: &[SegmentLoad], by_size: &[usize], bounds: &Bounds) -> Vec<usize> {
-    // A segment of more than half of what a merge can hold has grown up.
-    let growing = |at: &&usize| segments[**at].live_rows() <= bounds.rows / 2;
+    let growing = |at: &&usize| is_growing(&segments[**at], bounds.rows);
     let growing: Vec<usize> = by_size.iter().filter(growing).copied().collect();
     let tier_of = |at: &usize| segments[*at].tier();
     let in_tier = |tier: u32| growing.iter().filter(|at| tier_of(at) == tier).count();
@@ -161,6 +170,8 @@ mod tests {
         assert!(due(&[segment(1_000, 299), segment(90_000, 0)], 1_000_000).is_empty());
         assert_eq!(due(&[segment(90_000, 0), segment(1_000, 301)], 1_000_000), [1]);
         assert_eq!(due(&[segment(90_000, 0), segment(7, 7)], 1_000_000), [1]);
+        assert!(due(&[segment(90_000, 40_000)], 49_999).is_empty(), "made with more memory than there is");
+        assert!(in_a_hurry(&[segment(90_000, 40_000)], 49_999).is_empty());
     }
 
     #[test]

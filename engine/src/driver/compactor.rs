@@ -1,6 +1,6 @@
 //! The thread that merges segments: one merge at a time, so that flushes, which writers wait for, never queue behind one.
 
-use std::collections::HashSet;
+use std::collections::BTreeMap;
 use std::sync::Weak;
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use akidb_host::{Next, Tick};
 
 use crate::compact::{self, policy};
 use crate::engine::Engine;
-use crate::error::ErrorKind;
+use crate::error::{Error, ErrorKind};
 
 /// Longest pause after failures.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -17,47 +17,58 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(crate) struct Compactor {
     engine: Weak<Engine>,
-    retry_at: Option<Instant>,
-    failures: u32,
-    /// Collections with damaged segments: a merge would fail at the same byte again, until somebody mends it.
-    left_out: HashSet<u32>,
+    /// The collection that was merged last: the others come first.
+    last: u32,
+    /// Collections whose last merge failed: how often in a row, and when it is tried again; never for one with damaged
+    /// segments, where it would fail at the same byte again until somebody mends it.
+    failed: BTreeMap<u32, (u32, Option<Instant>)>,
 }
 
 impl Compactor {
     pub(crate) fn new(engine: Weak<Engine>) -> Self {
-        Self { engine, retry_at: None, failures: 0, left_out: HashSet::new() }
+        Self { engine, last: 0, failed: BTreeMap::new() }
     }
 
-    /// Makes one merge, if one is due.
+    /// Makes one merge, if one is due. One collection that cannot be merged does not hold up the others.
     fn work(&mut self, engine: &Engine, now: Instant) -> Next {
         let current = engine.current();
-        let ids = current.content().collections.keys().copied().filter(|id| !self.left_out.contains(id));
-        let ids: Vec<u32> = ids.collect();
+        let mut ids: Vec<u32> = current.content().collections.keys().copied().collect();
         drop(current);
+        let after_last = ids.partition_point(|id| *id <= self.last);
+        ids.rotate_left(after_last);
+        self.failed.retain(|id, _| ids.contains(id));
         for id in ids {
+            if self.failed.get(&id).is_some_and(|(_, retry)| retry.is_none_or(|at| now < at)) {
+                continue;
+            }
             match compact::compact(engine, id, policy::due) {
                 Ok(false) => {}
                 Ok(true) => {
-                    self.failures = 0;
+                    self.failed.remove(&id);
+                    self.last = id;
                     // The driver offers the new manifest to the backends.
                     engine.wake_driver();
                     return Next::At(now);
                 }
                 Err(error) if error.kind() == ErrorKind::Closed => return Next::Done,
-                Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => {
-                    tracing::error!(%error, "a segment that is to be merged is damaged; its collection is merged no more until a reopen");
-                    self.left_out.insert(id);
-                }
-                Err(error) => {
-                    self.failures = (self.failures + 1).min(8);
-                    let pause = (Duration::from_millis(250) * 2u32.pow(self.failures)).min(LONGEST_PAUSE);
-                    tracing::warn!(%error, retry_in_ms = pause.as_millis(), "a merge failed; the segments stay as they are");
-                    self.retry_at = Some(now + pause);
-                    return Next::At(now + pause);
-                }
+                Err(error) => self.note(id, &error, now),
             }
         }
-        Next::Idle
+        let retries = self.failed.values().filter_map(|(_, retry)| *retry);
+        retries.min().map_or(Next::Idle, Next::At)
+    }
+
+    fn note(&mut self, id: u32, error: &Error, now: Instant) {
+        if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound | ErrorKind::Poisoned) {
+            tracing::error!(%error, "a collection cannot be merged and is left alone until the database is reopened");
+            self.failed.insert(id, (0, None));
+            return;
+        }
+        let (failures, _) = self.failed.get(&id).copied().unwrap_or((0, None));
+        let failures = (failures + 1).min(8);
+        let pause = (Duration::from_millis(250) * 2u32.pow(failures)).min(LONGEST_PAUSE);
+        tracing::warn!(%error, retry_in_ms = pause.as_millis(), "a merge failed; the segments stay as they are");
+        self.failed.insert(id, (failures, Some(now + pause)));
     }
 }
 
@@ -67,12 +78,6 @@ impl Tick for Compactor {
         if engine.is_closed() {
             return Next::Done;
         }
-        match self.retry_at {
-            Some(at) if now < at => Next::At(at),
-            _ => {
-                self.retry_at = None;
-                self.work(&engine, now)
-            }
-        }
+        self.work(&engine, now)
     }
 }

@@ -140,15 +140,31 @@ pub(crate) fn newest_row(
             _ => None,
         })
     };
-    if let Some(queued) = applier.newest_queued(mark_of(collection, id), row_of) {
-        return Ok(queued.write.map(|row| (queued.lsn, row)));
+    let queued = || applier.newest_queued(mark_of(collection, id), row_of);
+    loop {
+        if let Some(queued) = queued() {
+            return Ok(queued.write.map(|row| (queued.lsn, row)));
+        }
+        let current = applier.published().current();
+        let state = current.content().get(collection)?;
+        let slot = state.memtables().find_map(|memtable| memtable.newest(id));
+        if let Some(slot) = slot.filter(|slot| slot.hidden_at() == Lsn::MAX) {
+            return Ok(Some((slot.lsn(), Arc::clone(slot.row()))));
+        }
+        if slot.is_none()
+            && let Some((live, row)) = state.find_in_segments(id)?
+        {
+            return Ok(live.segment.row_at(&state.schema, row, id)?.map(|(lsn, row)| (lsn, Arc::new(row))));
+        }
+        // A write that came between the looks may have hidden the row in the one place before it was looked at, and
+        // put the next version into the other after that. It is in the queue until it is applied whole.
+        let now = applier.published().current();
+        let newest = |state: &CollectionState| newest_in_memory(state, id).map(|newest| newest.settled);
+        if queued().is_none()
+            && Arc::ptr_eq(&now, &current)
+            && newest(state) == slot.map(|slot| slot.hidden_at())
+        {
+            return Ok(None);
+        }
     }
-    let current = applier.published().current();
-    let state = current.content().get(collection)?;
-    if let Some(slot) = state.memtables().find_map(|memtable| memtable.newest(id)) {
-        let lives = slot.hidden_at() == Lsn::MAX;
-        return Ok(lives.then(|| (slot.lsn(), Arc::clone(slot.row()))));
-    }
-    let Some((live, row)) = state.find_in_segments(id)? else { return Ok(None) };
-    Ok(live.segment.row_at(&state.schema, row, id)?.map(|(lsn, row)| (lsn, Arc::new(row))))
 }

@@ -163,3 +163,19 @@ fn fields_are_added_beside_writes_and_flushes() {
         assert!(fields.into_iter().all(|value| value == n), "{}: {:?}", row.id, row.payload);
     }
 }
+
+/// A program that creates its collection at each start finds it whatever was added meanwhile.
+#[test]
+fn a_collection_is_found_by_every_schema_it_has_had() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Db::open(dir.path()).unwrap();
+    let old = || Schema::new(2, Metric::L2).text("lang");
+    let rows = db.create_collection("rows", old()).unwrap();
+    rows.add_fields(&[("year", FieldType::Int)]).unwrap();
+    put(&rows, "a", json!({"lang": "en", "year": 1}));
+    for schema in [old(), old().int("year")] {
+        assert_eq!(db.create_collection("rows", schema).unwrap().count().unwrap(), 1);
+    }
+    let error = db.create_collection("rows", old().int("month")).unwrap_err();
+    assert_eq!((error.kind(), error.code()), (ErrorKind::Conflict, "AKI-0211"));
+}

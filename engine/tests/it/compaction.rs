@@ -335,7 +335,7 @@ fn writers_wait_while_many_small_segments_are_being_merged_and_never_without_a_m
         n += 1;
         assert!(n < 100, "segments pile up");
     };
-    assert_eq!(n, 9, "the ninth segment is one too many");
+    assert_eq!(n, 13, "four are merged, and the ninth beside them is one too many");
     assert!(matches!(refused.kind(), ErrorKind::Full { which: "max_small_segments", .. }), "{refused}");
     assert!(db.stats().unwrap().held_back_by.unwrap().contains("max_small_segments"));
     gate.release();
@@ -345,4 +345,24 @@ fn writers_wait_while_many_small_segments_are_being_merged_and_never_without_a_m
     assert_same(&rows, &model, "after the wait");
     drop(rows);
     db.close().unwrap();
+}
+
+#[test]
+fn a_merge_leaves_the_disk_as_much_room_as_is_kept_and_waits_for_more() {
+    let disk = CrashDisk::new(1);
+    let text = "[engine]\ncompaction = false\nmin_free_disk_bytes = 1048576\n";
+    let builder = Db::builder("/db").settings(Settings::from_toml(text).unwrap());
+    let fs = Arc::new(disk.clone());
+    let db = builder.components(fs, Arc::new(RealClock), Arc::new(RealSpawn)).open().unwrap();
+    let (rows, mut model) = fill(&db);
+    disk.set_free_bytes(Some((1 << 20) + 4_096));
+    let error = db.compact().unwrap_err();
+    assert_eq!((error.kind(), error.code()), (ErrorKind::NoSpace, "AKI-0268"), "{error}");
+    assert_eq!(db.stats().unwrap().compaction.failure, Some(error.to_string()));
+    assert_same(&rows, &model, "without room for a merge");
+    disk.set_free_bytes(None);
+    put(&rows, &mut model, 9, 9);
+    assert_eq!(db.compact().unwrap(), 1);
+    assert_eq!(db.stats().unwrap().compaction.failure, None);
+    assert_same(&rows, &model, "with room");
 }
