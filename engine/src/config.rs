@@ -116,7 +116,7 @@ pub struct EngineSettings {
     #[serde(deserialize_with = "file::bytes")]
     pub memtable_bytes: u64,
     /// Memory of the database, mapped files not counted: half of it for all memtables together, sealed ones included; a
-    /// quarter for the index of a merge; the rest for what flushes and searches need for a moment. 256 MiB: a handful of
+    /// quarter for the index of a merge; an eighth for memtables that only snapshots hold; the rest for what flushes and searches need for a moment. 256 MiB: a handful of
     /// busy collections at once, in a container of 512 MiB.
     #[serde(deserialize_with = "file::bytes")]
     pub memory_bytes: u64,

@@ -40,7 +40,9 @@ impl Driver {
             Some(next) if now < next => next,
             _ => {
                 engine.measure_disk();
-                engine.snapshots.expire(now, engine.limits.snapshot_max_age);
+                let (limits, current) = (&engine.limits, engine.current());
+                let max_bytes = limits.snapshot_bytes;
+                engine.snapshots.expire(now, limits.snapshot_max_age, current.content(), max_bytes);
                 self.uploads.tick(now);
                 if let Err(error) = gc::collect(engine, &self.uploads.pinned()) {
                     tracing::warn!(%error, "removing old manifests and files failed; it is tried again");

@@ -5,6 +5,8 @@ use std::time::Duration;
 use crate::config::{Durability, Settings};
 use crate::manifest::Kept;
 
+/// Memtables that only snapshots hold may take one part in so many.
+const SNAPSHOTS_SHARE: u64 = 8;
 /// Log files grow at least to this size: smaller ones would be changed all the time.
 const LEAST_LOG_FILE_BYTES: u64 = 4 << 20;
 /// All memtables may hold one part in so many of the memory.
@@ -37,6 +39,8 @@ pub(crate) struct Limits {
     pub(crate) filter_cache_bytes: u64,
     /// How long a write waits at a bound before it is refused.
     pub(crate) write_stall_timeout: Duration,
+    /// What memtables may take that only snapshots hold.
+    pub(crate) snapshot_bytes: u64,
     /// How long a snapshot is held at most.
     pub(crate) snapshot_max_age: Duration,
     /// Manifests kept.
@@ -58,6 +62,7 @@ impl Limits {
             max_pending_bytes: engine.max_pending_bytes,
             filter_cache_bytes: engine.filter_cache_bytes,
             write_stall_timeout: Duration::from_millis(engine.write_stall_timeout_ms),
+            snapshot_bytes: engine.memory_bytes / SNAPSHOTS_SHARE,
             snapshot_max_age: Duration::from_secs(engine.snapshot_max_age_secs),
             manifests: Kept {
                 count: engine.manifest_keep as usize,

@@ -12,7 +12,8 @@ use crate::lsn::Lsn;
 /// changes. Cheap to clone; the last clone, or collection handle that came from it, lets it go.
 ///
 /// A snapshot older than `engine.snapshot_max_age_secs` is given up, so that a forgotten one does not keep dead rows
-/// for ever; reads then answer `NotFound`. Snapshots end with their process.
+/// for ever, and the oldest go first where snapshots keep more than an eighth of `engine.memory_bytes` in memory; reads
+/// then answer `NotFound`. Snapshots end with their process.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     handle: Arc<Handle>,

@@ -1,11 +1,12 @@
 //! The snapshots that readers hold: which version at which LSN, for whom and since when.
 
-use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::catalog::Catalog;
 use crate::error::{Error, ErrorKind, Result};
+use crate::memtable::Memtable;
 use crate::version::View;
 
 /// Most snapshots at a time.
@@ -33,6 +34,20 @@ struct Registry {
     by_number: BTreeMap<u64, Held>,
     /// Numbers of the snapshots that were given up for their age, with how long they were held.
     given_up: BTreeMap<u64, (String, Duration)>,
+}
+
+fn memtables(catalog: &Catalog) -> impl Iterator<Item = &Arc<Memtable>> {
+    catalog.collections.values().flat_map(|state| state.memtables())
+}
+
+/// Bytes of the memtables that only these hold.
+fn pinned_bytes<'a>(held: impl Iterator<Item = &'a Held>, live: &HashSet<*const Memtable>) -> u64 {
+    let all = held.flat_map(|held| memtables(held.view.content()));
+    let pinned: BTreeMap<*const Memtable, u64> = all
+        .map(|memtable| (Arc::as_ptr(memtable), memtable.bytes()))
+        .filter(|(at, _)| !live.contains(at))
+        .collect();
+    pinned.values().sum()
 }
 
 impl Snapshots {
@@ -79,7 +94,9 @@ impl Snapshots {
             None => "the snapshot was given up".to_owned(),
         };
         Err(Error::new(ErrorKind::NotFound, "AKI-0266", message)
-            .help_is("take a new one, read faster, or raise engine.snapshot_max_age_secs"))
+            .help_is(
+                "take a new one and read faster, or raise engine.snapshot_max_age_secs (engine.memory_bytes if it was young)",
+            ))
     }
 
     /// Lets snapshot `number` go.
@@ -92,24 +109,25 @@ impl Snapshots {
         drop(gone);
     }
 
-    /// Gives up what is held for longer than `max_age`.
-    pub(crate) fn expire(&self, now: Instant, max_age: Duration) {
+    /// Gives up what is held for longer than `max_age`, and then the oldest until all memtables that are in memory for
+    /// the sake of snapshots alone, and not in `current`, take at most `max_bytes`.
+    pub(crate) fn expire(&self, now: Instant, max_age: Duration, current: &Catalog, max_bytes: u64) {
         let mut registry = self.lock();
-        let is_over = |held: &Held| now.saturating_duration_since(held.since) > max_age;
-        let over: Vec<u64> =
-            registry.by_number.iter().filter(|(_, held)| is_over(held)).map(|(number, _)| *number).collect();
+        if registry.by_number.is_empty() {
+            return;
+        }
+        let live: HashSet<*const Memtable> = memtables(current).map(Arc::as_ptr).collect();
         let mut gone = Vec::new();
-        for number in over {
-            if let Some(held) = registry.by_number.remove(&number) {
-                let age = now.saturating_duration_since(held.since);
-                tracing::warn!(
-                    holder = held.holder,
-                    age_secs = age.as_secs(),
-                    "a snapshot was held for too long"
-                );
-                registry.given_up.insert(number, (held.holder.clone(), age));
-                gone.push(held);
+        while let Some((number, held)) = registry.by_number.first_key_value() {
+            let (number, age) = (*number, now.saturating_duration_since(held.since));
+            if age <= max_age && pinned_bytes(registry.by_number.values(), &live) <= max_bytes {
+                break;
             }
+            let Some(held) = registry.by_number.remove(&number) else { break };
+            let (holder, age_secs) = (&held.holder, age.as_secs());
+            tracing::warn!(holder, age_secs, "a snapshot was held for too long, or kept too much in memory");
+            registry.given_up.insert(number, (held.holder.clone(), age));
+            gone.push(held);
         }
         drop(registry);
         drop(gone);

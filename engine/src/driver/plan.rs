@@ -79,6 +79,7 @@ mod tests {
             filter_cache_bytes: 0,
             max_pending_bytes: None,
             write_stall_timeout: Duration::ZERO,
+            snapshot_bytes: 0,
             snapshot_max_age: Duration::ZERO,
             manifests: Kept::default(),
         }

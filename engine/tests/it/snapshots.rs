@@ -176,3 +176,33 @@ fn a_snapshot_is_read_only_outlives_a_drop_and_ends_with_its_age_or_the_database
     db.close().unwrap();
     assert_eq!(then.count().unwrap_err().kind(), ErrorKind::Closed);
 }
+
+#[test]
+fn snapshots_keep_a_share_of_the_memory_and_the_oldest_goes_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(FakeClock::default());
+    let settings = Settings::from_toml("[engine]\nmemtable_bytes = 65536\nmemory_bytes = 1048576\n").unwrap();
+    let builder = Db::builder(dir.path()).settings(settings);
+    let db =
+        builder.components(Arc::new(RealFs), Arc::clone(&clock) as _, Arc::new(RealSpawn)).open().unwrap();
+    let rows = db.create_collection("rows", schema()).unwrap();
+    let mut held = Vec::new();
+    // An eighth of the memory are two memtables of 64 KiB.
+    for n in 0..8 {
+        rows.upsert_batch(&(0..100).map(|id| row(id, n)).collect::<Vec<_>>()).unwrap();
+        held.push(db.snapshot(&format!("reader {n}")).unwrap());
+        db.flush().unwrap();
+    }
+    let error = loop {
+        clock.advance(std::time::Duration::from_secs(1));
+        match held[0].collections() {
+            Err(error) => break error,
+            Ok(_) => std::thread::yield_now(),
+        }
+    };
+    assert_eq!(error.code(), "AKI-0266", "{error}");
+    let kept = db.stats().unwrap().snapshots;
+    assert!(!kept.is_empty() && kept.iter().map(|s| s.memtable_bytes).sum::<u64>() <= 131_072, "{kept:?}");
+    let then = held[7].collection("rows").unwrap();
+    assert_eq!(then.count_where("version = 7").unwrap(), 100, "the youngest stays");
+}
