@@ -9,6 +9,8 @@ use akidb::{BackendSettings, Db, ErrorKind, Metric, NewRow, Schema, Settings, re
 use akidb_host::Rng;
 use serde_json::json;
 
+use crate::support::copy_dir;
+
 const LONG: Duration = Duration::from_secs(60);
 
 /// Collection -> id -> number of the write.
@@ -181,19 +183,6 @@ fn a_backend_of_another_database_is_refused_and_left_as_it_was() {
     assert_eq!(restored(backend.path()).keys().collect::<Vec<_>>(), ["mine"]);
 }
 
-fn copy_tree(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let path = entry.unwrap().path();
-        let target = to.join(path.file_name().unwrap());
-        if path.is_dir() {
-            copy_tree(&path, &target);
-        } else {
-            std::fs::copy(&path, &target).unwrap();
-        }
-    }
-}
-
 #[test]
 fn of_two_copies_of_a_directory_only_the_one_that_claimed_first_publishes() {
     let (dir, backend, home) =
@@ -206,7 +195,7 @@ fn of_two_copies_of_a_directory_only_the_one_that_claimed_first_publishes() {
     drop(rows);
     db.close().unwrap();
     let copy = home.path().join("copy");
-    copy_tree(dir.path(), &copy);
+    copy_dir(dir.path(), &copy);
 
     let first = open_over(&copy, backend.path());
     first.collection("rows").unwrap().upsert("first", &vector(2), json!({"n": 2})).unwrap();
