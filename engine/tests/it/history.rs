@@ -2,6 +2,7 @@
 //! than the number that was acknowledged.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -127,4 +128,12 @@ pub(crate) fn assert_kept(disk: &CrashDisk, acknowledged: u64, when: &str) {
     let found = found(&rows);
     let is_later = (acknowledged..acknowledged + LATER).any(|writes| found == after(writes));
     assert!(is_later, "{when}: not what {acknowledged} writes left, nor some more: {found:?}");
+}
+
+/// Names of the segment files in the collections of `/db`, temporary ones included.
+pub(crate) fn segment_files(disk: &CrashDisk) -> Vec<String> {
+    let root = Path::new("/db/collections");
+    let dirs = disk.list(root).unwrap();
+    let entries = dirs.iter().flat_map(|dir| disk.list(&root.join(&dir.name)).unwrap());
+    entries.map(|entry| entry.name).filter(|name| name.contains(".parquet")).collect()
 }

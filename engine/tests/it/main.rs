@@ -10,6 +10,7 @@ mod arrow_and_async;
 mod backends;
 mod bad_disk;
 mod bad_input;
+mod broke_others;
 mod cold;
 mod compaction;
 mod docs;

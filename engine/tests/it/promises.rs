@@ -74,9 +74,10 @@ fn a_stalled_sync_blocks_neither_append_nor_searches() {
     assert_eq!(rows.count().unwrap(), 8_002);
 }
 
-/// Test 2: whatever holds the rows, the newest version alone counts, for filters and for k.
+/// Test 2, and lance#6929, #6899, #6888 (a search dropped the duplicates of a row after the filter and after the top k, and found
+/// versions that were stale): whatever holds the rows, the newest version alone counts, for filters and for k.
 #[test]
-fn no_older_version_is_found_when_a_newer_one_fails_the_filter() {
+fn lance_6929_no_older_version_is_found_when_a_newer_one_fails_the_filter() {
     let dir = tempfile::tempdir().unwrap();
     let gate = Gate::opened(|call: &Call<'_>| call.op == Op::CreateNew && in_dir(call.path, "collections"));
     let db = hooked(dir.path(), gate.hook(), Settings::default());
