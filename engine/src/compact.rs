@@ -51,6 +51,7 @@ pub(crate) fn compact(engine: &Engine, collection: u32, choose: Choose) -> Resul
     let max_rows = max_rows(engine, state);
     let chosen = choose(&loads, max_rows);
     if chosen.is_empty() {
+        engine.compactions.note(collection, None);
         return Ok(false);
     }
     let small = small_growing(engine, &loads, max_rows);

@@ -42,7 +42,10 @@ impl Compactor {
                 continue;
             }
             match compact::compact(engine, id, policy::due) {
-                Ok(false) => {}
+                // Nothing is left that could fail again.
+                Ok(false) => {
+                    self.failed.remove(&id);
+                }
                 Ok(true) => {
                     self.failed.remove(&id);
                     self.last = id;

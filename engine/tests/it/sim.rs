@@ -50,6 +50,14 @@ fn no_seed_loses_or_invents_a_row() {
     }
 }
 
+/// Seeds that once found something: a compactor that never rested after a failed merge of which nothing was left to do.
+#[test]
+fn seeds_that_found_bugs_stay_mended() {
+    for seed in [3_454_914_612, 3_454_919_878] {
+        run(seed);
+    }
+}
+
 /// The seed that is named; without a name the first.
 #[test]
 fn one_seed() {
