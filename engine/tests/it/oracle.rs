@@ -201,8 +201,10 @@ fn every_answer_beside_eight_writers_and_the_jobs_is_the_truth_of_one_moment() {
     let mut seeds = Rng::seeded(seed);
     let mut next_seed = || seeds.u64() >> 8;
     let dir = tempfile::tempdir().unwrap();
-    let settings =
-        Settings::from_toml("[engine]\nmemtable_bytes = 65536\nwal_flush_bytes = 131072\n").unwrap();
+    let settings = Settings::from_toml(
+        "[engine]\nmemtable_bytes = 65536\nwal_flush_bytes = 131072\nwrite_stall_timeout_ms = 60000\n",
+    )
+    .unwrap();
     let db = Db::builder(dir.path()).settings(settings).open().unwrap();
     let rows = db.create_collection("rows", Schema::new(3, Metric::L2).int("version")).unwrap();
     let told = Arc::new(Mutex::new(Told::default()));
