@@ -54,6 +54,7 @@ mod error;
 mod filter;
 #[cfg(not(akidb_loom))]
 mod filter_cache;
+#[cfg(not(akidb_loom))]
 mod flush;
 #[cfg(not(akidb_loom))]
 mod gc;
@@ -103,7 +104,9 @@ mod segment;
 mod segment_meta;
 #[cfg(not(akidb_loom))]
 mod snapshot;
+#[cfg(not(akidb_loom))]
 mod snapshots;
+#[cfg(not(akidb_loom))]
 mod stats;
 #[cfg(not(akidb_loom))]
 mod topk;
@@ -183,6 +186,7 @@ pub use segment::{Damage, RowGroupReport, SectionReport, SegmentReport, VerifyRe
 pub use segment_meta::{DeletionVectorRef, Place, SegmentMeta};
 #[cfg(not(akidb_loom))]
 pub use snapshot::Snapshot;
+#[cfg(not(akidb_loom))]
 pub use stats::{CollectionStats, CompactionStats, SnapshotStats, Stats, WatermarkStats};
 #[cfg(not(akidb_loom))]
 pub use upload::{BackendStats, BreakerView};
