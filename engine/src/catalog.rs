@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use crate::deletion_vector::DeletionVector;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::filter_cache::{FilterCache, Matches};
 use crate::id::Id;
 use crate::index::{self, Coding};
@@ -131,9 +131,7 @@ impl Catalog {
     }
 
     pub(crate) fn get(&self, id: u32) -> Result<&Arc<CollectionState>> {
-        self.collections
-            .get(&id)
-            .ok_or_else(|| Error::new(ErrorKind::NotFound, "AKI-0201", "the collection was dropped"))
+        self.collections.get(&id).ok_or_else(Error::dropped)
     }
 
     pub(crate) fn by_name(&self, name: &str) -> Option<&Arc<CollectionState>> {

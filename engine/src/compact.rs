@@ -13,7 +13,7 @@ use akidb_host::seeded_bug;
 use crate::catalog::{CollectionState, LiveSegment};
 use crate::deletion_vector::DeletionVector;
 use crate::engine::{Engine, Merging, Writer};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::flush;
 use crate::index;
 use crate::manifest::{Manifest, Reason};
@@ -54,10 +54,10 @@ pub(crate) fn compact(engine: &Engine, collection: u32, choose: Choose) -> Resul
         engine.compactions.note(collection, None);
         return Ok(false);
     }
-    let small = small_growing(engine, &loads, max_rows);
-    let small_inputs = chosen.iter().filter(|at| small.contains(at)).count();
     let inputs: Vec<Arc<LiveSegment>> = chosen.iter().map(|at| Arc::clone(&state.segments[*at])).collect();
-    let _merging = writer.begin_merge(Merging { collection, max_rows, small_inputs });
+    let grown_rows = policy::grown_rows(max_rows);
+    let small_inputs = inputs.iter().filter(|live| engine.is_small(live, grown_rows)).count();
+    let _merging = writer.begin_merge(Merging { collection, grown_rows, small_inputs });
     let _span = tracing::info_span!("compact", collection = %state.name, segments = inputs.len()).entered();
     let bytes = chosen.iter().map(|at| loads[*at].live_bytes()).sum();
     let result = engine.has_disk_for(bytes).and_then(|()| merge(engine, writer, state, &inputs));
@@ -96,20 +96,6 @@ impl Merged {
     }
 }
 
-/// The code of [`dropped`].
-const DROPPED: &str = "AKI-0201";
-
-fn dropped() -> Error {
-    Error::new(ErrorKind::NotFound, DROPPED, "the collection was dropped")
-}
-
-/// The segments that count as small for the bound that writers wait at, by place.
-fn small_growing(engine: &Engine, loads: &[SegmentLoad], max_rows: u64) -> Vec<usize> {
-    let small = |load: &SegmentLoad| load.bytes < engine.limits.small_segment_bytes();
-    let counts = |load: &SegmentLoad| small(load) && policy::is_growing(load, max_rows);
-    loads.iter().enumerate().filter(|(_, load)| counts(load)).map(|(at, _)| at).collect()
-}
-
 fn merge(
     engine: &Engine,
     writer: &Writer,
@@ -120,7 +106,7 @@ fn merge(
     commit(engine, writer, state.id, inputs, &merged).or_else(|error| {
         merged.discard(engine, &error);
         // Dropped meanwhile: there is nothing to merge.
-        if error.code() == DROPPED { Ok(()) } else { Err(error) }
+        if error.is_dropped() { Ok(()) } else { Err(error) }
     })
 }
 
@@ -134,7 +120,7 @@ fn commit(
 ) -> Result<()> {
     let _flushing = writer.flushing.lock().unwrap_or_else(PoisonError::into_inner);
     let current = writer.sequencer.applier().published().current();
-    let state = current.content().collections.get(&collection).ok_or_else(dropped)?;
+    let state = current.content().get(collection)?;
     // What a flush found dead meanwhile, in the same manifest.
     let late = late_deaths(state, inputs, &merged.map);
     let mut output = merged.output.as_ref().map(|(meta, _)| meta.clone());
@@ -160,11 +146,9 @@ fn write(
     let level = inputs.iter().map(|live| live.segment.meta().level).max().unwrap_or(0).saturating_add(1);
     let go_on = || !engine.is_closed();
     let begin = || Merge::new(&state.schema, inputs, &go_on);
-    let merge = begin()?;
-    if merge.is_at_end() {
-        return Ok(Merged { output: None, map: merge.into_map() });
+    if inputs.iter().map(|live| load(live)).all(|load| load.dead == load.rows) {
+        return Ok(Merged { output: None, map: RowMap::default() });
     }
-    drop(merge);
     let (meta, segment, merge) = flush::write_new_segment(engine, writer, state, level, begin)?;
     Ok(Merged { output: Some((meta, segment)), map: merge.into_map() })
 }
@@ -194,7 +178,7 @@ fn edit_manifest(
     output: Option<SegmentMeta>,
 ) -> Result<()> {
     let Some(entry) = manifest.collection_mut(collection) else {
-        return Err(dropped());
+        return Err(Error::dropped());
     };
     let is_input = |file: &str| inputs.iter().any(|live| live.segment.meta().file == file);
     // In the place of the oldest of them.

@@ -55,8 +55,8 @@ impl Place {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Merging {
     pub(crate) collection: u32,
-    /// Rows that a merge of this collection may hold.
-    pub(crate) max_rows: u64,
+    /// Live rows above which a segment of this collection is merged with no other.
+    pub(crate) grown_rows: u64,
     /// Inputs that are small segments.
     pub(crate) small_inputs: usize,
 }
@@ -376,13 +376,16 @@ impl Engine {
             return None;
         }
         let merging = self.writer.as_ref()?.merging_of(collection)?;
-        let bytes = self.limits.small_segment_bytes();
-        let is_small = |live: &&Arc<LiveSegment>| {
-            let (rows, dead) = (u64::from(live.segment.rows()), live.deletion_vector.len());
-            live.segment.meta().size < bytes && rows - dead <= merging.max_rows / 2
-        };
-        let small = segments.iter().filter(is_small).count().saturating_sub(merging.small_inputs);
+        let small = segments.iter().filter(|live| self.is_small(live, merging.grown_rows)).count();
+        // The inputs may have left already.
+        let small = small.saturating_sub(merging.small_inputs);
         (small > self.limits.small_segments).then_some(small)
+    }
+
+    /// Whether a segment counts for that bound.
+    pub(crate) fn is_small(&self, live: &LiveSegment, grown_rows: u64) -> bool {
+        let rows = u64::from(live.segment.rows()) - live.deletion_vector.len();
+        live.segment.meta().size < self.limits.small_segment_bytes() && rows <= grown_rows
     }
 
     /// Refuses to write so many bytes that need not be written where less would be left free than is kept.

@@ -136,6 +136,16 @@ impl Error {
         self
     }
 
+    /// What every call answers that finds its collection dropped.
+    pub(crate) fn dropped() -> Self {
+        Self::new(ErrorKind::NotFound, "AKI-0201", "the collection was dropped")
+    }
+
+    /// Whether this is [`Error::dropped`].
+    pub(crate) fn is_dropped(&self) -> bool {
+        self.code() == Self::dropped().code()
+    }
+
     /// Says what mends it.
     #[must_use]
     pub(crate) fn help_is(mut self, help: impl Into<String>) -> Self {

@@ -177,7 +177,7 @@ pub(crate) fn drop_collection(writer: &Writer, id: u32, publish: impl FnOnce()) 
     let unflushed = Unflushed::of(writer, |state, _| state.id != id);
     let committed = writer.committer.commit(Reason::Ddl, |manifest| {
         if !manifest.drop_collection(id) {
-            return Err(Error::new(ErrorKind::NotFound, "AKI-0201", "the collection was dropped"));
+            return Err(Error::dropped());
         }
         manifest.settle_floor(unflushed.settled, |id| unflushed.oldest.get(&id).copied());
         assert_manifest_synced(writer, manifest);
@@ -339,7 +339,7 @@ impl Unflushed {
 
 fn edit_manifest(manifest: &mut Manifest, collection: u32, sealed_at: Lsn, flushed: &Flushed) -> Result<()> {
     let Some(entry) = manifest.collection_mut(collection) else {
-        return Err(Error::new(ErrorKind::NotFound, "AKI-0201", "the collection was dropped"));
+        return Err(Error::dropped());
     };
     entry.flushed_lsn = sealed_at;
     for (file, reference, _) in flushed.deletions.iter().filter(|_| !seeded_bug("deletions_left_out")) {

@@ -293,8 +293,7 @@ impl Manifest {
     }
 
     fn existing(&mut self, id: u32) -> Result<&mut CollectionMeta> {
-        let dropped = || Error::new(ErrorKind::NotFound, "AKI-0201", "the collection was dropped");
-        self.collection_mut(id).ok_or_else(dropped)
+        self.collection_mut(id).ok_or_else(Error::dropped)
     }
 
     /// Whether the writer of this manifest shows rows that are not synced (`durability = "memory"`) and has not said

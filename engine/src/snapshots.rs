@@ -40,8 +40,13 @@ fn memtables(catalog: &Catalog) -> impl Iterator<Item = &Arc<Memtable>> {
     catalog.collections.values().flat_map(|state| state.memtables())
 }
 
-/// Bytes of the memtables that only these hold.
-fn pinned_bytes<'a>(held: impl Iterator<Item = &'a Held>, live: &HashSet<*const Memtable>) -> u64 {
+/// The memtables of a version: what is compared with them is only looked at.
+pub(crate) fn live_memtables(current: &Catalog) -> HashSet<*const Memtable> {
+    memtables(current).map(Arc::as_ptr).collect()
+}
+
+/// Bytes of the memtables that are in memory for the sake of these alone.
+pub(crate) fn pinned_bytes<'a>(held: impl Iterator<Item = &'a Held>, live: &HashSet<*const Memtable>) -> u64 {
     let all = held.flat_map(|held| memtables(held.view.content()));
     let pinned: BTreeMap<*const Memtable, u64> = all
         .map(|memtable| (Arc::as_ptr(memtable), memtable.bytes()))
@@ -116,7 +121,7 @@ impl Snapshots {
         if registry.by_number.is_empty() {
             return;
         }
-        let live: HashSet<*const Memtable> = memtables(current).map(Arc::as_ptr).collect();
+        let live = live_memtables(current);
         let mut gone = Vec::new();
         while let Some((number, held)) = registry.by_number.first_key_value() {
             let (number, age) = (*number, now.saturating_duration_since(held.since));

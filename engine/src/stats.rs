@@ -7,12 +7,12 @@ use std::sync::atomic::Ordering;
 use akidb_wal::State;
 use serde::Serialize;
 
-use crate::catalog::{Catalog, CollectionState};
+use crate::catalog::Catalog;
 use crate::config::Durability;
 use crate::engine::Engine;
 use crate::error::Result;
-use crate::memtable::Memtable;
 use crate::segment::Segment;
+use crate::snapshots::{live_memtables, pinned_bytes};
 use crate::upload::{BackendStats, Uploads};
 
 /// Figures of a database.
@@ -161,26 +161,21 @@ pub(crate) fn stats(engine: &Engine, uploads: &Uploads) -> Result<Stats> {
 
 fn snapshots(engine: &Engine) -> Vec<SnapshotStats> {
     let (now, current) = (engine.place.clock.now(), engine.current());
-    let catalogs = |catalog: &Catalog| -> Vec<Arc<CollectionState>> {
-        catalog.collections.values().map(Arc::clone).collect()
+    let memtables = live_memtables(current.content());
+    let segments_of = |catalog: &Catalog| -> Vec<(*const Segment, u64)> {
+        let live = catalog.collections.values().flat_map(|state| state.segments.iter());
+        live.map(|live| (Arc::as_ptr(&live.segment), live.segment.meta().size)).collect()
     };
-    let live = catalogs(current.content());
-    let memtables: HashSet<*const Memtable> =
-        live.iter().flat_map(|state| state.memtables().map(Arc::as_ptr)).collect();
     let segments: HashSet<*const Segment> =
-        live.iter().flat_map(|state| state.segments.iter().map(|live| Arc::as_ptr(&live.segment))).collect();
+        segments_of(current.content()).into_iter().map(|(at, _)| at).collect();
     engine.snapshots.each(|held| {
-        let then = catalogs(held.view.content());
-        let kept = then.iter().flat_map(|state| state.memtables());
-        let kept = kept.filter(|memtable| !memtables.contains(&Arc::as_ptr(memtable)));
-        let old = then.iter().flat_map(|state| state.segments.iter());
-        let old = old.filter(|live| !segments.contains(&Arc::as_ptr(&live.segment)));
+        let old = segments_of(held.view.content()).into_iter().filter(|(at, _)| !segments.contains(at));
         SnapshotStats {
             holder: held.holder.clone(),
             lsn: held.view.lsn().to_string(),
             age_secs: now.saturating_duration_since(held.since).as_secs(),
-            memtable_bytes: kept.map(|memtable| memtable.bytes()).sum(),
-            segment_bytes: old.map(|live| live.segment.meta().size).sum(),
+            memtable_bytes: pinned_bytes(std::iter::once(held), &memtables),
+            segment_bytes: old.map(|(_, bytes)| bytes).sum(),
         }
     })
 }

@@ -41,13 +41,22 @@ impl Files {
             self.count += 1;
             self.bytes += found.len();
             self.allocated += found.blocks() * BLOCK;
-            let kind = path.extension().and_then(|ending| ending.to_str()).unwrap_or("none");
+            let kind = kind_of(&path);
             let (count, allocated) = self.by_kind.entry(kind.to_owned()).or_default();
             *count += 1;
             *allocated += found.blocks() * BLOCK;
         }
         Ok(())
     }
+}
+
+/// A file's ending. Spare log files have a temporary name for as long as nothing needs them: they are the log's.
+fn kind_of(path: &Path) -> &str {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    if name.ends_with(".wal.tmp") {
+        return "wal";
+    }
+    path.extension().and_then(|ending| ending.to_str()).unwrap_or("none")
 }
 
 fn unless_gone<T>(answer: io::Result<T>) -> io::Result<Option<T>> {

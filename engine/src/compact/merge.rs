@@ -76,11 +76,6 @@ impl<'a> Merge<'a> {
         Ok(Self { schema, inputs, order: Vec::new(), go_on })
     }
 
-    /// Whether no input has a row left.
-    pub(crate) fn is_at_end(&self) -> bool {
-        self.inputs.iter().all(|input| input.next.is_none())
-    }
-
     /// Where the rows went.
     pub(crate) fn into_map(self) -> RowMap {
         let mut to: Vec<Vec<u32>> =
@@ -139,6 +134,7 @@ impl RowSource for Merge<'_> {
 const DROPPED: u32 = u32::MAX;
 
 /// From the rows of the inputs to those of the output.
+#[derive(Default)]
 pub(crate) struct RowMap {
     to: Vec<Vec<u32>>,
 }

@@ -81,15 +81,14 @@ pub(crate) fn in_a_hurry(segments: &[SegmentLoad], max_rows: u64) -> Vec<usize> 
     by_size.into_iter().filter(dirty).take(1).collect()
 }
 
-/// Whether a merge may still take the segment with others.
-pub(crate) fn is_growing(segment: &SegmentLoad, max_rows: u64) -> bool {
-    // One of more than half of what a merge can hold has grown up.
-    segment.live_rows() <= max_rows / 2
+/// Live rows above which no merge takes a segment together with others: more than half of what one can hold.
+pub(crate) fn grown_rows(max_rows: u64) -> u64 {
+    max_rows / 2
 }
 
 /// The lowest tier with enough segments, everything below it, and what the result would meet above it.
 fn full_tier(segments: &[SegmentLoad], by_size: &[usize], bounds: &Bounds) -> Vec<usize> {
-    let growing = |at: &&usize| is_growing(&segments[**at], bounds.rows);
+    let growing = |at: &&usize| segments[**at].live_rows() <= grown_rows(bounds.rows);
     let growing: Vec<usize> = by_size.iter().filter(growing).copied().collect();
     let tier_of = |at: &usize| segments[*at].tier();
     let in_tier = |tier: u32| growing.iter().filter(|at| tier_of(at) == tier).count();
