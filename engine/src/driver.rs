@@ -13,8 +13,10 @@ use crate::upload::Uploads;
 
 pub(crate) mod compactor;
 pub(crate) mod plan;
+mod rest;
 
 use plan::{CollectionLoad, Job, Load};
+use rest::Rest;
 
 /// How often the free space is measured and old manifests are looked through.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -28,11 +30,12 @@ pub(crate) struct Driver {
     /// After a failure, jobs wait until then.
     retry_at: Option<Instant>,
     failures: u32,
+    rest: Rest,
 }
 
 impl Driver {
     pub(crate) fn new(engine: Weak<Engine>, uploads: Arc<Uploads>) -> Self {
-        Self { engine, uploads, next_look: None, retry_at: None, failures: 0 }
+        Self { engine, uploads, next_look: None, retry_at: None, failures: 0, rest: Rest::default() }
     }
 
     fn look_if_due(&mut self, engine: &Engine, now: Instant) -> Instant {
@@ -63,9 +66,14 @@ impl Driver {
         self.retry_at = None;
         // A bound on the jobs of one tick lets `stop` through.
         for _ in 0..64 {
-            let jobs = plan::plan(&load(engine), &engine.limits);
+            let load = self.load(engine, now);
+            let jobs = plan::plan(&load, &engine.limits);
             if jobs.is_empty() || engine.is_closed() {
                 self.failures = 0;
+                if load.at_rest {
+                    self.rest.take();
+                    engine.rest();
+                }
                 return None;
             }
             // One collection that cannot be flushed does not hold up the others.
@@ -82,6 +90,20 @@ impl Driver {
             }
         }
         Some(now)
+    }
+}
+
+impl Driver {
+    fn load(&mut self, engine: &Engine, now: Instant) -> Load {
+        let mut load = load(engine);
+        let Ok(writer) = engine.writer() else { return load };
+        let log = writer.sequencer.log().inner();
+        if self.rest.look(log.watermarks().appended, now) {
+            engine.wake_up();
+        }
+        let held_bytes = load.memtable_bytes + log.disk_bytes();
+        load.at_rest = self.rest.is_due(engine.limits.rest_after, held_bytes, now);
+        load
     }
 }
 
@@ -113,6 +135,7 @@ fn load(engine: &Engine) -> Load {
         collections: collections.collect(),
         memtable_bytes: view.content().memtable_bytes(),
         live_wal_bytes: engine.live_wal_bytes(),
+        at_rest: false,
     }
 }
 

@@ -210,6 +210,8 @@ pub(crate) struct Engine {
     pub(crate) compactor: OnceLock<Arc<dyn Ticker>>,
     pub(crate) snapshots: Snapshots,
     pub(crate) compactions: Compactions,
+    /// Nobody has written for a while, and everything is flushed.
+    at_rest: AtomicBool,
     closed: AtomicBool,
 }
 
@@ -245,6 +247,7 @@ impl Engine {
             compactor: OnceLock::new(),
             snapshots: Snapshots::default(),
             compactions: Compactions::default(),
+            at_rest: AtomicBool::new(false),
             closed: AtomicBool::new(false),
         }
     }
@@ -312,6 +315,27 @@ impl Engine {
     /// Bytes of log not yet covered by a manifest.
     pub(crate) fn live_wal_bytes(&self) -> u64 {
         self.writer.as_ref().map_or(0, |writer| writer.sequencer.log().inner().watermarks().bytes_live)
+    }
+
+    /// Nobody writes and everything is flushed: the log gives back what it can, and merges have time for what they would
+    /// leave for later. Blocks for the log's directory.
+    pub(crate) fn rest(&self) {
+        if let Some(writer) = &self.writer
+            && let Err(error) = writer.sequencer.log().inner().rest()
+        {
+            tracing::warn!(%error, "the log could not be made smaller; it is tried again at the next rest");
+        }
+        self.at_rest.store(true, Ordering::Release);
+        self.wake_compactor();
+    }
+
+    /// Somebody writes again.
+    pub(crate) fn wake_up(&self) {
+        self.at_rest.store(false, Ordering::Release);
+    }
+
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.at_rest.load(Ordering::Acquire)
     }
 
     /// The current version, also of a closed database: for work that looks again later.

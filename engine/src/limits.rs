@@ -39,6 +39,8 @@ pub(crate) struct Limits {
     pub(crate) filter_cache_bytes: u64,
     /// How long a write waits at a bound before it is refused.
     pub(crate) write_stall_timeout: Duration,
+    /// How long nobody writes before everything is flushed; zero: never.
+    pub(crate) rest_after: Duration,
     /// What memtables may take that only snapshots hold.
     pub(crate) snapshot_bytes: u64,
     /// How long a snapshot is held at most.
@@ -62,6 +64,7 @@ impl Limits {
             max_pending_bytes: engine.max_pending_bytes,
             filter_cache_bytes: engine.filter_cache_bytes,
             write_stall_timeout: Duration::from_millis(engine.write_stall_timeout_ms),
+            rest_after: Duration::from_secs(engine.rest_after_secs),
             snapshot_bytes: engine.memory_bytes / SNAPSHOTS_SHARE,
             snapshot_max_age: Duration::from_secs(engine.snapshot_max_age_secs),
             manifests: Kept {

@@ -116,6 +116,14 @@ impl Writing {
         })
     }
 
+    /// Bytes of all files, those made ahead and those kept for another life included.
+    pub(crate) fn disk(&self) -> u64 {
+        let old: u64 = self.old.iter().map(|old| old.file.size).sum();
+        let ahead = self.spares.ready.iter().chain(&self.active).map(|file| file.header.file_bytes);
+        let retired = self.spares.retired.iter().map(|file| file.bytes);
+        old + ahead.chain(retired).sum::<u64>()
+    }
+
     pub(crate) fn live(&self) -> u64 {
         self.old_used + self.active.as_ref().map_or(0, LogFile::end)
     }
@@ -236,7 +244,11 @@ impl Inner {
     }
 
     /// Goes on in `next`. Nothing is waited for: the sync path will sync the old file first.
-    fn rotate(&self, writing: &mut Writing, mut next: LogFile) -> std::result::Result<(), Arc<str>> {
+    pub(crate) fn rotate(
+        &self,
+        writing: &mut Writing,
+        mut next: LogFile,
+    ) -> std::result::Result<(), Arc<str>> {
         let durable = self.commit.synced();
         let mut old = writing.active.take().expect("only an open log rotates");
         let sealed = old.write_mark(FrameType::Seal, writing.next, durable, &[]).and_then(|()| old.flush());

@@ -27,6 +27,7 @@ mod reader;
 mod recover;
 mod repair;
 mod replay;
+mod rest;
 mod scout;
 mod search;
 mod spares;

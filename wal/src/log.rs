@@ -299,6 +299,12 @@ impl Log {
         Watermarks { appended, synced, floor, bytes_live, bytes_limit, state }
     }
 
+    /// Bytes that the log's files take on disk: live ones, those made ahead and those kept for another life.
+    #[must_use]
+    pub fn disk_bytes(&self) -> u64 {
+        lock(&self.inner.append).disk()
+    }
+
     /// What the log did since it was opened.
     #[must_use]
     pub fn counters(&self) -> Counters {
@@ -326,6 +332,20 @@ impl Log {
             return Err(Error::refused(ErrorKind::Closed));
         }
         self.inner.truncate_below(floor)
+    }
+
+    /// For a log that nobody writes to: gives back the files made ahead, and goes on in a small file, so that the one in
+    /// use can go with the others below the floor. Costs no more than a rotation; appends that come meanwhile may wait
+    /// for the small file. Call it after [`Log::truncate_below`]. Blocks for the directory and one sync.
+    ///
+    /// # Errors
+    /// `Io`, `NoSpace`: the log goes on as before. `Poisoned`, `Closed`, `Forked`.
+    pub fn rest(&self) -> Result<()> {
+        self.inner.check_process()?;
+        if self.inner.read_only {
+            return Err(Error::refused(ErrorKind::Closed));
+        }
+        self.inner.rest()
     }
 
     /// Syncs everything, seals the log and syncs that; afterwards a reopen has nothing to guess. Later appends are

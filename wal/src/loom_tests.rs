@@ -13,6 +13,8 @@ use loom::future::block_on;
 use loom::thread;
 
 use self::rig::{LARGE, Rig, explore};
+use crate::frame::frame_bytes;
+use crate::sync::lock;
 use crate::{ErrorKind, Log, Lsn, Step, WritePath};
 
 mod disk;
@@ -194,4 +196,27 @@ fn loom_reader_never_sees_a_recycled_frame() {
         rig.log.append(&[&LARGE]).unwrap();
         reading.join().unwrap();
     });
+}
+
+/// A log is brought to rest while somebody writes after all, into the large file or beyond its end: each record is
+/// acknowledged once it is on the disk, in whatever file.
+#[test]
+fn loom_rest_holds_up_no_writer_and_loses_nothing() {
+    explore("loom_rest_holds_up_no_writer_and_loses_nothing", || {
+        let rig = Rig::growing_to(16_384, WritePath::Mapped);
+        let mut last = Lsn::ZERO;
+        while rig.log.counters().rotations == 0 || has_room(&rig.log) {
+            last = rig.log.commit(&[&LARGE]).unwrap().last;
+        }
+        let (disk, log) = (Arc::clone(&rig.disk), Arc::clone(&rig.log));
+        let writer = thread::spawn(move || Rig::commit(&disk, &log, &LARGE));
+        rig.log.rest().unwrap();
+        writer.join().unwrap();
+        let written = rig.log.commit(&[b"r"]).unwrap().last;
+        assert_eq!((written, rig.disk.durable_records()), (last.plus(2), last.plus(2).counter()));
+    });
+}
+
+fn has_room(log: &Log) -> bool {
+    lock(&log.inner.append).active.as_ref().unwrap().has_room(frame_bytes(LARGE.len() as u64 + 4))
 }

@@ -69,6 +69,12 @@ impl Spares {
         more && self.lacks()
     }
 
+    /// Nobody writes: the ready files go, and none is wanted ahead.
+    pub(crate) fn give_up_ready(&mut self) -> VecDeque<LogFile> {
+        (self.wanted, self.ahead) = (0, 0);
+        std::mem::take(&mut self.ready)
+    }
+
     /// The disk is full.
     pub(crate) fn no_space(&self) -> bool {
         self.failure.as_ref().is_some_and(|e| matches!(e.kind(), ErrorKind::NoSpace { .. }))
@@ -134,7 +140,7 @@ impl Inner {
         result.map(|()| writing)
     }
 
-    fn make_file(
+    pub(crate) fn make_file(
         &self,
         header: Header,
         unused: VecDeque<LogFile>,

@@ -23,8 +23,11 @@ const FLOOR_WRITES: usize = 5;
 const TELL_ONE_OF: u64 = 20;
 /// Files and bytes have settled when they stood still for so long ...
 const STILL: Duration = Duration::from_secs(2);
+/// ... where there are so many bytes, for so long beyond the rest after which a database gives back what it can ...
+const STILL_AT_REST: Duration = Duration::from_secs(5);
+const RESTS_FROM_BYTES: u64 = 8 << 20;
 /// ... or when so much time is over.
-const SETTLE_WITHIN: Duration = Duration::from_secs(120);
+const SETTLE_WITHIN: Duration = Duration::from_secs(180);
 /// Changes of a short run of churn, in fills.
 const SHORT_CHURN: u32 = 3;
 
@@ -243,6 +246,16 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    fn still(&self) -> Duration {
+        let engine = writer::settings(self.plan.manifest_keep).engine;
+        let raw = u64::from(self.model.live_rows()) * self.orders.rows.raw_bytes();
+        if raw < RESTS_FROM_BYTES {
+            STILL
+        } else {
+            Duration::from_secs(engine.rest_after_secs) + STILL_AT_REST
+        }
+    }
+
     /// What the writer is told next.
     fn turn(&mut self, stage: Stage, writer: &mut Writer, now: Instant) -> Stage {
         match stage {
@@ -257,7 +270,7 @@ impl<'a> Run<'a> {
                 // A file under its temporary name is being written, however long its index takes.
                 let stands = files == self.files && !self.files.by_kind.contains_key("tmp");
                 let still = if stands { still } else { now };
-                if now.duration_since(still) < STILL && now.duration_since(since) < SETTLE_WITHIN {
+                if now.duration_since(still) < self.still() && now.duration_since(since) < SETTLE_WITHIN {
                     return Stage::Settling { since, still, files: self.files.clone() };
                 }
                 self.settle = still.duration_since(since);

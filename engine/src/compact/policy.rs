@@ -16,6 +16,8 @@ const SMALL_MERGE_BYTES: u64 = 128 << 20;
 const SPACE_SHARE: u64 = 3;
 /// Dead rows in a hundred above which a segment is rewritten for their sake alone.
 const MOST_DEAD_PERCENT: u64 = 30;
+/// The same while nobody writes.
+const MOST_DEAD_AT_REST_PERCENT: u64 = 10;
 
 /// What the choice depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,8 +40,8 @@ impl SegmentLoad {
         self.bytes * self.live_rows() / u64::from(self.rows.max(1))
     }
 
-    fn is_mostly_dead(&self) -> bool {
-        u64::from(self.dead) * 100 > u64::from(self.rows) * MOST_DEAD_PERCENT
+    fn is_dead_above(&self, percent: u64) -> bool {
+        u64::from(self.dead) * 100 > u64::from(self.rows) * percent
     }
 
     fn tier(&self) -> u32 {
@@ -63,8 +65,21 @@ pub(crate) fn due(segments: &[SegmentLoad], max_rows: u64) -> Vec<usize> {
     // Rewritten alone: what is dead in it is more than what a merge with others would save. One that was made with more
     // memory than there is now stays.
     let fits = |at: &usize| segments[*at].live_rows() <= max_rows;
-    let mostly_dead = by_size.into_iter().filter(fits).filter(|at| segments[*at].is_mostly_dead());
+    let mostly_dead =
+        by_size.into_iter().filter(fits).filter(|at| segments[*at].is_dead_above(MOST_DEAD_PERCENT));
     mostly_dead.take(1).collect()
+}
+
+/// What is due while nobody writes: also a segment of which more than a tenth is dead, the one with most of them first.
+/// Each row that dies costs ten others at most that are written again.
+pub(crate) fn due_at_rest(segments: &[SegmentLoad], max_rows: u64) -> Vec<usize> {
+    let chosen = due(segments, max_rows);
+    if !chosen.is_empty() {
+        return chosen;
+    }
+    let dirty = |at: &usize| segments[*at].is_dead_above(MOST_DEAD_AT_REST_PERCENT);
+    let fitting = (0..segments.len()).filter(|at| segments[*at].live_rows() <= max_rows);
+    fitting.filter(dirty).max_by_key(|at| segments[*at].dead).into_iter().collect()
 }
 
 /// All that can be merged now, for somebody who does not want to wait until it is due: as many of the smallest as one
@@ -171,6 +186,20 @@ mod tests {
         assert_eq!(due(&[segment(90_000, 0), segment(7, 7)], 1_000_000), [1]);
         assert!(due(&[segment(90_000, 40_000)], 49_999).is_empty(), "made with more memory than there is");
         assert!(in_a_hurry(&[segment(90_000, 40_000)], 49_999).is_empty());
+    }
+
+    #[test]
+    fn at_rest_a_tenth_of_dead_rows_is_enough() {
+        let segments = [segment(1_000, 100), segment(90_000, 9_001), segment(1_000, 299), segment(500, 0)];
+        assert!(due(&segments, 1_000_000).is_empty());
+        assert_eq!(due_at_rest(&segments, 1_000_000), [1]);
+        assert_eq!(due_at_rest(&segments, 50_000), [2], "the other does not fit");
+        assert!(due_at_rest(&segments[..1], 1_000_000).is_empty());
+        assert_eq!(
+            due_at_rest(&[segment(9, 0), segment(1_000, 301)], 1_000),
+            [1],
+            "what is due anyway is first"
+        );
     }
 
     #[test]

@@ -61,6 +61,7 @@ pub(super) const TABLES: [(&str, &[&str]); 6] = [
             "max_sealed_memtables",
             "compaction",
             "max_small_segments",
+            "rest_after_secs",
             "wal_max_bytes",
             "wal_flush_bytes",
             "write_stall_timeout_ms",

@@ -37,11 +37,12 @@ impl Compactor {
         let after_last = ids.partition_point(|id| *id <= self.last);
         ids.rotate_left(after_last);
         self.failed.retain(|id, _| ids.contains(id));
+        let choose = if engine.is_at_rest() { policy::due_at_rest } else { policy::due };
         for id in ids {
             if self.failed.get(&id).is_some_and(|(_, retry)| retry.is_none_or(|at| now < at)) {
                 continue;
             }
-            match compact::compact(engine, id, policy::due) {
+            match compact::compact(engine, id, choose) {
                 // Nothing is left that could fail again.
                 Ok(false) => {
                     self.failed.remove(&id);

@@ -29,6 +29,8 @@ pub(crate) struct Load {
     pub(crate) collections: Vec<CollectionLoad>,
     pub(crate) memtable_bytes: u64,
     pub(crate) live_wal_bytes: u64,
+    /// Nobody has written for so long that everything is flushed.
+    pub(crate) at_rest: bool,
 }
 
 /// The jobs that are due, in order; empty when nothing is.
@@ -55,6 +57,10 @@ pub(crate) fn plan(load: &Load, limits: &Limits) -> Vec<Job> {
     if jobs.is_empty() && load.memtable_bytes >= limits.memtables_bytes {
         jobs.extend(oldest().map(|c| Job::Seal(c.id)));
     }
+    if jobs.is_empty() && load.at_rest {
+        let unflushed = healthy().filter(|c| c.oldest_unflushed.is_some());
+        jobs.extend(unflushed.map(|c| Job::Seal(c.id)));
+    }
     jobs
 }
 
@@ -79,6 +85,7 @@ mod tests {
             filter_cache_bytes: 0,
             max_pending_bytes: None,
             write_stall_timeout: Duration::ZERO,
+            rest_after: Duration::ZERO,
             snapshot_bytes: 0,
             snapshot_max_age: Duration::ZERO,
             manifests: Kept::default(),
@@ -93,31 +100,41 @@ mod tests {
     #[test]
     fn what_is_sealed_is_flushed_before_anything_else_is_sealed() {
         let collections = vec![collection(1, 500, 0, 3), collection(2, 0, 1, 1)];
-        let load = Load { collections, memtable_bytes: 500, live_wal_bytes: 0 };
+        let load = Load { collections, memtable_bytes: 500, ..Load::default() };
         assert_eq!(plan(&load, &limits()), [Job::Flush(2)]);
     }
 
     #[test]
     fn a_long_log_seals_the_collection_with_the_oldest_row_however_small() {
         let collections = vec![collection(1, 90, 0, 7), collection(2, 1, 0, 2), collection(3, 0, 0, 0)];
-        let load = Load { collections, memtable_bytes: 91, live_wal_bytes: 1_000 };
+        let load = Load { collections, memtable_bytes: 91, live_wal_bytes: 1_000, at_rest: false };
         assert_eq!(plan(&load, &limits()), [Job::Seal(2)]);
     }
 
     #[test]
     fn a_busy_collection_does_not_keep_the_oldest_row_waiting() {
         let collections = vec![collection(1, 500, 1, 7), collection(2, 1, 0, 2), collection(3, 500, 0, 9)];
-        let mut load = Load { collections, memtable_bytes: 100, live_wal_bytes: 1_000 };
+        let mut load = Load { collections, memtable_bytes: 100, live_wal_bytes: 1_000, at_rest: false };
         assert_eq!(plan(&load, &limits()), [Job::Seal(2), Job::Flush(1)]);
         load.collections[1].sealed = 1;
         assert_eq!(plan(&load, &limits()), [Job::Flush(2), Job::Flush(1)]);
     }
 
     #[test]
+    fn at_rest_everything_is_flushed_and_what_is_empty_left_alone() {
+        let collections = vec![collection(1, 5, 0, 7), collection(2, 0, 0, 0), collection(3, 1, 0, 2)];
+        let mut load = Load { collections, at_rest: true, ..Load::default() };
+        assert_eq!(plan(&load, &limits()), [Job::Seal(1), Job::Seal(3)]);
+        load.at_rest = false;
+        assert_eq!(plan(&load, &limits()), []);
+    }
+
+    #[test]
     fn a_damaged_collection_is_left_alone() {
         let mut damaged = collection(1, 500, 1, 1);
         damaged.damaged = true;
-        let load = Load { collections: vec![damaged], memtable_bytes: 500, live_wal_bytes: 5_000 };
+        let load =
+            Load { collections: vec![damaged], memtable_bytes: 500, live_wal_bytes: 5_000, at_rest: true };
         assert_eq!(plan(&load, &limits()), []);
     }
 }

@@ -26,6 +26,7 @@ mod model;
 mod oracle;
 mod promised;
 mod promises;
+mod rest;
 mod restore;
 mod review;
 mod sample;

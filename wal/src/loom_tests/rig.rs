@@ -108,11 +108,16 @@ pub(super) const LARGE: [u8; 2200] = [7; 2200];
 
 impl Rig {
     pub(super) fn new(write_path: WritePath) -> Self {
+        Self::growing_to(8192, write_path)
+    }
+
+    /// With larger files than the first.
+    pub(super) fn growing_to(max_file_bytes: u64, write_path: WritePath) -> Self {
         let (disk, loops, now) = (Disk::new(), Arc::new(Loops::default()), RealClock.now());
         let config = Config {
             durability: Durability::LocalSynced,
             first_file_bytes: 8192,
-            max_file_bytes: 8192,
+            max_file_bytes,
             reserve_bytes: 0,
             write_path,
             salt_seed: Some(1),

@@ -311,3 +311,44 @@ fn a_log_whose_threads_never_run_still_rotates_syncs_and_closes() {
     drop(log);
     assert_eq!(rows(&place.open().1), model);
 }
+
+#[test]
+fn a_log_at_rest_is_one_small_file_and_loses_nothing() {
+    let place = Place::new();
+    let sizes = || {
+        let names = std::fs::read_dir(place.path()).unwrap().map(Result::unwrap);
+        let logs = names.filter(|entry| entry.file_name() != "control");
+        let mut sizes: Vec<u64> = logs.map(|entry| entry.metadata().unwrap().len()).collect();
+        sizes.sort_unstable();
+        sizes
+    };
+    let (log, _) = place.open();
+    let (record, mut model) = (vec![7; 3_000], Vec::new());
+    for n in 0..200 {
+        let last = append_synced(&log, &[&record], &mut model).last;
+        if n > 100 {
+            log.truncate_below(last).unwrap();
+        }
+    }
+    assert!(log.counters().recycled > 0, "retired files were there");
+    // What lies above the floor stays, in whatever file.
+    log.rest().unwrap();
+    assert_eq!(sizes(), [8_192, 32_768]);
+    let fresh = append_synced(&log, &[b"fresh"], &mut model).last;
+    log.truncate_below(fresh).unwrap();
+    log.rest().unwrap();
+    assert_eq!(sizes(), [8_192]);
+    log.rest().unwrap();
+    assert_eq!(sizes(), [8_192], "nothing is left to do");
+    // It grows again as a young log does.
+    let rotations = log.counters().rotations;
+    for _ in 0..20 {
+        append_synced(&log, &[&record], &mut model);
+    }
+    assert!(log.counters().rotations > rotations);
+    drop(log);
+    let (log, recovered) = Log::open(Options { floor: fresh, ..place.options() }).unwrap();
+    assert_eq!(rows(&recovered), model[200..]);
+    log.close().unwrap();
+    log.rest().unwrap();
+}

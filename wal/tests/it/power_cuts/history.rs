@@ -26,6 +26,8 @@ pub(super) struct Tally {
     pub(super) refused: u64,
     pub(super) rotations: u64,
     pub(super) recycled: u64,
+    /// Logs that gave back what they do not need.
+    pub(super) rests: u64,
     pub(super) closes: u64,
 }
 
@@ -132,7 +134,7 @@ fn step(machine: &mut Machine, log: Log, rng: &mut Rng, tally: &mut Tally) -> Lo
         45..60 => wait(machine, &log, rng, tally),
         60..65 => wait_without_blocking(machine, &log),
         65..77 => machine.rest(Duration::from_micros(rng.below(7_000))),
-        77..84 => truncate(machine, &log, rng),
+        77..84 => truncate(machine, &log, rng, tally),
         84..88 => machine.fail(Some((1 + rng.below(5), if rng.below(3) == 0 { ENOSPC } else { EIO }))),
         88..90 => machine.disk.set_free_bytes(Some(4096 * rng.below(8))),
         90 => machine.disk.set_free_bytes(None),
@@ -209,7 +211,7 @@ fn poisoned(e: &Error, tally: &mut Tally) {
 }
 
 /// The caller made everything up to a synced record durable elsewhere.
-fn truncate(machine: &Machine, log: &Log, rng: &mut Rng) {
+fn truncate(machine: &Machine, log: &Log, rng: &mut Rng, tally: &mut Tally) {
     let synced = log.watermarks().synced;
     machine.truth(|truth| {
         let below: Vec<Lsn> = truth.rows.iter().map(|row| row.lsn).filter(|lsn| *lsn <= synced).collect();
@@ -220,6 +222,9 @@ fn truncate(machine: &Machine, log: &Log, rng: &mut Rng) {
     });
     let floor = machine.truth(|truth| truth.floor);
     let _ = log.truncate_below(floor);
+    if rng.below(3) == 0 {
+        tally.rests += u64::from(log.rest().is_ok());
+    }
 }
 
 /// The process ends, or the machine does, or only the log; then it is opened again.
