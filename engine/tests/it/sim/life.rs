@@ -15,6 +15,8 @@ use super::report::Report;
 use super::rows::{Scale, id, payload, schema, search, vector};
 use super::truth::{Event, Op, Row, Tables, Truth, difference, read};
 
+/// Longer than it takes a database of any size to come to rest.
+const LONG_QUIET: Duration = Duration::from_secs(40);
 const DAY_MICROS: i64 = 24 * 3_600 * 1_000_000;
 const NAMES: [&str; 3] = ["alpha", "beta", "gamma"];
 
@@ -152,7 +154,11 @@ impl Life {
                 world.inside(Inside::Flush, || self.machine.step(steps));
             }
             80..84 => {
-                let by = Duration::from_micros(world.below(7_000));
+                // Now and then so long that the database comes to rest.
+                let micros = world.below(7_000);
+                let long = micros % 8 == 0;
+                let by = if long { LONG_QUIET } else { Duration::from_micros(micros) };
+                world.state().report.quiets += u64::from(long);
                 world.inside(Inside::Flush, || self.machine.rest(by));
             }
             84..86 => self.machine.jump((world.below(9) as i64 - 4) * DAY_MICROS),

@@ -284,6 +284,7 @@ pub(crate) fn settings(scale: Scale, rng: &mut Rng) -> Settings {
     engine.wal_max_bytes = 8 * unit;
     engine.write_stall_timeout_ms = 0;
     engine.min_free_disk_bytes = Some(0);
+    engine.rest_after_secs = 1;
     engine.manifest_keep = 1 + rng.below(6) as u32;
     settings
 }

@@ -19,6 +19,8 @@ pub(crate) struct Report {
     pub(crate) poisoned: u64,
     pub(crate) flushes: u64,
     pub(crate) merges: u64,
+    /// Times in which nobody wrote for long.
+    pub(crate) quiets: u64,
     /// Operations inside a file call of a flush.
     pub(crate) nested: u64,
     pub(crate) searches: u64,
@@ -46,6 +48,7 @@ impl Total {
         self.sum.poisoned += report.poisoned;
         self.sum.flushes += report.flushes;
         self.sum.merges += report.merges;
+        self.sum.quiets += report.quiets;
         self.sum.nested += report.nested;
         self.sum.searches += report.searches;
         self.sum.kept += report.kept;
@@ -68,7 +71,11 @@ impl fmt::Display for Total {
         let s = &self.sum;
         write!(f, "{} seeds, {} steps, {} file calls, ", self.seeds, s.steps, s.file_calls)?;
         write!(f, "{} crashed disks opened, {} reopens, {} flushes, ", s.crashes, s.reopens, s.flushes)?;
-        write!(f, "{} merges, {} operations inside these, {} searches, ", s.merges, s.nested, s.searches)?;
+        write!(
+            f,
+            "{} merges, {} operations inside these, {} long quiets, {} searches, ",
+            s.merges, s.nested, s.quiets, s.searches
+        )?;
         write!(
             f,
             "{} calls failed, {} writes refused, {} handles poisoned, ",
