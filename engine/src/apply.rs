@@ -19,6 +19,10 @@ pub(crate) trait Target {
     /// hardly ever.
     fn marks(frame: &Self::Frame) -> impl Iterator<Item = u64>;
 
+    /// Notes that the frame is in the log's order and ends at `last`: under the sequencer lock, so that the check of the
+    /// next write knows it.
+    fn note_appended(&self, _frame: &Self::Frame, _last: Lsn) {}
+
     /// Whether what [`Target::prepare`] found for the frame still holds in this version.
     fn is_prepared(&self, content: &Self::Content, frame: &Self::Frame) -> bool;
 
@@ -104,7 +108,6 @@ impl<T: Target> Applier<T> {
         }
     }
 
-    #[cfg(akidb_loom)]
     pub(crate) fn target(&self) -> &T {
         &self.target
     }
@@ -115,6 +118,7 @@ impl<T: Target> Applier<T> {
 
     /// Queues an appended frame. Called under the sequencer lock, so the queue is in LSN order.
     pub(crate) fn push(&self, first: Lsn, last: Lsn, frame: Arc<T::Frame>) {
+        self.target.note_appended(&frame, last);
         let marks = Arc::clone(&frame);
         self.pending.lock().push(Pending { first, last, frame }, T::marks(&marks));
     }
@@ -188,6 +192,7 @@ impl<T: Target> Applier<T> {
 
     /// Applies a frame past the queue and shows it. For replay: nobody else is about, so files may be read here.
     pub(crate) fn apply_now(&self, frame: &T::Frame, first: Lsn, last: Lsn) {
+        self.target.note_appended(frame, last);
         let apply = self.lock.lock();
         let current = self.published.current();
         if !self.target.is_prepared(current.content(), frame) {

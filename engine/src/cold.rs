@@ -20,8 +20,7 @@ use crate::filter_cache::FilterCache;
 use crate::limits::Limits;
 use crate::lsn::Lsn;
 use crate::manifest::{CollectionMeta, Manifest, file_name};
-use crate::ops::Memory;
-use crate::recovery::{RecoveryReport, empty_collection};
+use crate::recovery::{RecoveryReport, empty_collection, memory};
 use crate::segment::{ColdFile, Remote, Segment, fetch_tails};
 use crate::segment_meta::SegmentMeta;
 use crate::upload::{backend_config, from_backend, of_breakers};
@@ -47,7 +46,7 @@ pub(crate) fn open(place: Place, settings: &Settings) -> Result<(Arc<Engine>, Re
     let backend = Cold { place: objects, remote, url };
     let catalog = backend.catalog(&manifest, &limits)?;
     let flushed = manifest.collections.iter().map(|c| c.flushed_lsn).max();
-    let applier = Applier::new(Memory, catalog, manifest.floor.pred());
+    let applier = Applier::new(memory(&limits, &manifest), catalog, manifest.floor.pred());
     applier.change(|published, apply| {
         let flushed = flushed.unwrap_or(Lsn::ZERO);
         if flushed > published.visible() {

@@ -159,6 +159,13 @@ pub struct EngineSettings {
     /// Seconds a snapshot is held at most: a forgotten one keeps the rows and files of its moment. 3,600: longer than an
     /// export of a few million rows.
     pub snapshot_max_age_secs: u64,
+    /// Seconds for which the key of a batch is remembered, at most. 86,400: a client that has not heard for a day asks a
+    /// person.
+    pub idempotency_window_secs: u64,
+    /// Keys of batches remembered, at most; the oldest go first. 10,000: two requests a second through an outage of an
+    /// hour. Each costs its own length and about 150 bytes in memory, and its length and 50 in each manifest once its batch is
+    /// flushed.
+    pub max_idempotency_keys: u32,
     /// Shortest time between two manifests on one backend, in milliseconds. 2,000: bounds the requests that
     /// small flushes cost, and what a lost machine loses beyond its last flush.
     pub remote_commit_interval_ms: u64,
@@ -190,6 +197,8 @@ impl Default for EngineSettings {
             manifest_keep: 100,
             manifest_keep_hours: 24,
             snapshot_max_age_secs: 3_600,
+            idempotency_window_secs: 86_400,
+            max_idempotency_keys: 10_000,
             remote_commit_interval_ms: 2_000,
             upload_attempts: 3,
             max_pending_bytes: None,
@@ -297,6 +306,8 @@ impl EngineSettings {
             ("manifest_keep", self.manifest_keep.into(), 1, 100_000),
             ("manifest_keep_hours", self.manifest_keep_hours.into(), 1, 24 * 3_660),
             ("snapshot_max_age_secs", self.snapshot_max_age_secs, 1, 366 * 24 * 3_600),
+            ("idempotency_window_secs", self.idempotency_window_secs, 1, 366 * 24 * 3_600),
+            ("max_idempotency_keys", self.max_idempotency_keys.into(), 1, 100_000),
             ("remote_commit_interval_ms", self.remote_commit_interval_ms, 10, HOUR_MS),
             ("upload_attempts", self.upload_attempts.into(), 1, 100),
             ("max_pending_bytes", self.max_pending_bytes.unwrap_or(MIB), MIB, u64::MAX),
@@ -339,6 +350,8 @@ impl fmt::Display for Settings {
         writeln!(f, "manifest_keep = {}", e.manifest_keep)?;
         writeln!(f, "manifest_keep_hours = {}", e.manifest_keep_hours)?;
         writeln!(f, "snapshot_max_age_secs = {}", e.snapshot_max_age_secs)?;
+        writeln!(f, "idempotency_window_secs = {}", e.idempotency_window_secs)?;
+        writeln!(f, "max_idempotency_keys = {}", e.max_idempotency_keys)?;
         writeln!(f, "remote_commit_interval_ms = {}", e.remote_commit_interval_ms)?;
         writeln!(f, "upload_attempts = {}", e.upload_attempts)?;
         match e.max_pending_bytes {

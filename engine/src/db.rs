@@ -106,12 +106,14 @@ impl Db {
     }
 
     /// Writes everything in the batch as one, whatever its collections: all of it is visible together or nothing is,
-    /// after a crash too. Blocks as [`Collection::upsert`] does; returns the last LSN.
+    /// after a crash too. Blocks as [`Collection::upsert`] does; returns the last LSN, of a batch that was written before
+    /// under its [`Batch::idempotency_key`] the one of then.
     ///
     /// # Errors
     /// As [`Collection::upsert`]; the message names the write. `NotFound` for an unknown collection; `Conflict` if a
     /// row is not as the batch expects; `Invalid` for an empty batch, one over 64 MiB, or one that writes a row twice
-    /// and demands something of it. In all of these nothing was written.
+    /// and demands something of it, or one whose key is empty or over 128 bytes; `Conflict` if another batch was written
+    /// under its key. In all of these nothing was written.
     pub fn write(&self, batch: &Batch) -> Result<Lsn> {
         collection::submit(self.engine(), batch)?.acknowledged()
     }

@@ -252,7 +252,7 @@ impl Engine {
         }
     }
 
-    fn applier(&self) -> &Applier<Memory> {
+    pub(crate) fn applier(&self) -> &Applier<Memory> {
         match &self.reading {
             Reading::Live(sequencer) => sequencer.applier(),
             Reading::Fixed(applier) => applier,

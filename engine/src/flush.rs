@@ -145,6 +145,7 @@ fn flush_locked(engine: &Engine, writer: &Writer, collection: u32) -> Result<Flu
         edit_manifest(manifest, collection, sealed_at, &flushed)?;
         let held = |id| unflushed.oldest.get(&id).copied().filter(|_| !seeded_bug("floor_of_one_collection"));
         manifest.settle_floor(unflushed.settled, held);
+        keep_batch_keys(writer, manifest);
         assert_manifest_synced(writer, manifest);
         Ok(())
     });
@@ -171,6 +172,15 @@ fn assert_manifest_synced(writer: &Writer, manifest: &Manifest) {
     manifest.collections.iter().for_each(|collection| assert_synced(writer, collection.flushed_lsn));
 }
 
+/// A manifest that raises the floor keeps the keys of the batches below it: the log may go.
+fn keep_batch_keys(writer: &Writer, manifest: &mut Manifest) {
+    if !seeded_bug("batch_keys_left_to_the_log") {
+        let now_micros = manifest.created_at.as_microsecond();
+        manifest.idempotency_keys =
+            writer.sequencer.applier().target().keys.below(manifest.floor, now_micros);
+    }
+}
+
 /// Makes the end of a collection durable, and with it that its rows no longer hold the log: `publish` runs between
 /// the manifest and the truncation.
 pub(crate) fn drop_collection(writer: &Writer, id: u32, publish: impl FnOnce()) -> Result<()> {
@@ -180,6 +190,7 @@ pub(crate) fn drop_collection(writer: &Writer, id: u32, publish: impl FnOnce()) 
             return Err(Error::dropped());
         }
         manifest.settle_floor(unflushed.settled, |id| unflushed.oldest.get(&id).copied());
+        keep_batch_keys(writer, manifest);
         assert_manifest_synced(writer, manifest);
         Ok(())
     })?;

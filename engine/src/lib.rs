@@ -63,6 +63,8 @@ mod handle;
 #[cfg(not(akidb_loom))]
 mod id;
 #[cfg(not(akidb_loom))]
+mod idempotency;
+#[cfg(not(akidb_loom))]
 mod index;
 #[cfg(not(akidb_loom))]
 mod inspect;
@@ -158,6 +160,8 @@ pub use error::{Error, ErrorKind, Fate, Result};
 pub use filter::{Filter, Literal};
 #[cfg(not(akidb_loom))]
 pub use id::{Id, MAX_ID_BYTES};
+#[cfg(not(akidb_loom))]
+pub use idempotency::KeptKey;
 #[cfg(not(akidb_loom))]
 pub use inspect::inspect;
 #[cfg(not(akidb_loom))]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::config::{Durability, Settings};
+use crate::idempotency::KeyBounds;
 use crate::manifest::Kept;
 
 /// Memtables that only snapshots hold may take one part in so many.
@@ -45,6 +46,8 @@ pub(crate) struct Limits {
     pub(crate) snapshot_bytes: u64,
     /// How long a snapshot is held at most.
     pub(crate) snapshot_max_age: Duration,
+    /// Keys of batches kept.
+    pub(crate) batch_keys: KeyBounds,
     /// Manifests kept.
     pub(crate) manifests: Kept,
 }
@@ -67,6 +70,11 @@ impl Limits {
             rest_after: Duration::from_secs(engine.rest_after_secs),
             snapshot_bytes: engine.memory_bytes / SNAPSHOTS_SHARE,
             snapshot_max_age: Duration::from_secs(engine.snapshot_max_age_secs),
+            batch_keys: KeyBounds {
+                keys: engine.max_idempotency_keys as usize,
+                window_micros: i64::try_from(engine.idempotency_window_secs)
+                    .map_or(i64::MAX, |secs| secs.saturating_mul(1_000_000)),
+            },
             manifests: Kept {
                 count: engine.manifest_keep as usize,
                 for_secs: u64::from(engine.manifest_keep_hours) * 3_600,

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::Id;
+use crate::idempotency::BatchKey;
 use crate::log::from_wal;
 use crate::lsn::Lsn;
 use crate::manifest::{Manifest, Store};
@@ -83,6 +84,8 @@ pub struct LogRecord {
     pub collection_name: Option<String>,
     /// The row's id; in hex where the collection's kind of id is not known and the bytes are no text.
     pub key: Option<String>,
+    /// The idempotency key of the batch that ends with this record, if it has one.
+    pub batch_key: Option<String>,
     /// Why the bytes could not be read, in words.
     pub undecodable: Option<String>,
     /// Below or at the proven LSN: on disk for certain. `None` where that was not looked at.
@@ -278,10 +281,16 @@ impl Names {
             collection: decoded.as_ref().ok().map(|record| record.collection),
             collection_name: known.map(|(name, _)| name.clone()),
             key: decoded.as_ref().ok().map(|record| key_text(record.key, known.map(|(_, kind)| *kind))),
+            batch_key: decoded.as_ref().ok().and_then(|record| batch_key(record, lsn)),
             undecodable: decoded.err().map(|error| error.to_string()),
             proven,
         }
     }
+}
+
+fn batch_key(record: &Record<'_>, lsn: Lsn) -> Option<String> {
+    let key = record.names_batch.then(|| BatchKey::decode(record.idempotency_key, lsn))?;
+    key.map(|key| key.text.to_string())
 }
 
 fn key_text(key: &[u8], kind: Option<IdKind>) -> String {

@@ -9,7 +9,7 @@ use akidb_host::{Clock, RealClock};
 
 use crate::apply::{Applier, Target};
 use crate::lsn::Lsn;
-use crate::write::{Checked, Sequencer, WriteLog};
+use crate::write::{Checked, Placed, Sequencer, WriteLog};
 
 fn lsn(n: u64) -> Lsn {
     Lsn::new(1, n)
@@ -147,7 +147,14 @@ fn model_on(log: ModelLog) -> Arc<Model> {
 fn submit(model: &Model, records: usize) -> Lsn {
     let record: &[u8] = b"r";
     let records = vec![record; records];
-    model.submit(&records, &Arc::new(()), || Ok(Checked::Holds)).unwrap().unwrap().1
+    end_of(model.submit(&records, &Arc::new(()), || Ok(Checked::Holds)).unwrap())
+}
+
+fn end_of(placed: Placed) -> Lsn {
+    match placed {
+        Placed::At(_, last) | Placed::Earlier(_, last) => last,
+        Placed::NoRoom | Placed::Stale => panic!("not placed"),
+    }
 }
 
 /// Checks every interleaving with at most `preemptions` (all of them where that is `None`), and says how many there
@@ -289,7 +296,7 @@ fn submit_checked(model: &Model) -> Lsn {
         assert_eq!(newest, appended.as_u64(), "the newest appended write was missed");
         Ok(Checked::Holds)
     };
-    model.submit(&[b"r"], &Arc::new(()), check).unwrap().unwrap().1
+    end_of(model.submit(&[b"r"], &Arc::new(()), check).unwrap())
 }
 
 /// A writer whose batch does not fit waits for the next file with no lock held: another one whose record does fit

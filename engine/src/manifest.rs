@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::idempotency::KeptKey;
 use crate::lsn::Lsn;
 use crate::schema::{FieldType, Schema, check_name};
 use crate::segment_meta::SegmentMeta;
@@ -133,6 +134,9 @@ pub struct Manifest {
     pub collections: Vec<CollectionMeta>,
     /// Dropped collections whose files may still lie around.
     pub dropped: Vec<DroppedCollection>,
+    /// Keys of batches that lie wholly below the floor, oldest first: what the log does not tell again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub idempotency_keys: Vec<KeptKey>,
 }
 
 /// A collection as the manifest names it.
@@ -207,6 +211,7 @@ impl Manifest {
             next_collection_id: 1,
             collections: Vec::new(),
             dropped: Vec::new(),
+            idempotency_keys: Vec::new(),
         }
     }
 
@@ -314,6 +319,9 @@ impl Manifest {
     /// The lowest minor format that has every field this manifest uses.
     #[must_use]
     pub fn minor_needed(&self) -> u16 {
+        if !self.idempotency_keys.is_empty() {
+            return format::MINOR_OF_KEYS;
+        }
         let mut segments = self.collections.iter().flat_map(|c| &c.segments);
         if segments.any(|s| s.head.is_some() || s.codes.is_some()) { format::MINOR_OF_INDEX } else { 0 }
     }

@@ -165,6 +165,12 @@ fn of_health(families: &mut Families, stats: &Stats) {
     }
     families.one(
         Gauge,
+        "akidb_idempotency_keys",
+        "Keys of batches that are remembered.",
+        exact(stats.idempotency_keys as u64),
+    );
+    families.one(
+        Gauge,
         "akidb_writes_held_back",
         "1 while a bound holds writers back; `akidb stats` names it.",
         flag(stats.held_back_by.is_some()),

@@ -8,6 +8,7 @@ use crate::apply::{Applier, Target};
 use crate::catalog::{Catalog, CollectionState, LiveSegment};
 use crate::error::{Error, ErrorKind, Fate};
 use crate::id::Id;
+use crate::idempotency::{BatchKey, RecentKeys};
 use crate::lsn::Lsn;
 use crate::row::Row;
 
@@ -50,6 +51,8 @@ pub(crate) struct Op {
     change: Change,
     /// What the write demands of its row.
     expect: Option<Expect>,
+    /// The key of the batch that ends with this record.
+    batch_key: Option<Box<BatchKey>>,
     /// The hash of collection and id.
     mark: u64,
     found: Mutex<Found>,
@@ -83,6 +86,7 @@ impl Op {
         Self {
             collection,
             expect,
+            batch_key: None,
             mark: id.map_or(0, |id| mark_of(collection, id)),
             change,
             found: Mutex::default(),
@@ -102,6 +106,20 @@ impl Op {
 
     pub(crate) fn collection(&self) -> u32 {
         self.collection
+    }
+
+    /// The last operation of a batch that has a key.
+    pub(crate) fn naming(self, batch_key: BatchKey) -> Self {
+        Self { batch_key: Some(Box::new(batch_key)), ..self }
+    }
+
+    /// The key of the batch that ends with this record.
+    pub(crate) fn batch_key(&self) -> Option<&BatchKey> {
+        self.batch_key.as_deref()
+    }
+
+    pub(crate) fn expect(&self) -> Option<Expect> {
+        self.expect
     }
 
     fn id(&self) -> Option<&Id> {
@@ -212,9 +230,11 @@ impl Op {
     }
 }
 
-/// The target frames are applied to: the memtables and overlays of the current version.
+/// The target frames are applied to: the memtables and overlays of the current version; and the keys of batches.
 #[derive(Debug)]
-pub(crate) struct Memory;
+pub(crate) struct Memory {
+    pub(crate) keys: RecentKeys,
+}
 
 impl Target for Memory {
     type Content = Catalog;
@@ -222,6 +242,12 @@ impl Target for Memory {
 
     fn marks(ops: &Vec<Op>) -> impl Iterator<Item = u64> {
         ops.iter().map(|op| op.mark)
+    }
+
+    fn note_appended(&self, ops: &Vec<Op>, last: Lsn) {
+        if let Some(key) = ops.last().and_then(Op::batch_key) {
+            self.keys.remember(key.kept(last));
+        }
     }
 
     fn is_prepared(&self, catalog: &Catalog, ops: &Vec<Op>) -> bool {

@@ -4,13 +4,13 @@
 //! offset size  field            little endian; drawn byte by byte in docs/formats/record.md
 //!      0    1  version          1
 //!      1    1  op               1 upsert, 2 delete
-//!      2    2  flags            0; a set bit is unknown to this version
+//!      2    2  flags            bit 0: the last record of a batch that has an idempotency key; others are unknown
 //!      4    4  collection       id of the collection, durable in a manifest before it may stand here
 //!      8    2  schema           version of the collection's schema the row was checked against
 //!     10    2  dim              numbers in the vector; 0 for a delete
 //!     12    8  expires_at       microseconds since the Unix epoch; 0 never
 //!     20    2  key_len          bytes of the key, 1..=512
-//!     22    2  idem_len         bytes of the idempotency key; 0 none
+//!     22    2  idem_len         bytes of the idempotency key (of the batch with bit 0); 0 none
 //!     24    4  payload_len      bytes of the payload, up to 1 MiB; 0 none
 //!     28       key, idempotency key, payload (a JSON object, UTF-8), dim x f32
 //! ```
@@ -27,8 +27,18 @@ mod tests;
 pub(crate) const HEADER_BYTES: usize = 28;
 /// Largest payload in bytes of JSON text.
 pub(crate) const MAX_PAYLOAD_BYTES: usize = 1 << 20;
+/// Where the flags stand.
+const FLAGS_AT: usize = 2;
+/// Where the schema's version stands.
+const SCHEMA_AT: usize = 8;
+/// Where the key's length stands.
+const KEY_LEN_AT: usize = 20;
+/// Where the idempotency key's length stands.
+const IDEM_LEN_AT: usize = 22;
 /// Where the payload's length stands: the last of the header.
 const PAYLOAD_LEN_AT: usize = HEADER_BYTES - 4;
+/// The flag of a record that carries the key of its batch ([`crate::idempotency::BatchKey`]).
+const NAMES_BATCH: u16 = 1;
 /// The version written.
 const VERSION: u8 = 1;
 
@@ -54,7 +64,9 @@ pub(crate) struct Record<'a> {
     pub expires_at: i64,
     /// Key bytes of the id, 1..=512 ([`crate::id::Id::key`]).
     pub key: &'a [u8],
-    /// The caller's idempotency key; empty for none.
+    /// Whether the idempotency key is that of the whole batch, which ends with this record.
+    pub names_batch: bool,
+    /// An idempotency key; empty for none.
     pub idempotency_key: &'a [u8],
     /// The whole payload, declared fields included, as the text of one JSON object; empty for none.
     pub payload: &'a str,
@@ -139,7 +151,7 @@ pub(crate) enum RecordError {
     #[error("record op {0}, this build knows 1 (upsert) and 2 (delete)")]
     Op(u8),
     /// Flags this version does not know.
-    #[error("record flags {0:#06x}, this build knows none")]
+    #[error("record flags {0:#06x}, this build knows 0x0001")]
     Flags(u16),
     /// A number out of its range.
     #[error("{what} is {value}, at byte {offset} of the record")]
@@ -175,6 +187,7 @@ impl<'a> Record<'a> {
             schema,
             expires_at: 0,
             key: &[],
+            names_batch: false,
             idempotency_key: &[],
             payload: "",
             vector: Vector::EMPTY,
@@ -224,7 +237,7 @@ impl<'a> Record<'a> {
             Op::Upsert => 1,
             Op::Delete => 2,
         });
-        out.extend_from_slice(&0u16.to_le_bytes());
+        out.extend_from_slice(&(u16::from(self.names_batch) * NAMES_BATCH).to_le_bytes());
         out.extend_from_slice(&self.collection.to_le_bytes());
         out.extend_from_slice(&self.schema.to_le_bytes());
         out.extend_from_slice(&dim.to_le_bytes());
@@ -262,9 +275,9 @@ impl<'a> Record<'a> {
             2 => Op::Delete,
             other => return Err(RecordError::Op(other)),
         };
-        match u16_at(header, 2) {
-            0 => {}
-            flags => return Err(RecordError::Flags(flags)),
+        let flags = u16_at(header, 2);
+        if flags & !NAMES_BATCH != 0 {
+            return Err(RecordError::Flags(flags));
         }
         let dim = usize::from(u16_at(header, 10));
         let key_len = usize::from(u16_at(header, 20));
@@ -287,11 +300,30 @@ impl<'a> Record<'a> {
             schema: u16_at(header, 8),
             expires_at: i64::from_le_bytes(eight_at(header, 12)),
             key,
+            names_batch: flags & NAMES_BATCH != 0,
             idempotency_key,
             payload,
             vector: Vector(Numbers::Bytes(numbers.as_chunks().0)),
         })
     }
+}
+
+/// Puts the key of a batch into its last record, which begins at `from` and ends the bytes.
+pub(crate) fn name_batch(bytes: &mut Vec<u8>, from: usize, batch_key: &[u8]) {
+    let record = &mut bytes[from..];
+    let idem_len = u16::try_from(batch_key.len()).expect("a checked idempotency key fits u16");
+    assert_eq!(record[IDEM_LEN_AT..IDEM_LEN_AT + 2], [0; 2], "a record has one idempotency key");
+    record[FLAGS_AT..FLAGS_AT + 2].copy_from_slice(&NAMES_BATCH.to_le_bytes());
+    record[IDEM_LEN_AT..IDEM_LEN_AT + 2].copy_from_slice(&idem_len.to_le_bytes());
+    let key_len = u16::from_le_bytes([record[KEY_LEN_AT], record[KEY_LEN_AT + 1]]);
+    let at = from + HEADER_BYTES + usize::from(key_len);
+    bytes.splice(at..at, batch_key.iter().copied());
+}
+
+/// The bytes of an encoded record that say what is written: all but the version of the schema it was checked against,
+/// which rises when fields are added.
+pub(crate) fn content_of(record: &[u8]) -> [&[u8]; 2] {
+    [&record[..SCHEMA_AT], &record[SCHEMA_AT + 2..]]
 }
 
 /// The same facts are asserted before writing and demanded after reading.

@@ -16,6 +16,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::filter_cache::FilterCache;
 use crate::flush;
 use crate::gc;
+use crate::idempotency::RecentKeys;
 use crate::limits::Limits;
 use crate::log::{EngineLog, from_wal};
 use crate::lsn::Lsn;
@@ -86,7 +87,7 @@ pub(crate) fn open(place: Place, settings: &Settings, create: bool) -> Result<(A
         }
     }
     let (catalog, schemas) = load_catalog(&place, opened, &limits)?;
-    let applier = Applier::new(Memory, catalog, opened.floor.pred());
+    let applier = Applier::new(memory(&limits, opened), catalog, opened.floor.pred());
     let log = EngineLog::new(log, limits.durability, lock);
     // The log need not hold them any more, and knows no better than what it holds.
     log.note_synced(opened.floor.pred());
@@ -141,7 +142,7 @@ pub(crate) fn open_read_only(place: Place, limits: Limits) -> Result<(Arc<Engine
     let mut report =
         RecoveryReport { manifest: newest.number, epoch: newest.writer_epoch, ..Default::default() };
     let (catalog, schemas) = load_catalog(&place, &newest, &limits)?;
-    let applier = Applier::new(Memory, catalog, newest.floor.pred());
+    let applier = Applier::new(memory(&limits, &newest), catalog, newest.floor.pred());
     if alone {
         let (log, recovered) = open_log(&place, akidb_wal::Config::default(), &newest, true)?;
         note_cut(&recovered, &mut report);
@@ -283,6 +284,11 @@ fn load_collection(place: &Place, entry: &CollectionMeta) -> Result<CollectionSt
         segments.push(Arc::new(LiveSegment::new(segment, dead)));
     }
     Ok(empty_collection(entry, dir, schema, segments))
+}
+
+/// What frames are applied to, with the keys of batches that the log does not tell again.
+pub(crate) fn memory(limits: &Limits, manifest: &Manifest) -> Memory {
+    Memory { keys: RecentKeys::new(limits.batch_keys, &manifest.idempotency_keys) }
 }
 
 /// A collection with nothing in memory.

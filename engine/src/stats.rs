@@ -38,6 +38,8 @@ pub struct Stats {
     pub flush_failure: Option<String>,
     /// What merges of segments did since the open.
     pub compaction: CompactionStats,
+    /// Keys of batches that are remembered.
+    pub idempotency_keys: usize,
     /// Snapshots that are held, the oldest first.
     pub snapshots: Vec<SnapshotStats>,
     /// Why nothing more is written, to the log or to manifests, if so: reopening is the repair.
@@ -152,6 +154,7 @@ pub(crate) fn stats(engine: &Engine, uploads: &Uploads) -> Result<Stats> {
         free_disk_bytes: engine.free_disk_bytes.load(Ordering::Relaxed),
         held_back_by: held.map(|stall| format!("{}: {}", stall.which, stall.detail)),
         compaction: compaction(engine),
+        idempotency_keys: engine.applier().target().keys.len(),
         snapshots: snapshots(engine),
         flush_failure: engine.last_flush_failure().map(|error| error.to_string()),
         poisoned: poisoned(engine),

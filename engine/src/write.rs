@@ -33,14 +33,18 @@ pub(crate) enum Checked {
     Holds,
     /// What was looked up before is out of date: look again, without the lock.
     Stale,
+    /// It was written before, from the first LSN to the last; not again.
+    Earlier(Lsn, Lsn),
 }
 
-/// What became of an append that waits for nothing.
+/// What became of an append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Placed {
     /// It is in the log's order, from the first LSN to the last.
     At(Lsn, Lsn),
-    /// The log's next file is not ready yet; nothing happened.
+    /// [`Checked::Earlier`]: it had this place already; nothing happened.
+    Earlier(Lsn, Lsn),
+    /// The log's next file is not ready yet, and the call does not wait; nothing happened.
     NoRoom,
     /// [`Checked::Stale`]; nothing happened.
     Stale,
@@ -72,28 +76,28 @@ impl<L: WriteLog, T: Target> Sequencer<L, T> {
     /// the next log file where one is needed, with no lock held, so that whoever finds room goes on.
     ///
     /// `check` runs under the sequencer lock, against the newest *appended* state; if it fails nothing is logged. It reads
-    /// no file; where it would have to, nothing is logged either and the answer is `None`.
+    /// no file; where it would have to, nothing is logged either and the answer is [`Placed::Stale`].
     pub(crate) fn submit(
         &self,
         records: &[&[u8]],
         frame: &Arc<T::Frame>,
         check: impl Fn() -> Result<Checked, L::Error>,
-    ) -> Result<Option<(Lsn, Lsn)>, L::Error> {
-        let (first, last) = loop {
+    ) -> Result<Placed, L::Error> {
+        let (placed, last) = loop {
             let order = self.order.lock();
             let placed = self.place(&order, records, frame, &check)?;
             let _held = seeded_bug("room_wait_under_lock").then_some(order);
             match placed {
-                Placed::At(first, last) => break (first, last),
+                Placed::At(_, last) => break (placed, last),
                 Placed::NoRoom => self.log.wait_for_room(records)?,
-                Placed::Stale => return Ok(None),
+                Placed::Stale | Placed::Earlier(..) => return Ok(placed),
             }
         };
         // Append and push are not one step: a sync that covered the append may have drained before the push.
         if self.log.showable() >= last && !seeded_bug("no_drain_after_push") {
             self.drain();
         }
-        Ok(Some((first, last)))
+        Ok(placed)
     }
 
     /// As [`Sequencer::submit`], and waits for nothing. The caller drains afterwards, as a sync may have covered the
@@ -114,8 +118,10 @@ impl<L: WriteLog, T: Target> Sequencer<L, T> {
         frame: &Arc<T::Frame>,
         check: &impl Fn() -> Result<Checked, L::Error>,
     ) -> Result<Placed, L::Error> {
-        if check()? == Checked::Stale {
-            return Ok(Placed::Stale);
+        match check()? {
+            Checked::Holds => {}
+            Checked::Stale => return Ok(Placed::Stale),
+            Checked::Earlier(first, last) => return Ok(Placed::Earlier(first, last)),
         }
         let Some((first, last)) = self.log.append_nowait(records)? else { return Ok(Placed::NoRoom) };
         self.applier.push(first, last, Arc::clone(frame));

@@ -36,6 +36,7 @@ pub struct Batch {
     /// The collections named, once each.
     collections: Vec<String>,
     writes: Vec<BatchWrite>,
+    idempotency_key: Option<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -77,6 +78,31 @@ impl Batch {
     /// Removes the row with this id if it is as expected; if it is not, nothing of the batch is written.
     pub fn delete_if(&mut self, collection: &str, id: impl Into<Id>, expect: Expect) -> &mut Self {
         self.push(collection, Change::Delete(id.into()), Some(expect))
+    }
+
+    /// Names the batch, so that it can be sent again by a caller who was not answered: if a batch was written under this
+    /// key before, nothing is written and the caller gets the LSNs of then, once they are durable. 1 to 128 bytes, of the
+    /// caller's choice and for this batch alone: a UUID as a rule.
+    ///
+    /// Keys are kept for `engine.idempotency_window_secs` (a day) and up to `engine.max_idempotency_keys` (10,000), the
+    /// oldest go first; across reopens and flushes, and in copies on backends as far as their batches are. A key that is
+    /// forgotten is as good as new.
+    ///
+    /// ```
+    /// # use akidb::{Batch, Db, Metric, NewRow, Schema};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Db::open(directory.path().join("data"))?;
+    /// # let docs = db.create_collection("docs", Schema::new(2, Metric::L2))?;
+    /// let mut batch = Batch::new();
+    /// batch.upsert("docs", NewRow::new("d1", [0.1, 0.2], serde_json::json!({}))?).idempotency_key("order-17");
+    /// let lsn = db.write(&batch)?;
+    /// assert_eq!(db.write(&batch)?, lsn); // as after a timeout: it is not written twice
+    /// assert!(db.submit(&batch)?.is_repeat());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn idempotency_key(&mut self, key: impl Into<String>) -> &mut Self {
+        self.idempotency_key = Some(key.into());
+        self
     }
 
     fn push(&mut self, collection: &str, change: Change, expect: Option<Expect>) -> &mut Self {
@@ -143,7 +169,8 @@ pub(crate) fn submit(engine: &Arc<Engine>, batch: &Batch) -> Result<Receipt> {
     let _entered = span.clone().entered();
     let writes =
         batch.kept()?.map(|(n, write)| (&*named[write.collection], write.borrowed(), write.expect, n));
-    let encoded = encode::writes(writes)?;
+    let key = batch.idempotency_key.as_deref().map(|key| (key, engine.place.clock.unix_micros()));
+    let encoded = encode::writes(writes, key)?;
     let mut states = named.clone();
     states.sort_unstable_by_key(|state| state.id);
     write::append(engine, &states, &encoded, true, span)

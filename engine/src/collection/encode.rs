@@ -6,6 +6,7 @@ use super::{MAX_BATCH_BYTES, NewRow, check_id};
 use crate::catalog::CollectionState;
 use crate::error::{Error, Fate, Result};
 use crate::id::Id;
+use crate::idempotency::BatchKey;
 use crate::ops::{Change, Expect, Op};
 use crate::record::{self, Record};
 use crate::row::{self, Payload, Row};
@@ -70,6 +71,34 @@ impl Encoded {
         ends.map(|end| &self.bytes[std::mem::replace(&mut from, end)..end]).collect()
     }
 
+    /// Gives the batch a key, in its last record.
+    fn named(self, text: &str, at_micros: i64) -> Result<Self> {
+        BatchKey::check(text)?;
+        let records = u32::try_from(self.ops.len()).expect("a batch of 64 MiB has fewer records");
+        let key = BatchKey { at_micros, digest: self.digest(), records, text: text.into() };
+        let Self { mut bytes, ends, ops, is_conditional } = self;
+        record::name_batch(&mut bytes, ends.last().copied().unwrap_or(0), &key.encode());
+        let mut ops = Arc::try_unwrap(ops).expect("nobody else has seen it");
+        let last = ops.pop().expect("a batch has writes");
+        ops.push(last.naming(key));
+        Ok(Self { bytes, ends, ops: Arc::new(ops), is_conditional })
+    }
+
+    /// Tells batches apart by what they write and demand.
+    fn digest(&self) -> u32 {
+        let mut digest = crc32fast::Hasher::new();
+        for (record, op) in self.records().into_iter().zip(self.ops.iter()) {
+            record::content_of(record).into_iter().for_each(|bytes| digest.update(bytes));
+            digest.update(&Expect::code(op.expect()).to_le_bytes());
+        }
+        digest.finalize()
+    }
+
+    /// The key it was given, if any.
+    pub(super) fn batch_key(&self) -> Option<&BatchKey> {
+        self.ops.last().and_then(Op::batch_key)
+    }
+
     /// Bytes this takes in the log, at most.
     pub(super) fn log_bytes(&self) -> u64 {
         (self.bytes.len() + FRAME_BYTES + 4 * self.ops.len()) as u64
@@ -124,9 +153,11 @@ impl<'a> Write<'a> {
     }
 }
 
-/// Writes to any collections, in this order, as one frame. An error names the write by its place.
+/// Writes to any collections, in this order, as one frame, under a key if one is given with the time of the write. An
+/// error names the write by its place.
 pub(super) fn writes<'a>(
     writes: impl Iterator<Item = (&'a CollectionState, Write<'a>, Option<Expect>, usize)>,
+    key: Option<(&str, i64)>,
 ) -> Result<Encoded> {
     let (mut bytes, mut ends, mut ops) = (Vec::new(), Vec::new(), Vec::new());
     for (state, write, expect, place) in writes {
@@ -138,7 +169,11 @@ pub(super) fn writes<'a>(
         ops.push(op.map_err(|error| error.about(&about()))?);
         ends.push(bytes.len());
     }
-    Encoded::frame(bytes, ends, ops)
+    let frame = Encoded::frame(bytes, ends, ops)?;
+    match key {
+        Some((text, at_micros)) => frame.named(text, at_micros),
+        None => Ok(frame),
+    }
 }
 
 /// The delete of one row.

@@ -27,6 +27,7 @@ impl Collection {
             ops: std::sync::Arc::default(),
             first: visible,
             last: visible,
+            is_repeat: false,
             span: tracing::Span::none(),
         })
     }

@@ -16,6 +16,7 @@ use crate::engine::{Engine, Room, Writer};
 use crate::error::{Error, ErrorKind, Result};
 use crate::flush;
 use crate::id::Id;
+use crate::idempotency::BatchKey;
 use crate::lsn::Lsn;
 use crate::ops::{Expect, Newest, Op, Verdict};
 use crate::write::{Checked, Placed};
@@ -30,6 +31,8 @@ pub struct Receipt {
     pub(super) ops: Arc<Vec<Op>>,
     pub(super) first: Lsn,
     pub(super) last: Lsn,
+    /// Whether these are the LSNs of an earlier write under the same key.
+    pub(super) is_repeat: bool,
     /// The write's span, so that waiting is part of the same tree.
     pub(super) span: tracing::Span,
 }
@@ -45,6 +48,12 @@ impl Receipt {
     #[must_use]
     pub fn last(&self) -> Lsn {
         self.last
+    }
+
+    /// Whether a batch with this idempotency key was written before: the LSNs are of then, and nothing was written now.
+    #[must_use]
+    pub fn is_repeat(&self) -> bool {
+        self.is_repeat
     }
 
     /// Blocks until the write survives a power cut and every read sees it, whatever durability the database was
@@ -257,6 +266,11 @@ pub(super) fn append_unless(
     differing: &Differing,
 ) -> Result<Receipt> {
     let sequencer = &engine.writer()?.sequencer;
+    if let Some(key) = encoded.batch_key()
+        && let Some(range) = earlier(engine, states, key)?
+    {
+        return Ok(repeat(engine, range, span));
+    }
     // What the write hides is looked up now, before anything is logged: if that cannot be read, nothing is.
     prepare(states, encoded)?;
     let check = || check(engine, encoded, differing);
@@ -270,16 +284,14 @@ pub(super) fn append_unless(
             false => {
                 let placed = sequencer.submit_nowait(records, &encoded.ops, check)?;
                 sequencer.drain();
-                match placed {
-                    Placed::At(first, last) => Ok(Some((first, last))),
-                    Placed::NoRoom => Err(no_log_file()),
-                    Placed::Stale => Ok(None),
-                }
+                Ok(placed)
             }
         });
         match submitted {
-            Ok(Some(range)) => break range,
-            Ok(None) => prepare_again(engine, encoded)?,
+            Ok(Placed::At(first, last)) => break (first, last),
+            Ok(Placed::Earlier(first, last)) => return Ok(repeat(engine, (first, last), span)),
+            Ok(Placed::NoRoom) => return Err(no_log_file()),
+            Ok(Placed::Stale) => prepare_again(engine, encoded)?,
             // Others took the last of the log: wait again.
             Err(error) if may_wait && is_log_full(&error) && tries < FULL_TRIES => tries += 1,
             Err(error) => return Err(error),
@@ -295,7 +307,19 @@ pub(super) fn receipt(
     last: Lsn,
     span: tracing::Span,
 ) -> Receipt {
-    Receipt { engine: Arc::clone(engine), ops: Arc::clone(&encoded.ops), first, last, span }
+    let (engine, ops) = (Arc::clone(engine), Arc::clone(&encoded.ops));
+    Receipt { engine, ops, first, last, is_repeat: false, span }
+}
+
+/// The receipt of a batch that was written before, and may not be durable yet.
+pub(super) fn repeat(engine: &Arc<Engine>, (first, last): (Lsn, Lsn), span: tracing::Span) -> Receipt {
+    Receipt { engine: Arc::clone(engine), ops: Arc::default(), first, last, is_repeat: true, span }
+}
+
+/// A look at the keys before anything is looked up or waited for; the one under the sequencer lock decides.
+fn earlier(engine: &Engine, states: &[Arc<CollectionState>], key: &BatchKey) -> Result<Option<(Lsn, Lsn)>> {
+    states.iter().try_for_each(|state| state.check_damage())?;
+    engine.writer()?.sequencer.applier().target().keys.earlier(key)
 }
 
 fn prepare(states: &[Arc<CollectionState>], encoded: &Encoded) -> Result<()> {
@@ -312,15 +336,23 @@ fn prepare_again(engine: &Engine, encoded: &Encoded) -> Result<()> {
     encoded.ops.iter().try_for_each(|op| op.prepare(current.content().get(op.collection())?))
 }
 
-/// Under the sequencer lock: nothing is appended once the database is closed, nor where a row is not as demanded.
+/// Under the sequencer lock: nothing is appended once the database is closed, nor a second time under its key, nor where a
+/// row is not as demanded.
 pub(super) fn check(engine: &Engine, encoded: &Encoded, differing: &Differing) -> Result<Checked> {
     if engine.is_closed() {
         engine.view()?;
     }
-    if !encoded.is_conditional {
+    let batch_key = encoded.batch_key();
+    if batch_key.is_none() && !encoded.is_conditional {
         return Ok(Checked::Holds);
     }
     let applier = engine.writer()?.sequencer.applier();
+    // First: what the batch demanded need not hold any more once it was written.
+    if let Some(key) = batch_key
+        && let Some((first, last)) = applier.target().keys.earlier(key)?
+    {
+        return Ok(Checked::Earlier(first, last));
+    }
     let mut differing = differing.borrow_mut();
     differing.clear();
     for (n, op) in encoded.ops.iter().enumerate() {

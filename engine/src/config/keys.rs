@@ -69,6 +69,8 @@ pub(super) const TABLES: [(&str, &[&str]); 6] = [
             "manifest_keep",
             "manifest_keep_hours",
             "snapshot_max_age_secs",
+            "idempotency_window_secs",
+            "max_idempotency_keys",
             "remote_commit_interval_ms",
             "upload_attempts",
             "max_pending_bytes",

@@ -70,6 +70,7 @@ mod tests {
 
     use super::*;
     use crate::config::Durability;
+    use crate::idempotency::KeyBounds;
     use crate::manifest::Kept;
 
     fn limits() -> Limits {
@@ -88,6 +89,7 @@ mod tests {
             rest_after: Duration::ZERO,
             snapshot_bytes: 0,
             snapshot_max_age: Duration::ZERO,
+            batch_keys: KeyBounds { keys: 0, window_micros: 0 },
             manifests: Kept::default(),
         }
     }

@@ -21,9 +21,11 @@ use crate::error::{Error, ErrorKind, Result};
 /// Major format this version writes and reads.
 pub const FORMAT_MAJOR: u16 = 1;
 /// Highest minor format this version reads and writes. A manifest says the lowest that has all it uses.
-pub const FORMAT_MINOR: u16 = 1;
+pub const FORMAT_MINOR: u16 = 2;
 /// The minor format that has `head` and `codes`, the vector index of a segment.
 pub(super) const MINOR_OF_INDEX: u16 = 1;
+/// The minor format that has `idempotency_keys`.
+pub(super) const MINOR_OF_KEYS: u16 = 2;
 
 /// Incompatible features this version knows.
 const KNOWN_INCOMPATIBLE: [&str; 0] = [];

@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use std::fmt;
 
 use super::{CollectionMeta, Committed, Manifest, Reason};
+use crate::idempotency::BatchKey;
 use crate::lsn::Lsn;
 use crate::schema::{IdKind, Schema, check_name};
 use crate::segment_meta::{DeletionVectorRef, SegmentMeta};
@@ -47,7 +48,8 @@ pub fn check_alone(m: &Manifest) -> Checked {
         }
     }
     segment_files_are_unique(m)?;
-    floor_is_covered(m)
+    floor_is_covered(m)?;
+    keys_lie_below_the_floor(m)
 }
 
 /// Checks everything: `next` alone, and against the manifest before it (`None` for the first of a database).
@@ -265,6 +267,20 @@ fn floor_is_covered(m: &Manifest) -> Checked {
         hold("floor_is_covered", m.floor.pred() <= c.flushed_lsn, || {
             format!("floor {}, but \"{}\" is flushed to {} only", m.floor, c.name, c.flushed_lsn)
         })?;
+    }
+    Ok(())
+}
+
+/// Keys of batches stand in the order of their LSNs, and each batch lies wholly below the floor: what lies above is told
+/// by the log, and by nothing if that is not at hand.
+fn keys_lie_below_the_floor(m: &Manifest) -> Checked {
+    let rule = "keys_lie_below_the_floor";
+    let ordered = m.idempotency_keys.is_sorted_by(|a, b| a.last < b.last);
+    hold(rule, ordered, || "keys of batches are not in the order of their LSNs".into())?;
+    for kept in &m.idempotency_keys {
+        let (first, last) = (kept.first, kept.last);
+        let whole = first <= last && first.epoch() == last.epoch() && BatchKey::check(&kept.key).is_ok();
+        hold(rule, whole && last < m.floor, || format!("{kept}, and the floor is {}", m.floor))?;
     }
     Ok(())
 }

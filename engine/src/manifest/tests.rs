@@ -74,6 +74,18 @@ pub(super) fn sample_with_index() -> Manifest {
     m
 }
 
+/// The sample with an index, and two keys of batches that lie below its floor.
+pub(super) fn sample_with_keys() -> Manifest {
+    let mut m = sample_with_index();
+    let kept = |text: &str| text.to_owned().try_into().unwrap();
+    m.idempotency_keys = vec![
+        kept("1:7 1:9 1767323045678901 0a1b2c3d order-17"),
+        kept("1:10 1:10 1767323045678902 00000000 \"quoted\" and spaced"),
+    ];
+    m.format.minor = m.minor_needed();
+    m
+}
+
 pub(super) fn committed(manifest: Manifest) -> Committed {
     let (_, crc32) = manifest.encode().unwrap();
     Committed { manifest, crc32 }

@@ -39,6 +39,16 @@ pub(crate) enum Verdict {
 }
 
 impl Expect {
+    /// A number that tells demands apart; that of none is 0.
+    pub(crate) fn code(demand: Option<Self>) -> u64 {
+        match demand {
+            None => 0,
+            Some(Self::Absent) => 1,
+            // No LSN is as small as that.
+            Some(Self::Version(version)) => version.as_u64().max(2),
+        }
+    }
+
     fn holds(self, version: Option<Lsn>) -> bool {
         match self {
             Self::Absent => version.is_none(),

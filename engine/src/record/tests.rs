@@ -3,9 +3,12 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::idempotency::BatchKey;
+use crate::lsn::Lsn;
 
 const UPSERT_HEX: &str = include_str!("../../tests/golden/record_upsert_v1.hex");
 const DELETE_HEX: &str = include_str!("../../tests/golden/record_delete_v1.hex");
+const NAMED_HEX: &str = include_str!("../../tests/golden/record_named_v1.hex");
 
 /// Bytes of a fixture: two hex digits a byte, `#` starts a comment.
 fn bytes_of(fixture: &str) -> Vec<u8> {
@@ -24,6 +27,7 @@ fn upsert() -> Record<'static> {
         schema: 3,
         expires_at: 1_700_000_000_000_000,
         key: b"cat",
+        names_batch: false,
         idempotency_key: b"r-1",
         payload: r#"{"lang":"en","year":2024}"#,
         vector: Vector::from([1.0, -0.5, 3.25e-3].as_slice()),
@@ -37,10 +41,16 @@ fn delete() -> Record<'static> {
         schema: 3,
         expires_at: 0,
         key: &[0x80, 0, 0, 0, 0, 0, 0, 42],
+        names_batch: false,
         idempotency_key: b"",
         payload: "",
         vector: Vector::EMPTY,
     }
+}
+
+/// The last record of a batch of two, written one second into 1970 under the key `order-17`.
+fn batch_key() -> BatchKey {
+    BatchKey { at_micros: 1_000_000, digest: 0x0a1b_2c3d, records: 2, text: "order-17".into() }
 }
 
 fn encoded(record: &Record<'_>) -> Vec<u8> {
@@ -57,6 +67,20 @@ fn the_golden_bytes_are_written_and_read() {
         assert_eq!(Record::decode(&golden), Ok(record));
         assert_eq!(golden.len(), record.encoded_len());
     }
+}
+
+#[test]
+fn a_record_that_names_its_batch_has_golden_bytes_and_differs_in_nothing_else() {
+    let golden = bytes_of(NAMED_HEX);
+    let mut bytes = encoded(&upsert());
+    let from = bytes.len();
+    delete().encode_into(&mut bytes);
+    name_batch(&mut bytes, from, &batch_key().encode());
+    assert_eq!(bytes[..from], encoded(&upsert()));
+    assert_eq!(bytes[from..], golden, "{:02x?}", &bytes[from..]);
+    let named = Record::decode(&golden).unwrap();
+    assert_eq!(BatchKey::decode(named.idempotency_key, Lsn::new(1, 2)), Some(batch_key()));
+    assert_eq!(named, Record { names_batch: true, idempotency_key: &batch_key().encode(), ..delete() });
 }
 
 #[test]
@@ -110,6 +134,7 @@ proptest! {
     #[test]
     fn any_record_reads_back(
         is_delete: bool,
+        names_batch: bool,
         numbers in (any::<u32>(), any::<u16>(), any::<i64>()),
         key in prop::collection::vec(any::<u8>(), 1..=512),
         idempotency_key in prop::collection::vec(any::<u8>(), 0..64),
@@ -122,6 +147,7 @@ proptest! {
             schema: numbers.1,
             expires_at: numbers.2,
             key: &key,
+            names_batch,
             idempotency_key: &idempotency_key,
             payload: if is_delete { "" } else { &payload },
             vector: if is_delete { Vector::EMPTY } else { Vector::from(floats.as_slice()) },
@@ -133,8 +159,8 @@ proptest! {
     #[test]
     fn no_bytes_make_the_decoder_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..200), sane: bool) {
         if sane && bytes.len() > 4 {
-            let op = 1 + (bytes[0] & 1);
-            bytes[..4].copy_from_slice(&[1, op, 0, 0]);
+            let (op, flags) = (1 + (bytes[0] & 1), bytes[0] >> 7);
+            bytes[..4].copy_from_slice(&[1, op, flags, 0]);
         }
         if let Ok(record) = Record::decode(&bytes) {
             prop_assert_eq!(encoded(&record), bytes);

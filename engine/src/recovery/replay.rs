@@ -11,6 +11,7 @@ use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::flush;
 use crate::id::Id;
+use crate::idempotency::BatchKey;
 use crate::limits::Limits;
 use crate::log::from_wal;
 use crate::lsn::Lsn;
@@ -108,23 +109,32 @@ fn replayed_op(item: &akidb_wal::Record<'_>, schemas: &Schemas) -> Result<Op> {
             .help_is("a newer version wrote it: open the database with that version"),
         false => bad(error.to_string()),
     })?;
+    let op = replayed_change(item.lsn, &record, schemas).map_err(bad)?;
+    if !record.names_batch {
+        return Ok(op);
+    }
+    let key = BatchKey::decode(record.idempotency_key, item.lsn);
+    Ok(op.naming(key.ok_or_else(|| bad("the key of its batch".to_owned()))?))
+}
+
+/// What the record does that no segment holds yet; an error says what of it makes no sense.
+fn replayed_change(lsn: Lsn, record: &Record<'_>, schemas: &Schemas) -> Result<Op, String> {
     // Ids of collections are never reused, so a record of an unknown one is of a dropped one.
     let Some((versions, flushed)) = schemas.get(&record.collection) else {
         return Ok(Op::nothing(record.collection));
     };
-    if item.lsn <= *flushed {
+    if lsn <= *flushed {
         return Ok(Op::nothing(record.collection));
     }
     let newest = versions.last().expect("a collection has a schema");
-    let id =
-        Id::from_key(record.key, newest.id_kind == IdKind::Int).ok_or_else(|| bad("the id".to_owned()))?;
+    let id = Id::from_key(record.key, newest.id_kind == IdKind::Int).ok_or("the id")?;
     let change = match record.op {
         record::Op::Delete => Change::Delete(id),
         record::Op::Upsert => {
             let schema = versions.iter().find(|schema| schema.version == record.schema);
-            let schema = schema.ok_or_else(|| bad(format!("schema version {}", record.schema)))?;
+            let schema = schema.ok_or_else(|| format!("schema version {}", record.schema))?;
             let (fields, rest) =
-                row::split_logged(schema, record.payload).map_err(|error| bad(error.to_string()))?;
+                row::split_logged(schema, record.payload).map_err(|error| error.to_string())?;
             Change::Upsert(Arc::new(Row { id, vector: record.vector.to_f32(), fields, rest }))
         }
     };

@@ -19,6 +19,7 @@ mod filters;
 mod flips;
 mod history;
 mod index_flips;
+mod keyed;
 mod kill;
 mod kill_uploads;
 mod many;

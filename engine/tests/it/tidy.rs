@@ -35,6 +35,7 @@ const ORDER: &[&[&str]] = &[
     &["index", "deletion_vector"],
     &["filter", "distance", "topk"],
     &["row", "record", "schema"],
+    &["idempotency"],
     &["config", "id", "lsn", "bitmap"],
     &["sync", "error"],
 ];

@@ -4,12 +4,13 @@ use std::path::Path;
 
 use akidb_host::Rng;
 
-use super::{committed, sample, sample_with_index};
+use super::{committed, sample, sample_with_index, sample_with_keys};
 use crate::error::{Error, ErrorKind};
 use crate::manifest::{Manifest, file_name, number_of};
 
 const GOLDEN: &[u8] = include_bytes!("../../../tests/golden/manifest_v1.json");
 const GOLDEN_1_1: &[u8] = include_bytes!("../../../tests/golden/manifest_v1_1.json");
+const GOLDEN_1_2: &[u8] = include_bytes!("../../../tests/golden/manifest_v1_2.json");
 
 fn decode(bytes: &[u8]) -> Result<Manifest, Error> {
     Manifest::decode(Path::new("manifest/x.json"), bytes).map(|c| c.manifest)
@@ -45,6 +46,21 @@ fn version_1_1_adds_the_vector_index_of_a_segment_and_nothing_else() {
     let only_there: Vec<&str> = text.lines().filter(|line| !document().contains(line.trim())).collect();
     let fields = ["\"minor\": 1", "\"head\"", "\"codes\"", "\"offset\"", "\"len\"", "\"crc32\":"];
     assert!(only_there.iter().all(|line| fields.iter().any(|f| line.contains(f))), "{only_there:?}");
+}
+
+#[test]
+fn version_1_2_adds_the_keys_of_batches_and_nothing_else() {
+    let (bytes, _) = sample_with_keys().encode().unwrap();
+    assert_eq!(String::from_utf8_lossy(&bytes), String::from_utf8_lossy(GOLDEN_1_2));
+    assert_eq!(Manifest::decode(Path::new("x"), GOLDEN_1_2).unwrap(), committed(sample_with_keys()));
+    let (text, older) = (String::from_utf8_lossy(GOLDEN_1_2), String::from_utf8_lossy(GOLDEN_1_1));
+    let only_there: Vec<&str> = text.lines().filter(|line| !older.contains(line.trim())).collect();
+    assert_eq!(only_there.len(), 6, "minor, a comma, the field, two keys, the checksum: {only_there:?}");
+    let mut m = sample_with_keys();
+    m.format.minor = 1;
+    assert_eq!(decode(&m.encode().unwrap().0).unwrap_err().code(), "AKI-0307");
+    let bad = text.replace("1:7 1:9", "1:7  1:9");
+    assert_eq!(decode(&sealed(bad[..bad.len() - 22].trim_end())).unwrap_err().code(), "AKI-0306");
 }
 
 #[test]
@@ -127,7 +143,7 @@ fn random_bytes_under_a_right_checksum_are_an_error_and_never_a_panic() {
 fn a_newer_format_or_an_unknown_feature_is_named_and_is_not_damage() {
     for (old, new, word) in [
         ("\"major\": 1", "\"major\": 2, \"shape\": []", "format 2.0"),
-        ("\"minor\": 0", "\"minor\": 2", "format 1.2"),
+        ("\"minor\": 0", "\"minor\": 3", "format 1.3"),
         ("\"incompatible\": []", "\"incompatible\": [\"two_level\"]", "two_level"),
     ] {
         let text = document();

@@ -1,6 +1,6 @@
 //! Each rule, broken once.
 
-use super::{committed, inline_dead, sample, segment, stamp};
+use super::{committed, inline_dead, sample, sample_with_keys, segment, stamp};
 use crate::lsn::Lsn;
 use crate::manifest::{Committed, DroppedCollection, Manifest, Parent, Reason, check_alone, check_commit};
 use crate::schema::{FieldType, Metric, Schema};
@@ -243,6 +243,23 @@ fn segments_never_change_and_never_move() {
 #[test]
 fn flushed_never_falls() {
     breaks("flushed_never_falls", |m| m.collections[0].flushed_lsn = Lsn::new(1, 155));
+}
+
+#[test]
+fn keys_lie_below_the_floor() {
+    check_alone(&sample_with_keys()).unwrap();
+    let changes: [Change; 5] = [
+        |m| m.idempotency_keys.swap(0, 1),
+        |m| m.idempotency_keys[1].last = m.floor,
+        |m| m.idempotency_keys[0].first = Lsn::new(1, 10),
+        |m| m.idempotency_keys[0].key = "".into(),
+        |m| m.idempotency_keys[1].last = Lsn::new(1, 9),
+    ];
+    for change in changes {
+        let mut m = sample_with_keys();
+        change(&mut m);
+        assert_eq!(check_alone(&m).unwrap_err().rule, "keys_lie_below_the_floor");
+    }
 }
 
 #[test]

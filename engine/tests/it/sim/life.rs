@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use akidb::{
-    Collection, Db, Durability, Error, ErrorKind, Fate, Lsn, NewRow, Receipt, Result, Schema, Settings,
+    Batch, Collection, Db, Durability, Error, ErrorKind, Fate, Lsn, NewRow, Receipt, Result, Schema, Settings,
 };
 use akidb_host::Rng;
 use akidb_host::sim::{CrashDisk, EIO, ENOSPC};
@@ -13,7 +13,7 @@ use akidb_host::sim::{CrashDisk, EIO, ENOSPC};
 use super::machine::{Fault, Inside, Machine, Moment, World, settings};
 use super::report::Report;
 use super::rows::{Scale, id, payload, schema, search, vector};
-use super::truth::{Event, Op, Row, Tables, Truth, difference, read};
+use super::truth::{Event, Keyed, Op, Row, Tables, Truth, difference, read};
 
 /// Longer than it takes a database of any size to come to rest.
 const LONG_QUIET: Duration = Duration::from_secs(40);
@@ -294,6 +294,7 @@ impl Life {
         };
         let db = open();
         let counts = truth.found(read(&db, scale).expect("what was opened can be read"));
+        send_again(&db, &truth.keyed).expect("what was acknowledged is answered again");
         if counts.0 + counts.1 == 0 && moment.truth.later.is_empty() {
             return counts;
         }
@@ -301,7 +302,9 @@ impl Life {
         db.flush().expect("nothing fails");
         truth.found(read(&db, scale).expect("what was flushed can be read"));
         drop(db);
-        truth.found(read(&open(), scale).expect("what was opened again can be read"));
+        let db = open();
+        truth.found(read(&db, scale).expect("what was opened again can be read"));
+        send_again(&db, &truth.keyed).expect("what was acknowledged is answered from the manifest");
         counts
     }
 }
@@ -405,7 +408,8 @@ fn write(world: &World, db: &Db) {
             let lsn = db.visible_lsn().expect("the database is open");
             (lsn, lsn)
         }),
-        0..2 => rows
+        0 => write_keyed(world, db, &name, &ops),
+        1 => rows
             .upsert_batch(&new_rows(&ops))
             .map(|last| (Lsn::new(last.epoch(), last.counter() + 1 - n), last)),
         2..5 => {
@@ -421,6 +425,33 @@ fn write(world: &World, db: &Db) {
     };
     world.note(&format!("write {n} to {name}, {}: {}", first.id, outcome(&result)));
     settle(world, result);
+}
+
+/// Writes under a key of its own.
+fn write_keyed(world: &World, db: &Db, name: &str, ops: &[Op]) -> Result<(Lsn, Lsn)> {
+    let mut batch = Batch::new();
+    for row in new_rows(ops) {
+        batch.upsert(name, row);
+    }
+    batch.idempotency_key(format!("key {}", world.state().versions));
+    let last = db.write(&batch)?;
+    let at = (Lsn::new(last.epoch(), last.counter() + 1 - ops.len() as u64), last);
+    let mut state = world.state();
+    if !state.shows_unsynced {
+        state.truth.keep_keyed(name.to_owned(), batch, at);
+    }
+    Ok(at)
+}
+
+/// What was acknowledged is sent again: it is answered, and not written.
+fn send_again(db: &Db, keyed: &[Arc<Keyed>]) -> Result<()> {
+    for Keyed { batch, at, .. } in keyed.iter().map(|keyed| &**keyed) {
+        let receipt = db.submit(batch)?;
+        assert!(receipt.is_repeat(), "{batch:?} was written again");
+        assert_eq!((receipt.first(), receipt.last()), *at, "{batch:?}");
+        receipt.wait()?;
+    }
+    Ok(())
 }
 
 fn submitted(world: &World, receipt: Result<Receipt>) {
@@ -516,6 +547,12 @@ fn check(world: &World, db: &Db) {
     world.state().truth.promise(synced.parse().expect("an LSN"));
     let scale = world.state().scale;
     let found = read(db, scale);
+    let keyed = world.state().truth.keyed.clone();
+    let again = send_again(db, &keyed);
+    world.note(&format!("send {} again: {}", keyed.len(), outcome(&again)));
+    if let Err(error) = again {
+        world.state().expects(&error);
+    }
     world.note(&format!("check: {}", outcome(&found.as_ref().map(|found| found.len()))));
     let mut state = world.state();
     match found {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use akidb::{Db, Id, Lsn, Payload, Schema};
+use akidb::{Batch, Db, Id, Lsn, Payload, Schema};
 
 use super::rows::{Scale, id};
 
@@ -67,6 +67,17 @@ impl Event {
     }
 }
 
+/// A batch with a key that was acknowledged, and where it is.
+#[derive(Debug)]
+pub(crate) struct Keyed {
+    table: String,
+    pub(crate) batch: Batch,
+    pub(crate) at: (Lsn, Lsn),
+}
+
+/// Batches with a key that are sent again, the newest.
+const KEYED: usize = 6;
+
 /// Along one line of crashes and opens of one directory.
 #[derive(Clone, Default)]
 pub(crate) struct Truth {
@@ -74,12 +85,24 @@ pub(crate) struct Truth {
     pub(crate) promised: Tables,
     /// What came after it, in order: of these some may be there, but none without those before it.
     pub(crate) later: Vec<Event>,
+    /// What was acknowledged with a key, in order: sent again it is answered, and not written.
+    pub(crate) keyed: Vec<Arc<Keyed>>,
 }
 
 impl Truth {
     /// Something begins whose outcome is not known yet.
     pub(crate) fn begins(&mut self, event: Event) {
+        if let Event::Drop(name) = &event {
+            self.keyed.retain(|keyed| keyed.table != *name);
+        }
         self.later.push(event);
+    }
+
+    /// A batch with a key is on disk.
+    pub(crate) fn keep_keyed(&mut self, table: String, batch: Batch, at: (Lsn, Lsn)) {
+        self.keyed.push(Arc::new(Keyed { table, batch, at }));
+        let surplus = self.keyed.len().saturating_sub(KEYED);
+        self.keyed.drain(..surplus);
     }
 
     /// The newest event did not happen, and never will.
