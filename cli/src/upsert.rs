@@ -1,5 +1,6 @@
 //! `akidb upsert`: one row, on disk when the command ends.
 
+use akidb::{Batch, NewRow};
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -24,6 +25,10 @@ pub(crate) struct Upsert {
     /// Keep the row's vector and change only these keys of its payload; null removes one (a JSON object or @FILE)
     #[arg(long, value_name = "JSON", conflicts_with_all = ["vector", "payload"])]
     patch: Option<String>,
+    /// A name for this write, 1 to 128 bytes: run again under it within a day, the command writes nothing and says where
+    /// the row was written
+    #[arg(long, value_name = "KEY", conflicts_with = "patch")]
+    idempotency_key: Option<String>,
 }
 
 impl Upsert {
@@ -34,12 +39,21 @@ impl Upsert {
         let db = globals.open_for_writing()?;
         let rows = collection(&db, &self.collection)?;
         let id = row_text::id(&self.id, rows.schema()?.id_kind)?;
-        let lsn = match &vector {
-            Some(vector) => rows.upsert(&id, vector, payload)?,
-            None => rows.update_payload(&id, payload)?,
+        let mut is_repeat = false;
+        let lsn = match (vector, self.idempotency_key) {
+            (Some(vector), Some(key)) => {
+                let mut batch = Batch::new();
+                batch.upsert(&self.collection, NewRow::new(&id, vector, payload)?).idempotency_key(key);
+                let receipt = db.submit(&batch)?;
+                is_repeat = receipt.is_repeat();
+                receipt.wait()?
+            }
+            (Some(vector), None) => rows.upsert(&id, &vector, payload)?,
+            (None, _) => rows.update_payload(&id, payload)?,
         };
         db.close()?;
-        let object = json!({ "id": id_value(&id), "lsn": lsn.to_string() });
-        globals.output().report(&object, &format!("wrote {id} at {lsn}"))
+        let object = json!({ "id": id_value(&id), "lsn": lsn.to_string(), "repeat": is_repeat });
+        let what = if is_repeat { "nothing written: this was written before," } else { "wrote" };
+        globals.output().report(&object, &format!("{what} {id} at {lsn}"))
     }
 }

@@ -52,6 +52,24 @@ fn init_twice_is_one_database_and_another_schema_is_a_conflict() {
 }
 
 #[test]
+fn an_upsert_with_a_key_is_written_once() {
+    let place = Place::with_rows();
+    let upsert = |key: &'static str, year: &'static str| {
+        ["upsert", "docs", "once", "--vector", "1,0", "--payload", year, "--idempotency-key", key]
+    };
+    let first = place.json(&upsert("request 1", "{\"year\": 1}"));
+    assert_eq!((&first[0]["id"], &first[0]["repeat"]), (&json!("once"), &json!(false)));
+    place.ok(&["upsert", "docs", "once", "--patch", "{\"year\": 2}"]);
+    place.ok(&["flush"]);
+    let again = place.json(&upsert("request 1", "{\"year\": 1}"));
+    assert_eq!((&again[0]["lsn"], &again[0]["repeat"]), (&first[0]["lsn"], &json!(true)));
+    assert_eq!(place.json(&["get", "docs", "once"])[0]["payload"]["year"], 2, "a late retry undid a write");
+    assert!(place.fails(1, &upsert("request 1", "{\"year\": 3}")).contains("AKI-0219"));
+    assert!(place.fails(1, &upsert("", "{\"year\": 3}")).contains("AKI-0229"));
+    place.fails(2, &["upsert", "docs", "once", "--patch", "{}", "--idempotency-key", "request 2"]);
+}
+
+#[test]
 fn a_collection_is_renamed_and_gets_fields() {
     let place = Place::with_rows();
     let altered = place.json(&["alter", "docs", "--rename", "texts", "--field", "seen:bool"]);
