@@ -299,6 +299,65 @@ fn submit_checked(model: &Model) -> Lsn {
     end_of(model.submit(&[b"r"], &Arc::new(()), check).unwrap())
 }
 
+/// Memory that keeps the place of the one batch that all writers send, as if each frame had its key.
+#[derive(Debug, Default)]
+struct KeyedMemory {
+    appended: std::sync::Mutex<Vec<Lsn>>,
+}
+
+impl Target for KeyedMemory {
+    type Content = ();
+    type Frame = ();
+
+    fn marks((): &()) -> impl Iterator<Item = u64> {
+        std::iter::once(7)
+    }
+
+    fn note_appended(&self, (): &(), last: Lsn) {
+        // A lock of the standard library: only the sequencer lock may order the look and the note.
+        self.appended.lock().unwrap().push(last);
+    }
+
+    fn is_prepared(&self, (): &(), (): &()) -> bool {
+        true
+    }
+
+    fn prepare(&self, (): &(), (): &()) {}
+
+    fn apply(&self, (): &(), (): &(), _: Lsn, _: Lsn) {}
+}
+
+/// Of writers that send one batch under one key one appends it; every one of them gets its place, and only once it is
+/// synced and visible.
+#[test]
+fn loom_one_key_is_written_once() {
+    explore("loom_one_key_is_written_once", Some(2), || {
+        let applier = Applier::new(KeyedMemory::default(), (), Lsn::ZERO);
+        let model = Arc::new(Sequencer::new(ModelLog::new(u64::MAX, false), applier));
+        let send = |model: &Sequencer<ModelLog, KeyedMemory>| {
+            let check = || {
+                let earlier = model.applier().target().appended.lock().unwrap().first().copied();
+                Ok(earlier.map_or(Checked::Holds, |last| Checked::Earlier(last, last)))
+            };
+            let placed = model.submit(&[b"r"], &Arc::new(()), check).unwrap();
+            let last = end_of(placed);
+            model.acknowledge(last).unwrap();
+            assert!(model.log().synced() >= last && model.applier().published().visible() >= last);
+            (last, matches!(placed, Placed::At(..)))
+        };
+        let others: Vec<_> = (0..2)
+            .map(|_| {
+                let model = Arc::clone(&model);
+                thread::spawn(move || send(&model))
+            })
+            .collect();
+        let mut got = vec![send(&model)];
+        got.extend(others.into_iter().map(|other| other.join().unwrap()));
+        assert!(got.iter().all(|(last, _)| *last == lsn(1)), "{got:?}");
+        assert_eq!(got.iter().filter(|(_, wrote)| *wrote).count(), 1, "{got:?}");
+    });
+}
+
 /// A writer whose batch does not fit waits for the next file with no lock held: another one whose record does fit
 /// appends, syncs and is acknowledged meanwhile. Here the next file is made only after that, so a wait under the
 /// sequencer lock would be a deadlock.
