@@ -39,21 +39,24 @@ impl Upsert {
         let db = globals.open_for_writing()?;
         let rows = collection(&db, &self.collection)?;
         let id = row_text::id(&self.id, rows.schema()?.id_kind)?;
-        let mut is_repeat = false;
+        let mut repeat = None;
         let lsn = match (vector, self.idempotency_key) {
             (Some(vector), Some(key)) => {
                 let mut batch = Batch::new();
                 batch.upsert(&self.collection, NewRow::new(&id, vector, payload)?).idempotency_key(key);
                 let receipt = db.submit(&batch)?;
-                is_repeat = receipt.is_repeat();
+                repeat = Some(receipt.is_repeat());
                 receipt.wait()?
             }
             (Some(vector), None) => rows.upsert(&id, &vector, payload)?,
             (None, _) => rows.update_payload(&id, payload)?,
         };
         db.close()?;
-        let object = json!({ "id": id_value(&id), "lsn": lsn.to_string(), "repeat": is_repeat });
-        let what = if is_repeat { "nothing written: this was written before," } else { "wrote" };
+        let mut object = json!({ "id": id_value(&id), "lsn": lsn.to_string() });
+        if let Some(repeat) = repeat {
+            object["repeat"] = json!(repeat);
+        }
+        let what = if repeat == Some(true) { "nothing written: this was written before," } else { "wrote" };
         globals.output().report(&object, &format!("{what} {id} at {lsn}"))
     }
 }

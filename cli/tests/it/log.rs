@@ -29,7 +29,10 @@ fn a_dump_tells_every_file_frame_and_record() {
         "end_offset end_reason epoch file file_bytes kind log_id made_at_open sequence truncated"
     );
     assert_eq!(keys(frames[0]), "bytes durable file kind lsn offset ok records type");
-    assert_eq!(keys(records[0]), "bytes collection collection_name file key kind lsn op proven undecodable");
+    assert_eq!(
+        keys(records[0]),
+        "batch_key bytes collection collection_name file key kind lsn op proven undecodable"
+    );
     assert!(frames.iter().all(|frame| frame["ok"] == true));
     let what =
         |record: &&Value| format!("{} {}", record["op"].as_str().unwrap(), record["key"].as_str().unwrap());

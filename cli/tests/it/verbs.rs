@@ -59,13 +59,18 @@ fn an_upsert_with_a_key_is_written_once() {
     };
     let first = place.json(&upsert("request 1", "{\"year\": 1}"));
     assert_eq!((&first[0]["id"], &first[0]["repeat"]), (&json!("once"), &json!(false)));
+    let logged = place.json(&["wal", "dump", "--records"]);
+    assert!(
+        logged.iter().any(|line| line["batch_key"] == "request 1" && line["key"] == "once"),
+        "{logged:?}"
+    );
     place.ok(&["upsert", "docs", "once", "--patch", "{\"year\": 2}"]);
     place.ok(&["flush"]);
     let again = place.json(&upsert("request 1", "{\"year\": 1}"));
     assert_eq!((&again[0]["lsn"], &again[0]["repeat"]), (&first[0]["lsn"], &json!(true)));
     assert_eq!(place.json(&["get", "docs", "once"])[0]["payload"]["year"], 2, "a late retry undid a write");
     assert!(place.fails(1, &upsert("request 1", "{\"year\": 3}")).contains("AKI-0219"));
-    assert!(place.fails(1, &upsert("", "{\"year\": 3}")).contains("AKI-0229"));
+    assert!(place.fails(2, &upsert("", "{\"year\": 3}")).contains("AKI-0229"));
     place.fails(2, &["upsert", "docs", "once", "--patch", "{}", "--idempotency-key", "request 2"]);
 }
 
