@@ -3,7 +3,8 @@
 use akidb::Id;
 use clap::Args;
 
-use crate::database::{Globals, collection};
+use crate::at::At;
+use crate::database::Globals;
 use crate::failure::{Failure, Result};
 use crate::row_text;
 use crate::rows::{self, RowObject};
@@ -19,12 +20,14 @@ pub(crate) struct Get {
     /// Print the vectors too
     #[arg(long)]
     with_vector: bool,
+    #[command(flatten)]
+    at: At,
 }
 
 impl Get {
     pub(crate) fn run(self, globals: &Globals) -> Result<()> {
         let db = globals.open_for_reading()?;
-        let rows = collection(&db, &self.collection)?;
+        let rows = self.at.collection(globals, &db, &self.collection)?;
         let kind = rows.schema()?.id_kind;
         let ids = self.ids.iter().map(|text| row_text::id(text, kind)).collect::<Result<Vec<Id>>>()?;
         let found = rows.get_many(&ids)?;

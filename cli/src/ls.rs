@@ -1,10 +1,11 @@
 //! `akidb ls`: the collections, or the rows of one in id order.
 
-use akidb::{Collection, CollectionStats, Schema};
+use akidb::{Collection, CollectionStats, Db, Schema};
 use clap::Args;
 use serde_json::json;
 
-use crate::database::{Globals, collection};
+use crate::at::At;
+use crate::database::Globals;
 use crate::failure::{Failure, Result};
 use crate::output::thousands;
 use crate::row_text::{self, type_word};
@@ -27,17 +28,47 @@ pub(crate) struct Ls {
     /// Print the vectors too
     #[arg(long, requires = "collection")]
     with_vector: bool,
+    #[command(flatten)]
+    at: At,
 }
 
 impl Ls {
     pub(crate) fn run(self, globals: &Globals) -> Result<()> {
+        let db = globals.open_for_reading()?;
         match &self.collection {
-            None => collections(globals),
-            Some(name) => {
-                let db = globals.open_for_reading()?;
-                self.rows(globals, &collection(&db, name)?)
+            None => self.collections(globals, &db),
+            Some(name) => self.rows(globals, &self.at.collection(globals, &db, name)?),
+        }
+    }
+
+    fn collections(&self, globals: &Globals, db: &Db) -> Result<()> {
+        let mut all = Vec::new();
+        match self.at.open(globals, db)? {
+            None => {
+                for stats in db.stats()?.collections {
+                    let schema = db.collection(&stats.name)?.schema()?;
+                    all.push(Listed::of_now(stats, schema));
+                }
+            }
+            Some(snapshot) => {
+                for name in snapshot.collections()? {
+                    let rows = snapshot.collection(&name)?;
+                    all.push(Listed { rows: rows.count()?, schema: rows.schema()?, name, segments: None });
+                }
             }
         }
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        let output = globals.output();
+        if output.is_json() {
+            return all.iter().try_for_each(|listed| output.object(&listed.object()));
+        }
+        if all.is_empty() {
+            return Ok(());
+        }
+        output.table(
+            &["collection", "rows", "dim", "metric", "ids", "fields", "segments"],
+            all.iter().map(Listed::cells),
+        )
     }
 
     fn rows(&self, globals: &Globals, rows: &Collection) -> Result<()> {
@@ -63,47 +94,48 @@ impl Ls {
     }
 }
 
-fn collections(globals: &Globals) -> Result<()> {
-    let db = globals.open_for_reading()?;
-    let output = globals.output();
-    let mut table = Vec::new();
-    let mut all = db.stats()?.collections;
-    all.sort_by(|a, b| a.name.cmp(&b.name));
-    for stats in all {
-        let schema = db.collection(&stats.name)?.schema()?;
-        if output.is_json() {
-            output.object(&object(&stats, &schema))?;
-        } else {
-            table.push(cells(&stats, &schema));
+/// A collection, as it is listed.
+struct Listed {
+    name: String,
+    rows: u64,
+    schema: Schema,
+    /// How many there are and their bytes; not told of another moment.
+    segments: Option<(usize, u64)>,
+}
+
+impl Listed {
+    fn of_now(stats: CollectionStats, schema: Schema) -> Self {
+        let segments = Some((stats.segments, stats.segment_bytes));
+        Self { name: stats.name, rows: stats.rows, schema, segments }
+    }
+
+    fn object(&self) -> serde_json::Value {
+        let schema = &self.schema;
+        let field = |f: &akidb::Field| json!({ "name": f.name, "type": type_word(f.field_type) });
+        let mut object = json!({
+            "name": self.name, "rows": self.rows, "dim": schema.dim, "metric": schema.metric,
+            "ids": schema.id_kind, "fields": schema.fields.iter().map(field).collect::<Vec<_>>(),
+        });
+        if let Some((segments, bytes)) = self.segments {
+            object["segments"] = json!(segments);
+            object["segment_bytes"] = json!(bytes);
         }
+        object
     }
-    if !output.is_json() && !table.is_empty() {
-        output.table(&["collection", "rows", "dim", "metric", "ids", "fields", "segments"], table)?;
+
+    fn cells(&self) -> Vec<String> {
+        let schema = &self.schema;
+        let fields: Vec<String> =
+            schema.fields.iter().map(|f| format!("{}:{}", f.name, type_word(f.field_type))).collect();
+        let word = |value: serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+        vec![
+            self.name.clone(),
+            thousands(self.rows),
+            schema.dim.to_string(),
+            word(json!(schema.metric)),
+            word(json!(schema.id_kind)),
+            fields.join(" "),
+            self.segments.map_or_else(String::new, |(segments, _)| segments.to_string()),
+        ]
     }
-    Ok(())
-}
-
-fn object(stats: &CollectionStats, schema: &Schema) -> serde_json::Value {
-    let fields: Vec<_> =
-        schema.fields.iter().map(|f| json!({ "name": f.name, "type": type_word(f.field_type) })).collect();
-    json!({
-        "name": stats.name, "rows": stats.rows, "dim": schema.dim, "metric": schema.metric,
-        "ids": schema.id_kind, "fields": fields, "segments": stats.segments,
-        "segment_bytes": stats.segment_bytes,
-    })
-}
-
-fn cells(stats: &CollectionStats, schema: &Schema) -> Vec<String> {
-    let fields: Vec<String> =
-        schema.fields.iter().map(|f| format!("{}:{}", f.name, type_word(f.field_type))).collect();
-    let word = |value: serde_json::Value| value.as_str().unwrap_or_default().to_owned();
-    vec![
-        stats.name.clone(),
-        thousands(stats.rows),
-        schema.dim.to_string(),
-        word(json!(schema.metric)),
-        word(json!(schema.id_kind)),
-        fields.join(" "),
-        stats.segments.to_string(),
-    ]
 }

@@ -6,6 +6,7 @@
 
 mod admin;
 mod alter;
+mod at;
 mod bench;
 mod breaker;
 mod compact;
@@ -32,6 +33,7 @@ mod row_text;
 mod rows;
 mod search;
 mod serve;
+mod snapshot;
 mod stats;
 mod upsert;
 mod verify;
@@ -74,6 +76,7 @@ enum Verb {
     Stats(stats::Stats),
     Flush(flush::Flush),
     Compact(compact::Compact),
+    Snapshot(snapshot::Snapshot),
     Inspect(inspect::Inspect),
     Verify(verify::Verify),
     Repair(repair::Repair),
@@ -96,6 +99,9 @@ impl Verb {
     /// Whether an error's word on the fate of the write means anything.
     fn writes(&self) -> bool {
         if let Self::Dlq(verb) = self {
+            return verb.writes();
+        }
+        if let Self::Snapshot(verb) = self {
             return verb.writes();
         }
         !matches!(
@@ -130,6 +136,7 @@ impl Verb {
             Self::Stats(verb) => verb.run(globals),
             Self::Flush(verb) => verb.run(globals),
             Self::Compact(verb) => verb.run(globals),
+            Self::Snapshot(verb) => verb.run(globals),
             Self::Inspect(verb) => verb.run(globals),
             Self::Verify(verb) => verb.run(globals),
             Self::Repair(verb) => verb.run(globals),

@@ -30,7 +30,15 @@ impl Restore {
             thousands(report.bytes),
             self.dir.display()
         );
-        globals.output().report(&report, &sentence)
+        let output = globals.output();
+        output.report(&report, &sentence)?;
+        if !report.snapshots_left_out.is_empty() {
+            let names = report.snapshots_left_out.join(", ");
+            output.aside(&format!(
+                "left out, because a backend holds the newest state only: snapshots {names}"
+            ));
+        }
+        Ok(())
     }
 
     fn backend(&self, globals: &Globals) -> Result<BackendSettings> {

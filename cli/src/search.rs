@@ -5,7 +5,8 @@ use akidb_host::{Clock, RealClock};
 use clap::{ArgGroup, Args};
 use serde_json::json;
 
-use crate::database::{Globals, collection};
+use crate::at::At;
+use crate::database::Globals;
 use crate::failure::{Failure, Result};
 use crate::row_text;
 use crate::rows::{self, RowObject};
@@ -46,13 +47,15 @@ pub(crate) struct Search {
     /// Run it so often, and say how long the first run (which verifies what it touches) and the middle one took
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     repeat: u32,
+    #[command(flatten)]
+    at: At,
 }
 
 impl Search {
     pub(crate) fn run(self, globals: &Globals) -> Result<()> {
         let given = self.vector.as_deref().map(row_text::vector).transpose()?;
         let db = globals.open_for_reading()?;
-        let rows = collection(&db, &self.collection)?;
+        let rows = self.at.collection(globals, &db, &self.collection)?;
         let run = || match (&self.like, &given) {
             (Some(id), _) => self.like(&rows, id),
             (None, Some(vector)) => self.near(&rows, vector, self.k),

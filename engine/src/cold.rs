@@ -55,7 +55,7 @@ pub(crate) fn open(place: Place, settings: &Settings) -> Result<(Arc<Engine>, Re
     });
     let report =
         RecoveryReport { manifest: manifest.number, epoch: manifest.writer_epoch, ..Default::default() };
-    let engine = Arc::new(Engine::read_only(place, limits, applier));
+    let engine = Arc::new(Engine::cold(place, limits, applier));
     engine.measure_disk();
     Ok((engine, report))
 }

@@ -15,11 +15,13 @@ use crate::engine::{Engine, Place};
 use crate::error::{Error, ErrorKind, Fate, Result};
 use crate::flush;
 use crate::handle::Handle;
+use crate::kept;
 use crate::limits::Limits;
 use crate::log::from_wal;
 use crate::lsn::Lsn;
 use crate::manifest::{CollectionMeta, Reason};
 use crate::metrics::{self, MetricFamily};
+use crate::named_snapshots::{self, NamedSnapshot};
 use crate::recovery::{self, RecoveryReport};
 use crate::schema::{Schema, check_name};
 use crate::snapshot::Snapshot;
@@ -248,6 +250,63 @@ impl Db {
     /// `Invalid` for a holder of no or more than 128 bytes; `Full` when 1,024 are held; `Closed`.
     pub fn snapshot(&self, holder: &str) -> Result<Snapshot> {
         Snapshot::take(&self.handle, holder)
+    }
+
+    /// Flushes everything that is visible, at one LSN, and keeps that moment under `name` until
+    /// [`Db::remove_snapshot`], whatever is written, merged or dropped meanwhile, after a reopen too. Durable on return: a
+    /// crash before leaves either no snapshot or a whole one. Costs disk for the files that the database no longer needs.
+    /// Answers the LSN. A collection that is created or dropped while this runs may be in it or not. Backends hold the
+    /// newest state only, so a restore has no snapshots.
+    ///
+    /// # Errors
+    /// `Invalid` unless the name is 1 to 128 letters, digits, dots, dashes and underscores; `Conflict` if there is one of
+    /// that name (case does not tell names apart); `Full` when 256 are kept; `Corrupt` for a collection whose writes are
+    /// stopped; else as [`Db::flush`].
+    pub fn create_snapshot(&self, name: &str) -> Result<Lsn> {
+        let lsn = named_snapshots::create(self.engine(), name)?;
+        self.engine().wake_compactor();
+        self.handle.uploads.offer(self.engine());
+        Ok(lsn)
+    }
+
+    /// The named snapshots, oldest first.
+    ///
+    /// # Errors
+    /// `Unavailable`; `Invalid` of a database that is read on a backend; `Closed`.
+    pub fn list_snapshots(&self) -> Result<Vec<NamedSnapshot>> {
+        named_snapshots::list(self.engine())
+    }
+
+    /// Lets a named snapshot go, durable on return. What only it kept is removed within seconds, unless its manifest is
+    /// young enough to be kept anyway (`engine.manifest_keep`); who reads it goes on.
+    ///
+    /// # Errors
+    /// `NotFound`, naming the ones there are.
+    pub fn remove_snapshot(&self, name: &str) -> Result<()> {
+        named_snapshots::remove(self.engine(), name)?;
+        self.handle.uploads.offer(self.engine());
+        self.engine().wake_driver();
+        Ok(())
+    }
+
+    /// Opens a named snapshot for reading. Its files are mapped for as long as the handle is held, with the age limit of
+    /// every [`Snapshot`]; open it again for longer.
+    ///
+    /// # Errors
+    /// `NotFound`, naming the ones there are; `Corrupt` for a damaged file of it; `Invalid` of a database that is read on a
+    /// backend; `Full` when 1,024 snapshots are held; `Closed`.
+    pub fn at_snapshot(&self, name: &str) -> Result<Snapshot> {
+        Snapshot::of_kept(&self.handle, name, kept::named(self.engine(), name)?)
+    }
+
+    /// Opens the newest kept manifest that shows nothing above `lsn`: a named snapshot, or a manifest that is not old
+    /// enough to go (`engine.manifest_keep`, `engine.manifest_keep_hours`). [`Snapshot::kept`] says which; rows that were
+    /// flushed later than it are not in it.
+    ///
+    /// # Errors
+    /// `NotFound` naming the oldest and the newest LSN that are kept; else as [`Db::at_snapshot`].
+    pub fn as_of(&self, lsn: Lsn) -> Result<Snapshot> {
+        Snapshot::of_kept(&self.handle, &format!("as of {lsn}"), kept::as_of(self.engine(), lsn)?)
     }
 
     /// Blocks until every backend names everything flushed before the call.

@@ -213,6 +213,8 @@ pub(crate) struct Engine {
     /// Nobody has written for a while, and everything is flushed.
     at_rest: AtomicBool,
     closed: AtomicBool,
+    /// Whether what is read lies on a backend alone.
+    pub(crate) is_cold: bool,
 }
 
 impl Engine {
@@ -228,6 +230,11 @@ impl Engine {
 
     pub(crate) fn read_only(place: Place, limits: Limits, applier: Applier<Memory>) -> Self {
         Self::new(place, limits, 0, Reading::Fixed(Box::new(applier)), None)
+    }
+
+    /// Reads what lies on a backend alone.
+    pub(crate) fn cold(place: Place, limits: Limits, applier: Applier<Memory>) -> Self {
+        Self { is_cold: true, ..Self::read_only(place, limits, applier) }
     }
 
     fn new(place: Place, limits: Limits, min_free: u64, reading: Reading, writer: Option<Writer>) -> Self {
@@ -249,6 +256,7 @@ impl Engine {
             compactions: Compactions::default(),
             at_rest: AtomicBool::new(false),
             closed: AtomicBool::new(false),
+            is_cold: false,
         }
     }
 

@@ -36,13 +36,19 @@ fn seal_when(writer: &Writer, collection: u32, due: impl FnOnce(&CollectionState
         if state.active.first_op().is_none() || state.damage.get().is_some() || !due(state) {
             return false;
         }
-        let mut next = CollectionState::clone(state);
-        next.sealed.push((Arc::clone(&state.active), published.visible()));
-        next.active = Arc::default();
-        next.active.begin_codes(writer.coding(state));
+        let next = sealed(writer, state, published.visible());
         published.publish(current.content().with(next), apply);
         true
     })
+}
+
+/// The collection with its active memtable sealed and a new one in its place.
+fn sealed(writer: &Writer, state: &CollectionState, sealed_at: Lsn) -> CollectionState {
+    let mut next = CollectionState::clone(state);
+    next.sealed.push((Arc::clone(&state.active), sealed_at));
+    next.active = Arc::default();
+    next.active.begin_codes(writer.coding(state));
+    next
 }
 
 /// Seals the active memtable of a collection if it is full and fewer than the allowed number wait already. Called by
@@ -68,6 +74,77 @@ pub(crate) fn flush_all(engine: &Engine) -> Result<()> {
     for id in ids {
         seal(writer, id);
         while flush_oldest(engine, id)? {}
+    }
+    Ok(())
+}
+
+/// Seals every dirty collection at one LSN, flushes up to it and makes `edit` of the manifest that then is the database
+/// at that LSN durable, before anything newer is flushed. Waits for a flush under way; writes go on. Answers the LSN.
+///
+/// # Errors
+/// `Corrupt` if a collection cannot be flushed any more; else as [`flush_oldest`], and what `edit` answered.
+pub(crate) fn at_one_lsn(
+    engine: &Engine,
+    edit: impl FnOnce(&mut Manifest, Lsn) -> Result<()>,
+) -> Result<Lsn> {
+    let writer = engine.writer()?;
+    // From the seal to the commit: no other flush, no end of a merge, no change of a name or of fields.
+    let _flushing = writer.flushing.lock().unwrap_or_else(PoisonError::into_inner);
+    let sealed_at = seal_everything(writer)?;
+    if sealed_at > writer.sequencer.log().synced() {
+        // Shown before it is synced: a writer, and the drain after the sync, take none of the locks held here.
+        writer.sequencer.log().wait(sealed_at)?;
+    }
+    let flushed = flush_up_to(engine, writer, sealed_at);
+    *engine.flush_failure.lock().unwrap_or_else(PoisonError::into_inner) = flushed.as_ref().err().cloned();
+    engine.stalls.notify();
+    flushed?;
+    let unflushed = Unflushed::of(writer, |_, _| true);
+    let committed = writer.committer.commit(Reason::Ddl, |manifest| {
+        manifest.settle_floor(unflushed.settled, |id| unflushed.oldest.get(&id).copied());
+        assert_manifest_synced(writer, manifest);
+        edit(manifest, sealed_at)
+    })?;
+    if let Err(error) = truncate_log(writer, committed.manifest.floor) {
+        tracing::warn!(%error, "the log could not be truncated; the next flush tries again");
+    }
+    Ok(sealed_at)
+}
+
+/// Seals what is dirty in one step; answers the LSN that everything was visible up to.
+fn seal_everything(writer: &Writer) -> Result<Lsn> {
+    writer.sequencer.applier().change(|published, apply| {
+        let current = published.current();
+        let sealed_at = published.visible();
+        let mut next = current.content().clone();
+        for state in current.content().collections.values() {
+            state.check_damage()?;
+            if state.active.first_op().is_some() {
+                next.collections.insert(state.id, Arc::new(sealed(writer, state, sealed_at)));
+            }
+        }
+        published.publish(next, apply);
+        Ok(sealed_at)
+    })
+}
+
+/// Flushes what was sealed at `sealed_at` or before.
+fn flush_up_to(engine: &Engine, writer: &Writer, sealed_at: Lsn) -> Result<()> {
+    let current = writer.sequencer.applier().published().current();
+    for id in current.content().collections.keys() {
+        let waits = || {
+            let current = writer.sequencer.applier().published().current();
+            let state = current.content().collections.get(id);
+            state.and_then(|state| state.sealed.first()).is_some_and(|(_, at)| *at <= sealed_at)
+        };
+        while waits() {
+            let flushed = flush_locked(engine, writer, *id);
+            // Of one that was dropped the end is durable, and about to be shown.
+            if flushed.as_ref().is_err_and(Error::is_dropped) {
+                break;
+            }
+            flushed?;
+        }
     }
     Ok(())
 }

@@ -9,22 +9,29 @@ use akidb_host::{EntryKind, Fs, seeded_bug};
 
 use crate::engine::{Engine, Place, deletion_vector_dir};
 use crate::error::{Error, ErrorKind, Result};
-use crate::manifest::{Manifest, Store};
+use crate::manifest::{Manifest, Store, named_manifests_stay};
+use crate::named_snapshots;
 use crate::segment::SegmentName;
 use crate::segment_meta::DeletionVectorRef;
 
-/// Removes manifests that need not be kept (nor are `pinned` by an upload), and files that only they named; forgets what filters kept of segments that are gone. Cheap when there is nothing to do.
+/// Removes manifests that need not be kept (nor are `pinned` by an upload, nor named), and files that only they named; forgets what filters kept of segments that are gone. Cheap when there is nothing to do.
 pub(crate) fn collect(engine: &Engine, pinned: &BTreeSet<u64>) -> Result<()> {
     let writer = engine.writer()?;
     engine.current().content().filters.forget_dropped();
     let store = writer.committer.store();
     let now = engine.place.clock.unix_micros();
-    let expired = store.expired(engine.limits.manifests, now, pinned)?;
-    if expired.is_empty() {
+    let expired = || {
+        let pinned = pinned | &named_snapshots::kept(&writer.committer.newest().manifest);
+        store.expired(engine.limits.manifests, now, &pinned)
+    };
+    if expired()?.is_empty() {
         return Ok(());
     }
-    // No commit may add a file between the look at the manifests and the removal.
+    // No commit may add a file, or a name, between the look at the manifests and the removal.
     let _flushing = writer.flushing.lock().unwrap_or_else(PoisonError::into_inner);
+    let expired = expired()?;
+    let broken = named_manifests_stay(&writer.committer.newest().manifest, &expired).err();
+    assert!(broken.is_none(), "{broken:?}");
     store.delete(&expired)?;
     remove_unnamed(&engine.place, store, &|name| {
         !seeded_bug("gc_takes_merges") && writer.may_be_merging(name)

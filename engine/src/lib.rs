@@ -69,6 +69,8 @@ mod index;
 #[cfg(not(akidb_loom))]
 mod inspect;
 #[cfg(not(akidb_loom))]
+mod kept;
+#[cfg(not(akidb_loom))]
 mod limits;
 #[cfg(not(akidb_loom))]
 mod log;
@@ -80,6 +82,8 @@ pub mod manifest;
 mod memtable;
 #[cfg(not(akidb_loom))]
 mod metrics;
+#[cfg(not(akidb_loom))]
+mod named_snapshots;
 #[cfg(not(akidb_loom))]
 mod ops;
 #[cfg(not(akidb_loom))]
@@ -165,9 +169,13 @@ pub use idempotency::KeptKey;
 #[cfg(not(akidb_loom))]
 pub use inspect::inspect;
 #[cfg(not(akidb_loom))]
+pub use kept::KeptManifest;
+#[cfg(not(akidb_loom))]
 pub use log_view::{LogFile, LogFrame, LogRecord, LogTail, dump_log_file, log_files, tail_log};
 #[cfg(not(akidb_loom))]
 pub use metrics::{MetricFamily, MetricKind, MetricSample, exact as metric_value};
+#[cfg(not(akidb_loom))]
+pub use named_snapshots::NamedSnapshot;
 #[cfg(not(akidb_loom))]
 pub use ops::Expect;
 #[cfg(not(akidb_loom))]

@@ -1,7 +1,7 @@
 //! The manifest: the numbered document that names every collection, live segment and the floor of the log.
 //!
 //! Types and the steps from one manifest to the next live here; bytes in `manifest/format.rs`, files in
-//! `manifest/store.rs`, the rules between two manifests in `manifest/invariants.rs`.
+//! `manifest/store.rs`, the rules between two manifests in `manifest/invariants.rs`, names that keep one in `manifest/named.rs`.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -16,13 +16,17 @@ use crate::segment_meta::SegmentMeta;
 mod format;
 mod hex;
 mod invariants;
+mod named;
 mod repair;
 mod store;
 #[cfg(test)]
 mod tests;
 
 pub use format::{FORMAT_MAJOR, FORMAT_MINOR, file_name, number_of};
+pub(crate) use invariants::named_manifests_stay;
 pub use invariants::{Broken, check_alone, check_commit};
+pub use named::NamedManifest;
+pub(crate) use named::check_snapshot_name;
 pub use repair::{SteppedBack, repair_step_back};
 pub use store::{Kept, Store};
 
@@ -74,7 +78,7 @@ pub enum Reason {
     Open,
     /// Memtables became segments, or deletes became deletion vectors.
     Flush,
-    /// A collection was made, changed or dropped.
+    /// A collection was made, changed or dropped, or a snapshot named or let go.
     Ddl,
     /// Segments were merged.
     Compact,
@@ -137,6 +141,9 @@ pub struct Manifest {
     /// Keys of batches that lie wholly below the floor, oldest first: what the log does not tell again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub idempotency_keys: Vec<KeptKey>,
+    /// Manifests that are kept under a name, oldest first; left out where there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub snapshots: Vec<NamedManifest>,
 }
 
 /// A collection as the manifest names it.
@@ -212,6 +219,7 @@ impl Manifest {
             collections: Vec::new(),
             dropped: Vec::new(),
             idempotency_keys: Vec::new(),
+            snapshots: Vec::new(),
         }
     }
 

@@ -1,5 +1,6 @@
 //! From a directory to a running database: lock, newest manifest, log, segments, replay.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -258,15 +259,26 @@ fn open_log(
 }
 
 fn load_catalog(place: &Place, manifest: &Manifest, limits: &Limits) -> Result<(Catalog, Schemas)> {
-    let mut catalog = Catalog::new(FilterCache::new(limits.filter_cache_bytes));
+    let catalog = load_segments(place, manifest, Arc::new(FilterCache::new(limits.filter_cache_bytes)))?;
     let mut schemas = Schemas::new();
     for entry in &manifest.collections {
-        let state = load_collection(place, entry)?;
         let versions = entry.schemas.iter().cloned().map(Arc::new).collect();
         schemas.insert(entry.id, (versions, entry.flushed_lsn));
-        catalog.collections.insert(entry.id, Arc::new(state));
     }
     Ok((catalog, schemas))
+}
+
+/// What a manifest names, opened; nothing is in memory.
+pub(crate) fn load_segments(
+    place: &Place,
+    manifest: &Manifest,
+    filters: Arc<FilterCache>,
+) -> Result<Catalog> {
+    let mut catalog = Catalog { collections: BTreeMap::new(), filters };
+    for entry in &manifest.collections {
+        catalog.collections.insert(entry.id, Arc::new(load_collection(place, entry)?));
+    }
+    Ok(catalog)
 }
 
 fn load_collection(place: &Place, entry: &CollectionMeta) -> Result<CollectionState> {

@@ -31,6 +31,8 @@ pub struct RestoreReport {
     pub files: usize,
     /// Their bytes.
     pub bytes: u64,
+    /// Named snapshots that the database had, and the restored one has not: a backend holds the newest state only.
+    pub snapshots_left_out: Vec<String>,
 }
 
 /// Rebuilds a database from a backend's newest document into `dir`, which must hold no database. Every file is
@@ -58,7 +60,12 @@ pub fn restore(backend: &BackendSettings, dir: impl AsRef<Path>) -> Result<Resto
     let manifest_dir = dir.join("manifest");
     let path = manifest_dir.join(file_name(content.local_number));
     // Judged before a file is fetched: a manifest of a newer version needs a newer program.
-    let manifest = Manifest::decode(&path, content.text.as_bytes())?.manifest;
+    let mut manifest = Manifest::decode(&path, content.text.as_bytes())?.manifest;
+    let snapshots_left_out = manifest.forget_snapshots();
+    let bytes = match snapshots_left_out.is_empty() {
+        true => content.text.clone().into_bytes(),
+        false => manifest.encode()?.0,
+    };
     for part in [manifest_dir.clone(), dir.join("wal"), dir.join("collections")] {
         fs.create_dir_all(&part).map_err(|cause| Error::io("AKI-0261", &part, "could not create", &cause))?;
     }
@@ -77,12 +84,13 @@ pub fn restore(backend: &BackendSettings, dir: impl AsRef<Path>) -> Result<Resto
         segment_rows: manifest.collections.iter().flat_map(|c| &c.segments).map(|s| u64::from(s.rows)).sum(),
         files: content.files.len(),
         bytes: content.files.iter().map(|file| file.len).sum(),
+        snapshots_left_out,
     };
     let origin = serde_json::to_vec_pretty(&report).unwrap_or_default();
     publish_over(&*fs, dir, "restored_from.json", &origin)
         .map_err(|cause| Error::io("AKI-0261", dir, "could not note where the files came from", &cause))?;
     // Last: a directory without a manifest is an interrupted restore, not a database.
-    publish_new(&*fs, &manifest_dir, &file_name(content.local_number), content.text.as_bytes())
+    publish_new(&*fs, &manifest_dir, &file_name(content.local_number), &bytes)
         .map_err(|cause| Error::io("AKI-0261", &path, "could not write the manifest", &cause))?;
     Ok(report)
 }

@@ -1,5 +1,6 @@
 //! Reads every byte of a database at rest and compares it with its checksum.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,9 +11,9 @@ use serde::Serialize;
 use crate::deletion_vector;
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::from_wal;
-use crate::manifest::{CollectionMeta, Store};
+use crate::manifest::{CollectionMeta, Manifest, Store};
 use crate::segment::Segment;
-use crate::segment_meta::SegmentMeta;
+use crate::segment_meta::{DeletionVectorRef, SegmentMeta};
 
 /// What a verification found.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -61,15 +62,19 @@ pub fn verify(dir: impl AsRef<Path>) -> Result<Verification> {
             return Ok(found);
         }
     };
+    let mut kept = Vec::new();
     for number in store.numbers()? {
         found.files += 1;
         found.bytes += fs.metadata(&store.path(number)).map_or(0, |m| m.len);
-        if let Err(error) = store.load(number) {
-            found.add(&error, &store.path(number));
+        match store.load(number) {
+            Ok(committed) => kept.extend(Some(committed.manifest).filter(|m| is_named(&newest, m.number))),
+            Err(error) => found.add(&error, &store.path(number)),
         }
     }
-    for collection in &newest.collections {
-        verify_collection(&*fs, dir, collection, &mut found);
+    named_are_there(&store, &newest, &mut found)?;
+    let mut seen = BTreeSet::new();
+    for collection in kept.iter().chain([&newest]).flat_map(|manifest| &manifest.collections) {
+        verify_collection(&*fs, dir, collection, &mut seen, &mut found);
     }
     verify_log(&fs, dir, newest.writer_epoch, newest.floor, &mut found);
     Ok(found)
@@ -86,16 +91,53 @@ impl Verification {
     }
 }
 
-fn verify_collection(fs: &dyn Fs, dir: &Path, collection: &CollectionMeta, found: &mut Verification) {
+fn is_named(newest: &Manifest, number: u64) -> bool {
+    newest.snapshots.iter().any(|named| named.manifest == number)
+}
+
+/// A manifest that a person keeps and that is gone is damage.
+fn named_are_there(store: &Store, newest: &Manifest, found: &mut Verification) -> Result<()> {
+    let numbers = store.numbers()?;
+    for named in newest.snapshots.iter().filter(|named| !numbers.contains(&named.manifest)) {
+        found.damages.push(FileDamage {
+            file: store.path(named.manifest),
+            offset: None,
+            what: format!("the manifest of snapshot \"{}\" is gone", named.name),
+            help: "let the name go with `akidb snapshot rm`".to_owned(),
+        });
+    }
+    Ok(())
+}
+
+/// Everything of a collection that was not `seen` in another manifest.
+fn verify_collection(
+    fs: &dyn Fs,
+    dir: &Path,
+    collection: &CollectionMeta,
+    seen: &mut BTreeSet<String>,
+    found: &mut Verification,
+) {
     let home = dir.join("collections").join(&collection.dir);
     for meta in &collection.segments {
-        verify_segment(fs, &home, collection, meta, found);
-        if let Some(reference) = &meta.deletion_vector {
+        if seen.insert(meta.file.clone()) {
+            verify_segment(fs, &home, collection, meta, found);
+        }
+        if let Some(reference) = &meta.deletion_vector
+            && is_new(reference, seen)
+        {
             found.files += 1;
             if let Err(error) = deletion_vector::read(fs, &home.join("dv"), reference, meta.rows) {
                 found.add(&error, &home.join("dv"));
             }
         }
+    }
+}
+
+/// An inline one is part of its manifest.
+fn is_new(reference: &DeletionVectorRef, seen: &mut BTreeSet<String>) -> bool {
+    match reference {
+        DeletionVectorRef::Inline { .. } => true,
+        DeletionVectorRef::File { file, .. } => seen.insert(file.clone()),
     }
 }
 

@@ -16,5 +16,6 @@ mod log_damage;
 mod metrics;
 mod serve;
 mod server;
+mod snapshots;
 mod support;
 mod verbs;

@@ -15,6 +15,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use super::named::NAMED_SNAPSHOTS;
 use super::{Committed, Manifest, hex, invariants};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -28,7 +29,7 @@ pub(super) const MINOR_OF_INDEX: u16 = 1;
 pub(super) const MINOR_OF_KEYS: u16 = 2;
 
 /// Incompatible features this version knows.
-const KNOWN_INCOMPATIBLE: [&str; 0] = [];
+const KNOWN_INCOMPATIBLE: [&str; 1] = [NAMED_SNAPSHOTS];
 
 const TRAILER_HEAD: &[u8] = b"{\"crc32\":\"";
 const TRAILER_TAIL: &[u8] = b"\"}\n";

@@ -11,6 +11,10 @@ use crate::lsn::Lsn;
 use crate::schema::{IdKind, Schema, check_name};
 use crate::segment_meta::{DeletionVectorRef, SegmentMeta};
 
+mod named;
+
+pub(crate) use named::named_manifests_stay;
+
 /// A rule that a manifest breaks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Broken {
@@ -48,8 +52,11 @@ pub fn check_alone(m: &Manifest) -> Checked {
         }
     }
     segment_files_are_unique(m)?;
-    floor_is_covered(m)?;
-    keys_lie_below_the_floor(m)
+    keys_lie_below_the_floor(m)?;
+    named::named_snapshots_are_announced(m)?;
+    named::named_snapshots_are_whole(m)?;
+    named::named_snapshot_is_flushed(m)?;
+    floor_is_covered(m)
 }
 
 /// Checks everything: `next` alone, and against the manifest before it (`None` for the first of a database).
@@ -79,6 +86,7 @@ pub fn check_commit(parent: Option<&Committed>, next: &Manifest) -> Checked {
         }
         compaction_keeps_every_live_row(next.reason, before, collection)?;
     }
+    named::names_stay_with_their_manifests(parent, next)?;
     segments_stay_in_their_collection(parent, next)
 }
 

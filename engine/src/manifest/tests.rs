@@ -86,6 +86,13 @@ pub(super) fn sample_with_keys() -> Manifest {
     m
 }
 
+/// The sample, kept under a name.
+pub(super) fn sample_with_a_name() -> Manifest {
+    let mut m = sample();
+    m.name_snapshot("before-the-import", Lsn::new(1, 154)).unwrap();
+    m
+}
+
 pub(super) fn committed(manifest: Manifest) -> Committed {
     let (_, crc32) = manifest.encode().unwrap();
     Committed { manifest, crc32 }

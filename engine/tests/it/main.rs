@@ -24,6 +24,7 @@ mod kill;
 mod kill_uploads;
 mod many;
 mod model;
+mod named_snapshots;
 mod oracle;
 mod promised;
 mod promises;

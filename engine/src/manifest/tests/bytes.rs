@@ -4,13 +4,14 @@ use std::path::Path;
 
 use akidb_host::Rng;
 
-use super::{committed, sample, sample_with_index, sample_with_keys};
+use super::{committed, sample, sample_with_a_name, sample_with_index, sample_with_keys};
 use crate::error::{Error, ErrorKind};
 use crate::manifest::{Manifest, file_name, number_of};
 
 const GOLDEN: &[u8] = include_bytes!("../../../tests/golden/manifest_v1.json");
 const GOLDEN_1_1: &[u8] = include_bytes!("../../../tests/golden/manifest_v1_1.json");
 const GOLDEN_1_2: &[u8] = include_bytes!("../../../tests/golden/manifest_v1_2.json");
+const GOLDEN_NAMED: &[u8] = include_bytes!("../../../tests/golden/manifest_named.json");
 
 fn decode(bytes: &[u8]) -> Result<Manifest, Error> {
     Manifest::decode(Path::new("manifest/x.json"), bytes).map(|c| c.manifest)
@@ -61,6 +62,20 @@ fn version_1_2_adds_the_keys_of_batches_and_nothing_else() {
     assert_eq!(decode(&m.encode().unwrap().0).unwrap_err().code(), "AKI-0307");
     let bad = text.replace("1:7 1:9", "1:7  1:9");
     assert_eq!(decode(&sealed(bad[..bad.len() - 22].trim_end())).unwrap_err().code(), "AKI-0306");
+}
+
+#[test]
+fn a_name_adds_a_list_and_the_feature_that_keeps_older_versions_away_until_the_last_name_is_gone() {
+    let (bytes, _) = sample_with_a_name().encode().unwrap();
+    assert_eq!(String::from_utf8_lossy(&bytes), String::from_utf8_lossy(GOLDEN_NAMED));
+    assert_eq!(Manifest::decode(Path::new("x"), GOLDEN_NAMED).unwrap(), committed(sample_with_a_name()));
+    let mut m = sample_with_a_name();
+    assert_eq!(m.format.incompatible, ["named-snapshots"]);
+    m.forget_snapshot("before-the-import").unwrap();
+    assert_eq!(m, sample(), "as if it had never been");
+    let mut m = sample_with_a_name();
+    assert_eq!(m.forget_snapshots(), ["before-the-import"]);
+    assert_eq!(m, sample());
 }
 
 #[test]

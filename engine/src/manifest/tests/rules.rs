@@ -1,8 +1,11 @@
 //! Each rule, broken once.
 
 use super::{committed, inline_dead, sample, sample_with_keys, segment, stamp};
+use crate::error::ErrorKind;
 use crate::lsn::Lsn;
-use crate::manifest::{Committed, DroppedCollection, Manifest, Parent, Reason, check_alone, check_commit};
+use crate::manifest::{
+    Committed, DroppedCollection, Manifest, Parent, Reason, check_alone, check_commit, named_manifests_stay,
+};
 use crate::schema::{FieldType, Metric, Schema};
 use crate::segment_meta::Place;
 
@@ -266,4 +269,62 @@ fn keys_lie_below_the_floor() {
 fn the_floor_is_covered_and_never_falls() {
     breaks("floor_is_covered", |m| m.floor = Lsn::new(1, 156));
     breaks("floor_never_falls", |m| m.floor = Lsn::new(1, 154));
+}
+
+#[test]
+fn named_snapshots_are_announced_whole_and_stay_with_their_manifests() {
+    let name = |m: &mut Manifest| m.name_snapshot("a", Lsn::new(1, 154)).unwrap();
+    holds(name);
+    breaks("named_snapshots_are_announced", |m| m.format.incompatible.push("named-snapshots".into()));
+    breaks("named_snapshots_are_announced", |m| {
+        m.name_snapshot("a", Lsn::new(1, 154)).unwrap();
+        m.format.incompatible.clear();
+    });
+    let changes: [Change; 5] = [
+        |m| m.snapshots[0].name = "a/b".into(),
+        |m| m.snapshots[0].name = String::new(),
+        |m| m.snapshots[0].manifest = 3,
+        |m| m.snapshots[0].flushed_lsn = Lsn::new(2, 1),
+        |m| m.snapshots.push(m.snapshots[0].clone()),
+    ];
+    for change in changes {
+        let mut m = sample();
+        name(&mut m);
+        change(&mut m);
+        assert_eq!(check_alone(&m).unwrap_err().rule, "named_snapshots_are_whole");
+    }
+    breaks("named_snapshot_is_flushed", |m| m.name_snapshot("a", Lsn::new(1, 155)).unwrap());
+    // An older manifest gets no name, and a name no other manifest.
+    breaks("names_stay_with_their_manifests", |m| {
+        m.name_snapshot("a", Lsn::new(1, 154)).unwrap();
+        m.snapshots[0].manifest = 1;
+    });
+    let parent = committed(super::sample_with_a_name());
+    let mut next = parent.successor(stamp(1, 0xabcd), Reason::Ddl);
+    assert_eq!(next.snapshots, parent.manifest.snapshots);
+    check_commit(Some(&parent), &next).unwrap();
+    next.snapshots[0].flushed_lsn = Lsn::new(1, 1);
+    assert_eq!(check_commit(Some(&parent), &next).unwrap_err().rule, "names_stay_with_their_manifests");
+    assert_eq!(named_manifests_stay(&parent.manifest, &[1]).unwrap_err().rule, "named_manifests_stay");
+    named_manifests_stay(&parent.manifest, &[2, 3]).unwrap();
+}
+
+#[test]
+fn a_snapshots_name_is_plain_unique_and_one_of_256() {
+    let mut m = sample();
+    for bad in ["", "a b", "../x", "é", "a\0", &"x".repeat(129)] {
+        let error = m.name_snapshot(bad, Lsn::new(1, 1)).unwrap_err();
+        assert_eq!((error.kind(), error.code()), (ErrorKind::Invalid, "AKI-0272"), "{bad:?}");
+    }
+    m.name_snapshot(&"x".repeat(128), Lsn::new(1, 1)).unwrap();
+    m.name_snapshot("2026-01-02_nightly.v1", Lsn::new(1, 1)).unwrap();
+    let taken = m.name_snapshot("2026-01-02_NIGHTLY.v1", Lsn::new(1, 1)).unwrap_err();
+    assert_eq!((taken.kind(), taken.code()), (ErrorKind::Conflict, "AKI-0274"));
+    let unknown = m.forget_snapshot("x").unwrap_err();
+    assert_eq!((unknown.kind(), unknown.code()), (ErrorKind::NotFound, "AKI-0273"));
+    assert!(unknown.message().contains("nightly"), "it lists those there are: {unknown}");
+    (2..256).for_each(|n| m.name_snapshot(&format!("{n}"), Lsn::new(1, 1)).unwrap());
+    let full = m.name_snapshot("one-more", Lsn::new(1, 1)).unwrap_err();
+    assert_eq!(full.code(), "AKI-0275");
+    assert!(matches!(full.kind(), ErrorKind::Full { which: "named snapshots", .. }));
 }

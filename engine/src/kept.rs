@@ -1,0 +1,138 @@
+//! A kept manifest opened for reading: one that a person named, or one that is not old enough to go.
+//!
+//! Takes no lock: gc removes a manifest before the files that only it named, in this process or another, so whoever finds
+//! a file gone finds the manifest gone too.
+
+use std::sync::Arc;
+
+use crate::catalog::Catalog;
+use crate::engine::Engine;
+use crate::error::{Error, ErrorKind, Result};
+use crate::lsn::Lsn;
+use crate::manifest::{Committed, Store};
+use crate::named_snapshots::manifests;
+use crate::recovery;
+use crate::version::{Published, View};
+
+/// How often another manifest is looked for when gc took the chosen one meanwhile.
+const TRIES: u32 = 8;
+
+/// The kept manifest that a snapshot was opened from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptManifest {
+    /// Its number.
+    pub number: u64,
+    /// The name it is kept under, if it has one.
+    pub name: Option<String>,
+    /// Wall time of its commit, RFC 3339 in UTC.
+    pub created_at: String,
+    /// The last LSN of which it may show anything.
+    pub lsn: Lsn,
+    /// It shows every row up to here, whatever the collection. Equals `lsn` in a named one; elsewhere collections are
+    /// flushed one by one.
+    pub complete_to: Lsn,
+}
+
+/// What a kept manifest shows.
+pub(crate) struct Opened {
+    pub(crate) view: View<Catalog>,
+    pub(crate) kept: KeptManifest,
+}
+
+/// Opens the manifest that is kept under this name.
+///
+/// # Errors
+/// `NotFound` if there is none; `Corrupt` with the file; `Invalid` where a backend's state is read.
+pub(crate) fn named(engine: &Engine, name: &str) -> Result<Opened> {
+    let (store, newest) = manifests(engine)?;
+    let number = newest.manifest.snapshot(name)?.manifest;
+    match open(engine, &store, number)? {
+        Some(opened) => Ok(opened),
+        // Let go meanwhile; unless somebody removed its file.
+        None => {
+            let (store, newest) = manifests(engine)?;
+            newest.manifest.snapshot(name)?;
+            store.load(number).and_then(|committed| view_of(engine, committed))
+        }
+    }
+}
+
+/// Opens the newest kept manifest that shows nothing above `lsn`.
+///
+/// # Errors
+/// `NotFound` naming the oldest and the newest LSN there are; `Corrupt` if the manifest that may be the one is damaged.
+pub(crate) fn as_of(engine: &Engine, lsn: Lsn) -> Result<Opened> {
+    for _ in 0..TRIES {
+        let (store, _) = manifests(engine)?;
+        let number = choose(&store, lsn)?;
+        if let Some(opened) = open(engine, &store, number)? {
+            return Ok(opened);
+        }
+    }
+    let message = format!("manifests are removed faster than {lsn} can be opened");
+    Err(Error::new(ErrorKind::NotFound, "AKI-0276", message)
+        .help_is("keep more of them (engine.manifest_keep), or make a snapshot with `akidb snapshot create`"))
+}
+
+/// The number of the newest kept manifest that shows nothing above `lsn`.
+fn choose(store: &Store, lsn: Lsn) -> Result<u64> {
+    let (mut chosen, mut damaged) = (None, None);
+    let (mut oldest, mut newest, mut seen) = (Lsn::MAX, Lsn::ZERO, Lsn::ZERO);
+    for number in store.numbers()? {
+        let manifest = match store.load(number) {
+            Ok(committed) => committed.manifest,
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            Err(error) => {
+                // Before the first that shows too much, it may be the one.
+                damaged = damaged.or(Some(error).filter(|_| seen <= lsn));
+                continue;
+            }
+        };
+        // A collection that was dropped takes its LSN along; what was shown before is not older for that.
+        let is_named = manifest.snapshots.iter().any(|named| named.manifest == number);
+        seen = seen.max(manifest.shown().0);
+        let shown = if is_named { manifest.shown().0 } else { seen };
+        (oldest, newest) = (oldest.min(shown), newest.max(shown));
+        if shown <= lsn {
+            chosen = Some(number);
+            damaged = None;
+        }
+    }
+    if let Some(error) = damaged {
+        return Err(error);
+    }
+    chosen.ok_or_else(|| {
+        let message =
+            format!("nothing kept is as old as {lsn}: the oldest is of {oldest}, the newest of {newest}");
+        Error::new(ErrorKind::NotFound, "AKI-0276", message)
+            .help_is("ask for one in between; `akidb snapshot create` keeps a moment for as long as you like")
+    })
+}
+
+/// Opens a manifest; `None` if it is not there any more.
+fn open(engine: &Engine, store: &Store, number: u64) -> Result<Option<Opened>> {
+    let is_gone = |error: &Error| {
+        error.kind() == ErrorKind::NotFound
+            && store.load(number).is_err_and(|error| error.kind() == ErrorKind::NotFound)
+    };
+    match store.load(number).and_then(|committed| view_of(engine, committed)) {
+        Ok(opened) => Ok(Some(opened)),
+        Err(error) if is_gone(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn view_of(engine: &Engine, Committed { manifest, .. }: Committed) -> Result<Opened> {
+    let own = manifest.snapshots.iter().find(|named| named.manifest == manifest.number);
+    let (lsn, complete_to) = manifest.shown();
+    let kept = KeptManifest {
+        number: manifest.number,
+        name: own.map(|named| named.name.clone()),
+        created_at: manifest.created_at.to_string(),
+        lsn,
+        complete_to,
+    };
+    let filters = Arc::clone(&engine.current().content().filters);
+    let catalog = recovery::load_segments(&engine.place, &manifest, filters)?;
+    Ok(Opened { view: Published::new(catalog, lsn).view(), kept })
+}
