@@ -301,7 +301,8 @@ impl Db {
 
     /// Opens the newest kept manifest that shows nothing above `lsn`: a named snapshot, or a manifest that is not old
     /// enough to go (`engine.manifest_keep`, `engine.manifest_keep_hours`). [`Snapshot::kept`] says which; rows that were
-    /// flushed later than it are not in it.
+    /// flushed later than it are not in it. Changes of collections have no LSN: it has those that were made up to its
+    /// commit, and at the LSN of a named snapshot that snapshot is taken.
     ///
     /// # Errors
     /// `NotFound` naming the oldest and the newest LSN that are kept; else as [`Db::at_snapshot`].

@@ -74,9 +74,10 @@ pub(crate) fn as_of(engine: &Engine, lsn: Lsn) -> Result<Opened> {
         .help_is("keep more of them (engine.manifest_keep), or make a snapshot with `akidb snapshot create`"))
 }
 
-/// The number of the newest kept manifest that shows nothing above `lsn`.
+/// The number of the newest kept manifest that shows nothing above `lsn`. At one LSN a named one goes before changes of
+/// collections that were made since: those have no LSN, and the name was given to that very moment.
 fn choose(store: &Store, lsn: Lsn) -> Result<u64> {
-    let (mut chosen, mut damaged) = (None, None);
+    let (mut chosen, mut chosen_named, mut damaged) = (None, None, None);
     let (mut oldest, mut newest, mut seen) = (Lsn::MAX, Lsn::ZERO, Lsn::ZERO);
     for number in store.numbers()? {
         let manifest = match store.load(number) {
@@ -94,14 +95,16 @@ fn choose(store: &Store, lsn: Lsn) -> Result<u64> {
         let shown = if is_named { manifest.shown().0 } else { seen };
         (oldest, newest) = (oldest.min(shown), newest.max(shown));
         if shown <= lsn {
-            chosen = Some(number);
+            chosen = Some((shown, number));
+            chosen_named = chosen.filter(|_| is_named).or(chosen_named);
             damaged = None;
         }
     }
     if let Some(error) = damaged {
         return Err(error);
     }
-    chosen.ok_or_else(|| {
+    let same = |named: &(Lsn, u64)| chosen.is_some_and(|(shown, _)| shown == named.0);
+    chosen_named.filter(same).or(chosen).map(|(_, number)| number).ok_or_else(|| {
         let message =
             format!("nothing kept is as old as {lsn}: the oldest is of {oldest}, the newest of {newest}");
         Error::new(ErrorKind::NotFound, "AKI-0276", message)

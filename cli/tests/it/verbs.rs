@@ -227,7 +227,7 @@ fn flushed_rows_reach_a_backend_and_come_back_from_it() {
     let restored = place.json(&["restore", &copy, back.to_str().unwrap()]);
     assert_eq!(
         keys(&restored[0]),
-        "bytes collections files from manifest remote_document segment_rows segments"
+        "bytes collections files from manifest remote_document segment_rows segments snapshots_left_out"
     );
     assert_eq!(restored[0]["segment_rows"], 3);
     let original = place.ok(&["ls", "docs", "--with-vector", "--json"]);

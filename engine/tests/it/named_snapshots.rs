@@ -544,6 +544,11 @@ fn a_reader_beside_the_writer_opens_names_and_moments_and_makes_none() {
     assert_shows(&reader.at_snapshot("two").unwrap(), &model, "two, beside the writer");
     assert_eq!(reader.create_snapshot("three").unwrap_err().code(), "AKI-0205");
     assert_eq!(reader.remove_snapshot("one").unwrap_err().code(), "AKI-0205");
+    // A drop has no LSN: at that of a name the name goes first.
+    let lsn = db.create_snapshot("three").unwrap();
+    db.drop_collection("left").unwrap();
+    assert_shows(&db.as_of(lsn).unwrap(), &model, "as of three");
+    assert_eq!(db.as_of(lsn).unwrap().kept().unwrap().name.as_deref(), Some("three"));
     assert_eq!(db.create_snapshot("One").unwrap_err().kind(), ErrorKind::Conflict);
     assert_eq!(db.create_snapshot("../one").unwrap_err().kind(), ErrorKind::Invalid);
     db.close().unwrap();
