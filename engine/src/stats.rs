@@ -1,7 +1,6 @@
 //! Figures of a running database, for people and programs.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use akidb_wal::State;
@@ -11,7 +10,6 @@ use crate::catalog::Catalog;
 use crate::config::Durability;
 use crate::engine::Engine;
 use crate::error::Result;
-use crate::segment::Segment;
 use crate::snapshots::{live_memtables, pinned_bytes};
 use crate::upload::{BackendStats, Uploads};
 
@@ -165,14 +163,14 @@ pub(crate) fn stats(engine: &Engine, uploads: &Uploads) -> Result<Stats> {
 fn snapshots(engine: &Engine) -> Vec<SnapshotStats> {
     let (now, current) = (engine.place.clock.now(), engine.current());
     let memtables = live_memtables(current.content());
-    let segments_of = |catalog: &Catalog| -> Vec<(*const Segment, u64)> {
+    // By their names: a kept manifest opens files of its own that may be in use all the same.
+    fn segments_of(catalog: &Catalog) -> impl Iterator<Item = (&str, u64)> {
         let live = catalog.collections.values().flat_map(|state| state.segments.iter());
-        live.map(|live| (Arc::as_ptr(&live.segment), live.segment.meta().size)).collect()
-    };
-    let segments: HashSet<*const Segment> =
-        segments_of(current.content()).into_iter().map(|(at, _)| at).collect();
+        live.map(|live| (live.segment.meta().file.as_str(), live.segment.meta().size))
+    }
+    let segments: HashSet<&str> = segments_of(current.content()).map(|(file, _)| file).collect();
     engine.snapshots.each(|held| {
-        let old = segments_of(held.view.content()).into_iter().filter(|(at, _)| !segments.contains(at));
+        let old = segments_of(held.view.content()).filter(|(file, _)| !segments.contains(file));
         SnapshotStats {
             holder: held.holder.clone(),
             lsn: held.view.lsn().to_string(),

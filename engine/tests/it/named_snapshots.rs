@@ -230,6 +230,16 @@ fn gc_keeps_what_a_name_keeps_and_the_space_returns_after_the_name_is_gone() {
         "{kept:?}"
     );
     assert_shows(&db.at_snapshot("kept").unwrap(), &then, "after gc");
+    let reader = db.at_snapshot("kept").unwrap();
+    let held = db.stats().unwrap().snapshots.remove(0);
+    assert_eq!((held.holder.as_str(), held.memtable_bytes), ("kept", 0));
+    assert!(held.segment_bytes > 0, "its files are no longer in use");
+    drop(reader);
+    db.create_snapshot("now").unwrap();
+    let reader = db.at_snapshot("now").unwrap();
+    assert_eq!(db.stats().unwrap().snapshots[0].segment_bytes, 0, "these are");
+    drop(reader);
+    db.remove_snapshot("now").unwrap();
     let listed = db.list_snapshots().unwrap().remove(0);
     let rows: BTreeMap<String, u64> =
         then.iter().map(|(name, rows)| (name.clone(), rows.len() as u64)).collect();
