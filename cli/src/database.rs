@@ -129,6 +129,25 @@ impl Globals {
         Ok(backends)
     }
 
+    /// The backend that `text` means: by its URL, or by its name in the settings file or among the options.
+    pub(crate) fn backend_at(&self, text: &str) -> Result<BackendSettings> {
+        let configured = self.all_backends()?;
+        if let Some(backend) = configured.iter().find(|b| b.name == text || b.url == text) {
+            return Ok(backend.clone());
+        }
+        if !text.contains("://") {
+            let names: Vec<&str> = configured.iter().map(|b| b.name.as_str()).collect();
+            let message = match names.is_empty() {
+                true => format!("{text:?} is no URL, and no --config names a backend so"),
+                false => {
+                    format!("{text:?} is no URL and no backend of the settings ({})", names.join(", "))
+                }
+            };
+            return Err(Failure::usage(message).help("write file:///path or s3://bucket/prefix"));
+        }
+        Ok(BackendSettings::new("restore", text)?)
+    }
+
     /// Whether the options name a backend.
     pub(crate) fn has_backends(&self) -> Result<bool> {
         Ok(!self.backend.is_empty() || !self.settings()?.backends.is_empty())

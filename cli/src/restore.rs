@@ -2,11 +2,10 @@
 
 use std::path::PathBuf;
 
-use akidb::BackendSettings;
 use clap::Args;
 
 use crate::database::Globals;
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
 use crate::output::thousands;
 
 /// Rebuild a database from a backend into a new directory
@@ -20,7 +19,7 @@ pub(crate) struct Restore {
 
 impl Restore {
     pub(crate) fn run(self, globals: &Globals) -> Result<()> {
-        let report = akidb::restore(&self.backend(globals)?, &self.dir)?;
+        let report = akidb::restore(&globals.backend_at(&self.from)?, &self.dir)?;
         let sentence = format!(
             "restored {} collections, {} segments with {} rows, {} files, {} bytes, into {}",
             report.collections.len(),
@@ -39,23 +38,5 @@ impl Restore {
             ));
         }
         Ok(())
-    }
-
-    fn backend(&self, globals: &Globals) -> Result<BackendSettings> {
-        let configured = globals.settings()?.backends;
-        if let Some(backend) = configured.iter().find(|b| b.name == self.from || b.url == self.from) {
-            return Ok(backend.clone());
-        }
-        if !self.from.contains("://") {
-            let names: Vec<&str> = configured.iter().map(|b| b.name.as_str()).collect();
-            let message = match names.is_empty() {
-                true => format!("{:?} is no URL, and no --config names a backend so", self.from),
-                false => {
-                    format!("{:?} is no URL and no backend of the settings ({})", self.from, names.join(", "))
-                }
-            };
-            return Err(Failure::usage(message).help("write file:///path or s3://bucket/prefix"));
-        }
-        Ok(BackendSettings::new("restore", &self.from)?)
     }
 }

@@ -38,9 +38,22 @@ fn sentences(found: &Verification) -> Vec<String> {
             file.display()
         ));
     }
+    for file in &found.set_aside {
+        lines.push(format!(
+            "given up by `akidb repair segment`, still named by older manifests: {}",
+            file.display()
+        ));
+    }
     for damage in &found.damages {
         let at = damage.offset.map_or(String::new(), |offset| format!(", byte {offset}"));
         lines.push(format!("damaged: {}{at}: {}", damage.file.display(), damage.what));
+        match (&damage.rows, damage.manifest) {
+            (_, Some(number)) => lines.push(format!(
+                "  only older manifests name it, the newest of them is {number}: no row of the database is touched"
+            )),
+            (Some(rows), None) => lines.push(format!("  {}", rows.describe())),
+            (None, None) => {}
+        }
         lines.push(format!("  help: {}", damage.help));
     }
     if found.damages.is_empty() {

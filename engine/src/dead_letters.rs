@@ -61,7 +61,7 @@ pub fn read_dead_letters(dir: impl AsRef<Path>, settings: &DlqSettings) -> Resul
 pub fn edit_dead_letters(dir: impl AsRef<Path>, settings: &DlqSettings) -> Result<ClosedLetters> {
     let dir = dir.as_ref();
     check_database(dir)?;
-    let lock = take_lock(dir).map_err(|error| match error.kind() {
+    let lock = take_lock(&RealFs, dir).map_err(|error| match error.kind() {
         ErrorKind::Locked => error.help_is(
             "ask the process that has it: --admin http://127.0.0.1:8080 (or AKIDB_ADMIN) where it is `akidb serve`",
         ),

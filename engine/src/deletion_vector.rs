@@ -79,6 +79,11 @@ impl DeletionVector {
         self.0.contains(row)
     }
 
+    /// Dead rows of `rows`.
+    pub(crate) fn count_in(&self, rows: std::ops::Range<u32>) -> u64 {
+        self.0.range_cardinality(rows)
+    }
+
     /// Dead rows.
     pub(crate) fn len(&self) -> u64 {
         self.0.len()
@@ -253,8 +258,7 @@ pub(crate) fn decode(
     counted.map_err(|(offset, what)| {
         let message = format!("a deletion vector is damaged: {what}");
         match &at {
-            Some(path) => Error::corrupt("AKI-0604", path, offset, message)
-                .help_is("restore the file from a backend: `akidb restore`"),
+            Some(path) => Error::corrupt("AKI-0604", path, offset, message).help_is(mending(path)),
             None => {
                 Error::new(ErrorKind::Corrupt, "AKI-0604", format!("{message} (it lies in the manifest)"))
             }
@@ -265,12 +269,21 @@ pub(crate) fn decode(
 /// Reads a file that should have `size` bytes, and one more if there is one.
 fn read_file(fs: &dyn Fs, path: &Path, size: u64) -> Result<Vec<u8>> {
     let io = |doing: &str, e: &std::io::Error| Error::io("AKI-0602", path, doing, e);
-    let len = fs.metadata(path).map_err(|e| io("opening a deletion vector", &e))?.len;
+    let len = fs.metadata(path).map_err(|e| io("opening a deletion vector", &e).help_is(mending(path)))?.len;
     if len != size {
         let message = format!("a deletion vector has {len} bytes, the manifest says {size}");
-        return Err(Error::corrupt("AKI-0604", path, len.min(size), message));
+        return Err(Error::corrupt("AKI-0604", path, len.min(size), message).help_is(mending(path)));
     }
     read_whole(fs, path).map_err(|e| io("reading a deletion vector", &e))
+}
+
+/// What mends the damaged deletion vector at `path`. Without it the dead rows of its segment would live again.
+fn mending(path: &Path) -> String {
+    format!(
+        "take the file back from a backend that has it: `akidb repair segment {} --from BACKEND`; if none has it, give \
+         its segment up by `--drop`",
+        path.display()
+    )
 }
 
 /// The serialized bytes inside a file whose frame is right.

@@ -121,6 +121,10 @@ fn remove_from(
 
 /// A file somebody else put here is not ours to remove.
 fn is_ours(name: &str) -> bool {
+    // What a broken-off `akidb repair segment` was taking back.
+    if let Some(stem) = name.strip_suffix(".restoring") {
+        return SegmentName::from_stem(stem).is_some() || stem.starts_with("deletion_vector_");
+    }
     let stem = name.strip_suffix(".tmp").unwrap_or(name);
     stem.ends_with(".parquet") || (stem.starts_with("deletion_vector_") && stem.ends_with(".bin"))
 }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use serde::{Serialize, Serializer};
+
 use crate::error::{Error, Result};
 
 /// Longest text id in bytes.
@@ -59,6 +61,16 @@ impl Id {
     #[must_use]
     pub fn is_int(&self) -> bool {
         matches!(self, Self::Int(_))
+    }
+}
+
+/// Text, or a number.
+impl Serialize for Id {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        match self {
+            Self::Text(text) => serializer.serialize_str(text),
+            Self::Int(n) => serializer.serialize_i64(*n),
+        }
     }
 }
 

@@ -181,9 +181,11 @@ pub use ops::Expect;
 #[cfg(not(akidb_loom))]
 pub use recovery::{CutReport, RecoveryReport, UnsyncedReport};
 #[cfg(not(akidb_loom))]
-pub use repair::{RepairReport, repair_manifest, repair_wal_cut};
+pub use repair::{
+    LostRows, RepairReport, repair_manifest, repair_segment_drop, repair_segment_drop_on, repair_wal_cut,
+};
 #[cfg(not(akidb_loom))]
-pub use restore::{RestoreReport, restore};
+pub use restore::{RestoreReport, repair_segment_from, repair_segment_from_on, restore};
 #[cfg(not(akidb_loom))]
 pub use row::Payload;
 #[cfg(not(akidb_loom))]
@@ -203,7 +205,7 @@ pub use stats::{CollectionStats, CompactionStats, SnapshotStats, Stats, Watermar
 #[cfg(not(akidb_loom))]
 pub use upload::{BackendStats, BreakerView};
 #[cfg(not(akidb_loom))]
-pub use verify::{FileDamage, Verification, verify};
+pub use verify::{FileDamage, TouchedRows, UnreadIds, Verification, verify, verify_on};
 
 /// The example of the README compiles and runs.
 #[cfg(doctest)]

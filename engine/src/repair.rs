@@ -11,6 +11,15 @@ use crate::log::from_wal;
 use crate::lsn::Lsn;
 use crate::manifest::{Store, repair_step_back};
 
+mod lost;
+mod named;
+mod segment;
+
+pub use lost::LostRows;
+pub use segment::{repair_segment_drop, repair_segment_drop_on};
+
+pub(crate) use named::{Named, home_of};
+
 /// What a repair did, or would do.
 #[derive(Clone, Debug, Serialize)]
 pub struct RepairReport {
@@ -20,6 +29,15 @@ pub struct RepairReport {
     pub kept: Vec<PathBuf>,
     /// Whether only a look was taken.
     pub dry_run: bool,
+    /// The rows that are lost, where a segment was given up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lost: Option<LostRows>,
+}
+
+impl RepairReport {
+    pub(crate) fn new(done: String, kept: Vec<PathBuf>, dry_run: bool) -> Self {
+        Self { done, kept, dry_run, lost: None }
+    }
 }
 
 /// Cuts the log at `offset` of one of its files, as a `Corrupt` error names them: everything from there on is
@@ -30,7 +48,7 @@ pub struct RepairReport {
 pub fn repair_wal_cut(file: impl AsRef<Path>, offset: u64, dry_run: bool) -> Result<RepairReport> {
     let file = file.as_ref();
     let home = file.parent().and_then(Path::parent).unwrap_or(Path::new("."));
-    let _lock = take_lock(home)?;
+    let _lock = take_lock(&RealFs, home)?;
     let cut = akidb_wal::cut_at(&RealFs, file, offset, dry_run).map_err(|error| from_wal(&error))?;
     let kept = cut.saved_as.into_iter().chain(cut.set_aside.into_iter().map(|(_, to)| to)).collect();
     let (verb, dropped) = (if dry_run { "would cut" } else { "cut" }, cut.dropped_bytes);
@@ -39,7 +57,7 @@ pub fn repair_wal_cut(file: impl AsRef<Path>, offset: u64, dry_run: bool) -> Res
         file.display(),
         cut.last_kept
     );
-    Ok(RepairReport { done, kept, dry_run })
+    Ok(RepairReport::new(done, kept, dry_run))
 }
 
 /// Steps back from a damaged newest manifest to the newest whole one. What only the damaged ones named, and the log
@@ -49,7 +67,7 @@ pub fn repair_wal_cut(file: impl AsRef<Path>, offset: u64, dry_run: bool) -> Res
 /// `Locked`; `Invalid` if the newest manifest is whole; `NotFound` if none is.
 pub fn repair_manifest(dir: impl AsRef<Path>, dry_run: bool) -> Result<RepairReport> {
     let dir = dir.as_ref();
-    let _lock = take_lock(dir)?;
+    let _lock = take_lock(&RealFs, dir)?;
     let fs: Arc<dyn Fs> = Arc::new(RealFs);
     let manifests = dir.join("manifest");
     if dry_run {
@@ -58,7 +76,7 @@ pub fn repair_manifest(dir: impl AsRef<Path>, dry_run: bool) -> Result<RepairRep
     let stepped = repair_step_back(&fs, &manifests)?;
     let done = format!("manifest {} is the newest now; its log floor is {}", stepped.to, stepped.floor);
     let done = done + &beyond_the_log(dir, stepped.floor);
-    Ok(RepairReport { done, kept: stepped.damaged, dry_run })
+    Ok(RepairReport::new(done, stepped.damaged, dry_run))
 }
 
 fn would_step_back(fs: Arc<dyn Fs>, dir: &Path, manifests: PathBuf) -> Result<RepairReport> {
@@ -79,7 +97,7 @@ fn would_step_back(fs: Arc<dyn Fs>, dir: &Path, manifests: PathBuf) -> Result<Re
                     good.manifest.floor
                 );
                 let done = done + &beyond_the_log(dir, good.manifest.floor);
-                return Ok(RepairReport { done, kept: damaged, dry_run: true });
+                return Ok(RepairReport::new(done, damaged, true));
             }
             Err(error) if error.kind() == ErrorKind::Corrupt => damaged.push(store.path(number)),
             Err(error) => return Err(error),
@@ -112,9 +130,9 @@ fn beyond_the_log(dir: &Path, floor: Lsn) -> String {
 }
 
 /// The lock of a directory whose database is not open.
-pub(crate) fn take_lock(dir: &Path) -> Result<Box<dyn akidb_host::LockGuard>> {
+pub(crate) fn take_lock(fs: &dyn Fs, dir: &Path) -> Result<Box<dyn akidb_host::LockGuard>> {
     let path = dir.join("LOCK");
-    let lock = RealFs
+    let lock = fs
         .try_lock(&path)
         .map_err(|cause| Error::io("AKI-0223", &path, "could not take the lock", &cause))?;
     lock.ok_or_else(|| {

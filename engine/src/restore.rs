@@ -12,6 +12,10 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::manifest::{Manifest, file_name};
 use crate::upload::{backend_config, from_backend};
 
+mod take_back;
+
+pub use take_back::{repair_segment_from, repair_segment_from_on};
+
 /// What a restore brought.
 #[derive(Clone, Debug, Serialize)]
 pub struct RestoreReport {

@@ -27,6 +27,7 @@ mod sections;
 mod sink;
 mod source;
 mod statistics;
+mod touched;
 mod vector_index;
 mod verify;
 mod writer;
@@ -46,5 +47,6 @@ pub(crate) use {
     round::{Round, fetch_tails},
     rows::{Batch, Scan},
     vector_index::VectorIndex,
+    verify::mending,
     writer::{RowSource, RowsInMemory, Writing, write_segment},
 };

@@ -1,6 +1,5 @@
 //! Reads every byte of a database at rest and compares it with its checksum.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,12 +7,16 @@ use akidb_host::{Fs, RealClock, RealFs, RealSpawn};
 use akidb_wal::{Log, Options};
 use serde::Serialize;
 
-use crate::deletion_vector;
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::from_wal;
-use crate::manifest::{CollectionMeta, Manifest, Store};
-use crate::segment::Segment;
-use crate::segment_meta::{DeletionVectorRef, SegmentMeta};
+use crate::manifest::{Manifest, Store};
+
+mod rows;
+mod segments;
+
+pub use rows::{TouchedRows, UnreadIds};
+
+use segments::Files;
 
 /// What a verification found.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -26,6 +29,8 @@ pub struct Verification {
     pub damages: Vec<FileDamage>,
     /// Bytes behind the last whole frame of the log that could be a torn tail: file and offset. Not damage.
     pub torn_tail: Option<(PathBuf, u64)>,
+    /// Segments that `akidb repair segment FILE --drop` gave up and that only older manifests still name. Not damage.
+    pub set_aside: Vec<PathBuf>,
 }
 
 /// A damaged place.
@@ -35,20 +40,33 @@ pub struct FileDamage {
     pub file: PathBuf,
     /// First byte of the damaged block.
     pub offset: Option<u64>,
-    /// What lies there: columns, rows, ids where they can be told.
+    /// What lies there.
     pub what: String,
+    /// The rows it touches; in a segment or a deletion vector only.
+    pub rows: Option<TouchedRows>,
+    /// The newest of the kept manifests that name the file, if the newest of all does not: no row of the database is
+    /// touched, only what that manifest is kept for.
+    pub manifest: Option<u64>,
     /// The command that mends it.
     pub help: String,
 }
 
 /// Verifies the database in a directory that nobody has open for writing (beside a writer, the log's tail may look
-/// torn). Changes nothing; blocks for the time the bytes take to read.
+/// torn): every kept manifest, every file that one of them names, the log. Changes nothing; blocks for the time the bytes
+/// take to read.
 ///
 /// # Errors
 /// `NotFound` if there is no database. Damage is no error here: it is what the answer lists.
 pub fn verify(dir: impl AsRef<Path>) -> Result<Verification> {
+    verify_on(Arc::new(RealFs), dir)
+}
+
+/// As [`verify`], on another file system.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_on(fs: Arc<dyn Fs>, dir: impl AsRef<Path>) -> Result<Verification> {
     let dir = dir.as_ref();
-    let fs: Arc<dyn Fs> = Arc::new(RealFs);
     let mut found = Verification::default();
     let store = Store::new(Arc::clone(&fs), dir.join("manifest"));
     let newest = match store.newest() {
@@ -62,20 +80,22 @@ pub fn verify(dir: impl AsRef<Path>) -> Result<Verification> {
             return Ok(found);
         }
     };
-    let mut kept = Vec::new();
-    for number in store.numbers()? {
-        found.files += 1;
-        found.bytes += fs.metadata(&store.path(number)).map_or(0, |m| m.len);
+    let mut files = Files::new(&*fs, dir);
+    files.of_newest(&newest, &mut found);
+    // From the newest down: a damage is told with the newest manifest that names the file.
+    for number in store.numbers()?.into_iter().rev() {
+        let path = store.path(number);
         match store.load(number) {
-            Ok(committed) => kept.extend(Some(committed.manifest).filter(|m| is_named(&newest, m.number))),
-            Err(error) => found.add(&error, &store.path(number)),
+            Ok(older) if number < newest.number => files.of_older(&store, &older.manifest, &mut found),
+            Ok(_) => {}
+            // Beside a writer: it expired meanwhile.
+            Err(error) if error.kind() == ErrorKind::NotFound && number < newest.number => continue,
+            Err(error) => found.add(&error, &path),
         }
+        found.files += 1;
+        found.bytes += fs.metadata(&path).map_or(0, |m| m.len);
     }
     named_are_there(&store, &newest, &mut found)?;
-    let mut seen = BTreeSet::new();
-    for collection in kept.iter().chain([&newest]).flat_map(|manifest| &manifest.collections) {
-        verify_collection(&*fs, dir, collection, &mut seen, &mut found);
-    }
     verify_log(&fs, dir, newest.writer_epoch, newest.floor, &mut found);
     Ok(found)
 }
@@ -86,13 +106,19 @@ impl Verification {
             file: error.file().map_or_else(|| file.to_path_buf(), Path::to_path_buf),
             offset: error.offset(),
             what: error.message().to_owned(),
+            rows: None,
+            manifest: None,
             help: error.help().unwrap_or("restore the database with `akidb restore URL DIR`").to_owned(),
         });
     }
-}
 
-fn is_named(newest: &Manifest, number: u64) -> bool {
-    newest.snapshots.iter().any(|named| named.manifest == number)
+    fn add_with(&mut self, error: &Error, file: &Path, rows: TouchedRows, manifest: Option<u64>) {
+        self.add(error, file);
+        if let Some(damage) = self.damages.last_mut() {
+            damage.rows = Some(rows);
+            damage.manifest = manifest;
+        }
+    }
 }
 
 /// A manifest that a person keeps and that is gone is damage.
@@ -103,67 +129,12 @@ fn named_are_there(store: &Store, newest: &Manifest, found: &mut Verification) -
             file: store.path(named.manifest),
             offset: None,
             what: format!("the manifest of snapshot \"{}\" is gone", named.name),
+            rows: None,
+            manifest: None,
             help: "let the name go with `akidb snapshot rm`".to_owned(),
         });
     }
     Ok(())
-}
-
-/// Everything of a collection that was not `seen` in another manifest.
-fn verify_collection(
-    fs: &dyn Fs,
-    dir: &Path,
-    collection: &CollectionMeta,
-    seen: &mut BTreeSet<String>,
-    found: &mut Verification,
-) {
-    let home = dir.join("collections").join(&collection.dir);
-    for meta in &collection.segments {
-        if seen.insert(meta.file.clone()) {
-            verify_segment(fs, &home, collection, meta, found);
-        }
-        if let Some(reference) = &meta.deletion_vector
-            && is_new(reference, seen)
-        {
-            found.files += 1;
-            if let Err(error) = deletion_vector::read(fs, &home.join("dv"), reference, meta.rows) {
-                found.add(&error, &home.join("dv"));
-            }
-        }
-    }
-}
-
-/// An inline one is part of its manifest.
-fn is_new(reference: &DeletionVectorRef, seen: &mut BTreeSet<String>) -> bool {
-    match reference {
-        DeletionVectorRef::Inline { .. } => true,
-        DeletionVectorRef::File { file, .. } => seen.insert(file.clone()),
-    }
-}
-
-fn verify_segment(
-    fs: &dyn Fs,
-    home: &Path,
-    collection: &CollectionMeta,
-    meta: &SegmentMeta,
-    found: &mut Verification,
-) {
-    let path = home.join(&meta.file);
-    found.files += 1;
-    let report = Segment::open(fs, &path, meta, collection.schema()).and_then(|segment| segment.damages());
-    match report {
-        Err(error) => found.add(&error, &path),
-        Ok(report) => {
-            found.bytes += report.bytes;
-            found.damages.extend(report.damages.into_iter().map(|damage| FileDamage {
-                file: path.clone(),
-                offset: Some(damage.offset),
-                what: damage.what,
-                help:
-                    "bring the file back with `akidb restore URL DIR` from a backend that has it".to_owned(),
-            }));
-        }
-    }
 }
 
 fn verify_log(fs: &Arc<dyn Fs>, dir: &Path, epoch: u32, floor: crate::lsn::Lsn, found: &mut Verification) {

@@ -235,7 +235,7 @@ impl Fault {
             }
             Cause::Short => {
                 let message = format!("the file became shorter than when it was opened: {what}");
-                Error::corrupt("AKI-0503", path, self.offset, message)
+                Error::corrupt("AKI-0503", path, self.offset, message).help_is(places.help(path))
             }
             Cause::OutOfFile => {
                 Error::corrupt("AKI-0503", path, self.offset, "a place named in the segment lies outside it")

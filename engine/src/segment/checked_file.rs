@@ -8,8 +8,13 @@ use parquet::file::metadata::ParquetMetaData;
 
 use super::blocks::{Blocks, Describe, Fault};
 use super::check::BLOCK_LEN;
+use super::verify::mending;
 use crate::error::{Error, Result};
 use crate::segment_meta::SegmentMeta;
+
+/// What mends a damaged object that is read where it lies.
+pub(super) const COLD_HELP: &str = "the object is damaged on its backend: read from another backend, or upload to a fresh \
+                                    prefix from a database that has the file";
 
 /// A segment's file; shared by the segment and by readers of its columns.
 pub(super) struct CheckedFile {
@@ -106,10 +111,8 @@ impl Describe for Places {
 
     fn help(&self, path: &Path) -> String {
         if self.is_cold {
-            return "the object is damaged on its backend: read from another backend, or upload to a fresh prefix from a \
-                    database that has the file"
-                .to_owned();
+            return COLD_HELP.to_owned();
         }
-        format!("run `akidb inspect {}` and restore the file from a backend", path.display())
+        mending(path)
     }
 }

@@ -13,6 +13,7 @@ use super::format::{
     KEY_SEGMENT, KEY_TAIL, Kind,
 };
 use super::name::SegmentName;
+use super::verify::mending;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lsn::Lsn;
 use crate::schema::Schema;
@@ -87,7 +88,7 @@ pub(super) fn parse(tail: &Bytes, check: Place, size: u64, path: &Path) -> Resul
     let at = check.offset;
     let damaged = |offset: u64, what: &str| {
         Error::corrupt("AKI-0505", path, offset, format!("the tail of a segment is damaged: {what}"))
-            .help_is(format!("run `akidb inspect {}` and restore the file from a backend", path.display()))
+            .help_is(mending(path))
     };
     let digits =
         format::tail_digits(tail).ok_or_else(|| damaged(at, "its checksum is not where it was written"))?;

@@ -37,6 +37,21 @@ pub(super) fn encode(hashes: &[u64]) -> Vec<u8> {
     out
 }
 
+/// The rows named in the entries whose hash or row number lies in `bytes` of the body, for rows whose ids have these hashes.
+pub(super) fn rows_in(hashes: &[u64], bytes: Range<u64>) -> Vec<u32> {
+    let mut entries: Vec<(u64, u32)> = hashes.iter().copied().zip(0..).collect();
+    entries.sort_unstable();
+    let count = entries.len() as u64;
+    let entry =
+        |at: u64| if at < count * HASH_LEN { at / HASH_LEN } else { (at - count * HASH_LEN) / ROW_LEN };
+    let (hashes_end, end) = (bytes.end.min(count * HASH_LEN), bytes.end.min(count * (HASH_LEN + ROW_LEN)));
+    let of_hashes = bytes.start..hashes_end;
+    let of_rows = bytes.start.max(count * HASH_LEN)..end;
+    let parts = [of_hashes, of_rows].into_iter().filter(|part| !part.is_empty());
+    let chosen = parts.flat_map(|part| entry(part.start)..=entry(part.end - 1));
+    chosen.filter_map(|n| entries.get(usize::try_from(n).ok()?).map(|(_, row)| *row)).collect()
+}
+
 /// The rows whose id has this hash. `read` gives checked bytes of a range of the body.
 pub(super) fn candidates<'a>(
     rows: u32,

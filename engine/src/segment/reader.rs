@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::arrow_schema::ID;
 use super::blocks::Blocks;
-use super::checked_file::{CheckedFile, Places};
+use super::checked_file::{COLD_HELP, CheckedFile, Places};
 use super::cold_file::ColdFile;
 use super::footer::{self, Footer, place_of};
 use super::format::{ALIGN, CRC_LEN, HEAD_LEN, Kind};
@@ -75,7 +75,7 @@ impl Segment {
             ErrorKind::Corrupt => {
                 cold.forget_from(tail_start(meta));
                 super::fetch_tails(&[(cold, meta)])?;
-                open()
+                open().map_err(|error| error.help_is(COLD_HELP))
             }
             _ => Err(error),
         })
@@ -85,7 +85,9 @@ impl Segment {
         let size = file_len(&origin, path)?;
         if size != meta.size {
             let message = format!("the segment has {size} bytes, the manifest says {}", meta.size);
-            return Err(Error::corrupt("AKI-0503", path, size.min(meta.size), message));
+            return Err(
+                Error::corrupt("AKI-0503", path, size.min(meta.size), message).help_is(verify::mending(path))
+            );
         }
         let tail = read_tail(&origin, path, meta.check, size)?;
         let footer = footer::parse(&tail, meta.check, size, path)?;
@@ -258,10 +260,9 @@ pub(super) fn tail_start(meta: &SegmentMeta) -> u64 {
 }
 
 fn open_file(fs: &dyn Fs, path: &Path) -> Result<Origin> {
-    fs.open(path, Access::Read).map(Origin::Local).map_err(|e| {
-        Error::io("AKI-0501", path, "opening a segment", &e)
-            .help_is("a segment a manifest names must be there: restore the file from a backend")
-    })
+    fs.open(path, Access::Read)
+        .map(Origin::Local)
+        .map_err(|e| Error::io("AKI-0501", path, "opening a segment", &e).help_is(verify::mending(path)))
 }
 
 fn file_len(file: &Origin, path: &Path) -> Result<u64> {
@@ -327,7 +328,8 @@ fn check_same(footer: &Footer, meta: &SegmentMeta, schema: &Schema, path: &Path)
             path,
             meta.check.offset,
             format!("not the segment the manifest names: {what}"),
-        ))
+        )
+        .help_is(verify::mending(path)))
     };
     if footer.name.to_string() != meta.file {
         return differs(format!("it calls itself {}, the manifest {}", footer.name, meta.file));

@@ -259,7 +259,7 @@ fn push(selectors: &mut Vec<RowSelector>, rows: u64, skip: bool) {
 }
 
 /// Neighbours joined into ranges.
-fn join(sorted: &[u32]) -> Vec<Range<u32>> {
+pub(super) fn join(sorted: &[u32]) -> Vec<Range<u32>> {
     let mut out: Vec<Range<u32>> = Vec::new();
     for row in sorted {
         match out.last_mut() {

@@ -45,9 +45,17 @@ impl VerifyReport {
             first.what,
             self.damages.len()
         );
-        Err(Error::corrupt("AKI-0504", path, first.offset, message)
-            .help_is(format!("run `akidb inspect {}` and restore the file from a backend", path.display())))
+        Err(Error::corrupt("AKI-0504", path, first.offset, message).help_is(mending(path)))
     }
+}
+
+/// What mends the damaged segment at `path`.
+pub(crate) fn mending(path: &Path) -> String {
+    let path = path.display();
+    format!(
+        "take the file back from a backend that has it: `akidb repair segment {path} --from BACKEND`; if none has it, \
+         `akidb repair segment {path} --drop` gives it up and names the ids that are lost"
+    )
 }
 
 /// Reads and compares everything: blocks, tail, whole file.

@@ -29,6 +29,7 @@ mod oracle;
 mod promised;
 mod promises;
 mod rest;
+mod repair;
 mod restore;
 mod review;
 mod sample;
