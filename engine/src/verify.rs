@@ -81,12 +81,12 @@ pub fn verify_on(fs: Arc<dyn Fs>, dir: impl AsRef<Path>) -> Result<Verification>
         }
     };
     let mut files = Files::new(&*fs, dir);
-    files.of_newest(&newest, &mut found);
+    files.of(&store, &newest, true, &mut found);
     // From the newest down: a damage is told with the newest manifest that names the file.
     for number in store.numbers()?.into_iter().rev() {
         let path = store.path(number);
         match store.load(number) {
-            Ok(older) if number < newest.number => files.of_older(&store, &older.manifest, &mut found),
+            Ok(older) if number < newest.number => files.of(&store, &older.manifest, false, &mut found),
             Ok(_) => {}
             // Beside a writer: it expired meanwhile.
             Err(error) if error.kind() == ErrorKind::NotFound && number < newest.number => continue,

@@ -20,25 +20,38 @@ pub(super) struct Files<'a> {
     seen: HashSet<PathBuf>,
 }
 
+/// The manifest that names a file.
+#[derive(Clone, Copy)]
+struct NamedBy<'a> {
+    store: &'a Store,
+    number: u64,
+    is_newest: bool,
+}
+
+impl NamedBy<'_> {
+    fn older(self) -> Option<u64> {
+        (!self.is_newest).then_some(self.number)
+    }
+}
+
 impl<'a> Files<'a> {
     pub(super) fn new(fs: &'a dyn Fs, dir: &'a Path) -> Self {
         Self { fs, dir, seen: HashSet::new() }
     }
 
-    /// What the newest manifest names: the rows a damage touches are rows of the database.
-    pub(super) fn of_newest(&mut self, newest: &Manifest, found: &mut Verification) {
-        for collection in &newest.collections {
+    /// What this manifest names, and none did that was given before. Begin with the newest: the rows a damage of its files
+    /// touches are rows of the database. An older one may expire meanwhile beside a writer, and its files with it.
+    pub(super) fn of(
+        &mut self,
+        store: &Store,
+        manifest: &Manifest,
+        is_newest: bool,
+        found: &mut Verification,
+    ) {
+        let named = NamedBy { store, number: manifest.number, is_newest };
+        for collection in &manifest.collections {
             for meta in &collection.segments {
-                self.one(collection, meta, None, found);
-            }
-        }
-    }
-
-    /// What only this older manifest names. Beside a writer it may expire meanwhile, and its files with it.
-    pub(super) fn of_older(&mut self, store: &Store, older: &Manifest, found: &mut Verification) {
-        for collection in &older.collections {
-            for meta in &collection.segments {
-                self.one(collection, meta, Some((store, older.number)), found);
+                self.one(collection, meta, named, found);
             }
         }
     }
@@ -47,13 +60,14 @@ impl<'a> Files<'a> {
         &mut self,
         collection: &CollectionMeta,
         meta: &SegmentMeta,
-        older: Option<(&Store, u64)>,
+        by: NamedBy<'_>,
         found: &mut Verification,
     ) {
         let home = self.dir.join("collections").join(&collection.dir);
-        let dead = self.deletion_vector(collection, &home, meta, older, found);
         let path = home.join(&meta.file);
-        if !self.seen.insert(path.clone()) {
+        let is_new = self.seen.insert(path.clone());
+        let dead = self.deletion_vector(collection, &home, meta, is_new, by, found);
+        if !is_new {
             return;
         }
         found.files += 1;
@@ -61,19 +75,19 @@ impl<'a> Files<'a> {
         let report = opened.as_ref().map_err(Error::clone).and_then(|segment| segment.damages());
         match (report, opened) {
             (Err(error), _) => {
-                if self.is_gone(&error, older) {
+                if self.is_gone(&error, by) {
                     return;
                 }
-                if older.is_some() && self.is_set_aside(&home, &meta.file) {
+                if !by.is_newest && self.is_set_aside(&home, &meta.file) {
                     found.set_aside.push(path);
                     return;
                 }
                 let rows = TouchedRows::all(&collection.name, meta, dead.as_ref());
-                found.add_with(&error, &path, rows, older.map(|(_, number)| number));
+                found.add_with(&error, &path, rows, by.older());
             }
             (Ok(report), Ok(segment)) => {
                 found.bytes += report.bytes;
-                if older.is_some() && !report.damages.is_empty() && self.is_set_aside(&home, &meta.file) {
+                if !by.is_newest && !report.damages.is_empty() && self.is_set_aside(&home, &meta.file) {
                     found.set_aside.push(path);
                     return;
                 }
@@ -89,7 +103,7 @@ impl<'a> Files<'a> {
                         offset: Some(damage.offset),
                         what: damage.what,
                         rows: Some(rows),
-                        manifest: older.map(|(_, number)| number),
+                        manifest: by.older(),
                         help: mending(&path),
                     });
                 }
@@ -98,33 +112,37 @@ impl<'a> Files<'a> {
         }
     }
 
-    /// The dead rows of a segment; none if they are not known.
+    /// The dead rows of a segment; none if they are not known, or not `wanted` and read before.
     fn deletion_vector(
         &mut self,
         collection: &CollectionMeta,
         home: &Path,
         meta: &SegmentMeta,
-        older: Option<(&Store, u64)>,
+        wanted: bool,
+        by: NamedBy<'_>,
         found: &mut Verification,
     ) -> Option<DeletionVector> {
-        let reference = meta.deletion_vector.as_ref()?;
+        let Some(reference) = &meta.deletion_vector else { return Some(DeletionVector::new()) };
         let dir = home.join("dv");
-        let read = deletion_vector::read(self.fs, &dir, reference, meta.rows);
-        let path = match reference {
-            DeletionVectorRef::File { file, .. } => dir.join(file),
-            DeletionVectorRef::Inline { .. } => return read.ok(),
+        let (path, is_new) = match reference {
+            DeletionVectorRef::File { file, .. } => {
+                let path = dir.join(file);
+                let is_new = self.seen.insert(path.clone());
+                found.files += u64::from(is_new);
+                found.bytes += self.fs.metadata(&path).map_or(0, |m| if is_new { m.len } else { 0 });
+                (path, is_new)
+            }
+            DeletionVectorRef::Inline { .. } => (by.store.path(by.number), true),
         };
-        if !self.seen.insert(path.clone()) {
-            return read.ok();
+        if !is_new && !wanted {
+            return None;
         }
-        found.files += 1;
-        found.bytes += self.fs.metadata(&path).map_or(0, |metadata| metadata.len);
-        match read {
+        match deletion_vector::read(self.fs, &dir, reference, meta.rows) {
             Ok(dead) => Some(dead),
             Err(error) => {
-                if !self.is_gone(&error, older) {
+                if is_new && !self.is_gone(&error, by) {
                     let rows = TouchedRows::all(&collection.name, meta, None);
-                    found.add_with(&error, &path, rows, older.map(|(_, number)| number));
+                    found.add_with(&error, &path, rows, by.older());
                 }
                 None
             }
@@ -132,9 +150,9 @@ impl<'a> Files<'a> {
     }
 
     /// A file that only an older manifest named, and that went with it while this verification ran.
-    fn is_gone(&self, error: &Error, older: Option<(&Store, u64)>) -> bool {
-        let Some((store, number)) = older else { return false };
-        error.kind() == ErrorKind::NotFound && self.fs.metadata(&store.path(number)).is_err()
+    fn is_gone(&self, error: &Error, by: NamedBy<'_>) -> bool {
+        let is_missing = error.kind() == ErrorKind::NotFound;
+        !by.is_newest && is_missing && self.fs.metadata(&by.store.path(by.number)).is_err()
     }
 
     /// A segment that a repair gave up: older manifests go on naming it until they expire.

@@ -15,6 +15,7 @@ mod cold;
 mod compaction;
 mod docs;
 mod durability;
+mod every_file_flips;
 mod filters;
 mod flips;
 mod history;

@@ -375,3 +375,28 @@ fn a_file_is_taken_back_only_if_the_backend_has_the_right_one() {
     assert_eq!(akidb::verify_on(Arc::clone(&fs), "/db").unwrap().damages.len(), 0);
     assert_reads(&disk, &model, "taken back");
 }
+
+#[test]
+fn files_that_only_older_manifests_name_are_verified_and_never_given_up() {
+    let (disk, model) = filled(8, None);
+    let file = segment(&disk);
+    let fs: Arc<dyn Fs> = Arc::new(disk.clone());
+    let db = open(Arc::clone(&fs), None).unwrap();
+    let before = newest(&disk).number;
+    assert_eq!(db.compact().unwrap(), 1);
+    db.close().unwrap();
+    assert!(newest(&disk).collections[0].segments.iter().all(|meta| !file.ends_with(&meta.file)));
+    disk.rot(&file, |bytes| bytes[60] ^= 1).unwrap();
+    let found = akidb::verify_on(Arc::clone(&fs), "/db").unwrap();
+    assert_eq!(found.damages.len(), 1, "{found:?}");
+    assert_eq!(found.damages[0].file, file);
+    assert!(found.damages[0].manifest.is_some_and(|number| number >= before), "{found:?}");
+    assert!(found.damages[0].rows.is_some(), "{found:?}");
+    let refused = drop_on(Arc::clone(&fs), &file).unwrap_err();
+    assert_eq!(refused.code(), "AKI-0275", "{refused}");
+    // Gone without an order: no list says why.
+    disk.unlink(&file).unwrap();
+    let found = akidb::verify_on(fs, "/db").unwrap();
+    assert_eq!((found.damages.len(), found.set_aside.len()), (1, 0), "{found:?}");
+    assert_reads(&disk, &model, "an older manifest's file is gone");
+}
