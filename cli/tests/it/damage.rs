@@ -126,3 +126,40 @@ fn frames(place: &Place, log: &Path) -> Vec<serde_json::Value> {
     }
     objects(&found.out)[0]["frames"].as_array().unwrap().clone()
 }
+
+#[test]
+fn a_damaged_segment_is_taken_back_or_given_up_by_the_commands_that_the_error_names() {
+    let place = Place::with_rows();
+    let url = place.url("copy");
+    place.ok(&["flush", "--backend", &format!("copy={url}")]);
+    let segment = place.files(".parquet").pop().unwrap();
+    let file = segment.to_str().unwrap();
+    assert_eq!(place.run(&["repair", "segment", file, "--drop"]).code, 2, "a sound one is left alone");
+    assert_eq!(place.run(&["repair", "segment", file]).code, 2, "what to do must be said");
+    flip(&segment, 100);
+    let err = place.fails(3, &["ls", "docs"]);
+    assert!(err.contains(&format!("akidb repair segment {file} --from BACKEND")), "{err}");
+    assert!(err.contains(&format!("akidb repair segment {file} --drop")), "{err}");
+    let found = objects(&place.run(&["verify", "--json"]).out);
+    assert_eq!(found[0]["damages"][0]["rows"]["collection"], "docs", "{found:?}");
+    assert_eq!(found[0]["damages"][0]["rows"]["rows"], 3, "{found:?}");
+    let text = place.run(&["verify"]).out;
+    assert!(text.contains("rows of docs it touches: 3") && text.contains("akidb repair segment"), "{text}");
+
+    let before = place.everything();
+    assert_eq!(place.json(&["repair", "segment", file, "--from", &url, "--dry-run"])[0]["dry_run"], true);
+    assert_eq!(place.json(&["repair", "segment", file, "--drop", "--dry-run"])[0]["lost"]["rows"], 3);
+    assert_eq!(place.everything(), before);
+    place.ok(&["repair", "segment", file, "--from", &url]);
+    assert_eq!(place.run(&["verify"]).code, 0);
+    assert_eq!(ids(&place.json(&["ls", "docs"])), ["a", "b", "c"]);
+
+    flip(&segment, 100);
+    let report = place.json(&["repair", "segment", file, "--drop"]).remove(0);
+    let list = fs::read_to_string(report["lost"]["list"].as_str().unwrap()).unwrap();
+    let lines = objects(&list);
+    assert_eq!(lines, [json!({ "rows": [0, 2], "between": ["a", "c"] })], "the block has the ids as well");
+    assert!(fs::metadata(report["kept"][0].as_str().unwrap()).unwrap().len() > 0, "the damaged one is kept");
+    assert_eq!(place.run(&["verify"]).code, 0);
+    assert!(place.fails(1, &["ls", "docs"]).contains("no row"));
+}

@@ -279,7 +279,7 @@ fn a_sound_database_verifies() {
     let place = Place::with_rows();
     place.ok(&["flush"]);
     let found = place.json(&["verify"]);
-    assert_eq!(keys(&found[0]), "bytes damages files torn_tail");
+    assert_eq!(keys(&found[0]), "bytes damages files set_aside torn_tail");
     assert_eq!(found[0]["damages"], json!([]));
     assert!(place.ok(&["verify"]).contains("no damage"));
 }
