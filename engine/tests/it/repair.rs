@@ -393,7 +393,7 @@ fn files_that_only_older_manifests_name_are_verified_and_never_given_up() {
     assert!(found.damages[0].manifest.is_some_and(|number| number >= before), "{found:?}");
     assert!(found.damages[0].rows.is_some(), "{found:?}");
     let refused = drop_on(Arc::clone(&fs), &file).unwrap_err();
-    assert_eq!(refused.code(), "AKI-0275", "{refused}");
+    assert_eq!(refused.code(), "AKI-0287", "{refused}");
     // Gone without an order: no list says why.
     disk.unlink(&file).unwrap();
     let found = akidb::verify_on(fs, "/db").unwrap();
