@@ -71,11 +71,16 @@ pub(crate) fn flush_all(engine: &Engine) -> Result<()> {
     let writer = engine.writer()?;
     let ids: Vec<u32> =
         writer.sequencer.applier().published().current().content().collections.keys().copied().collect();
+    let mut failure = None;
     for id in ids {
         seal(writer, id);
-        while flush_oldest(engine, id)? {}
+        // One collection that cannot be flushed does not hold up the others.
+        while flush_oldest(engine, id).unwrap_or_else(|error| {
+            failure.get_or_insert(error);
+            false
+        }) {}
     }
-    Ok(())
+    failure.map_or(Ok(()), Err)
 }
 
 /// Seals every dirty collection at one LSN, flushes up to it and makes `edit` of the manifest that then is the database

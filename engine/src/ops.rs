@@ -122,7 +122,7 @@ impl Op {
         self.expect
     }
 
-    fn id(&self) -> Option<&Id> {
+    pub(crate) fn id(&self) -> Option<&Id> {
         self.change.id()
     }
 

@@ -23,6 +23,8 @@ use crate::schema::{IdKind, Schema};
 
 /// Bytes of records between two looks at the memory they took.
 const LOOK_EVERY_BYTES: usize = 16 << 10;
+/// Bytes of records whose ids are looked up together.
+const CHUNK_BYTES: usize = 4 << 20;
 
 /// Of each collection the versions of its schema, and up to where it is flushed.
 pub(super) type Schemas = BTreeMap<u32, (Vec<Arc<Schema>>, Lsn)>;
@@ -54,7 +56,7 @@ pub(super) fn give_memory_back(engine: &Engine, applier: &Applier<Memory>, limit
 }
 
 /// Applies the log's frames above what is flushed, one at a time and in order, so that memory can be given back
-/// in between.
+/// in between. Some are decoded ahead.
 pub(super) fn replay(
     applier: &Applier<Memory>,
     recovered: Recovered,
@@ -63,6 +65,7 @@ pub(super) fn replay(
     report: &mut RecoveryReport,
     mut after: impl FnMut() -> Result<()>,
 ) -> Result<()> {
+    let mut chunk = Chunk::default();
     let mut frame = Vec::new();
     let mut first = None;
     let mut range: Option<(Lsn, Lsn)> = None;
@@ -84,18 +87,68 @@ pub(super) fn replay(
         frame.push(op);
         bytes += item.bytes.len();
         if item.lsn == item.frame_last {
-            let frame_first = first.take().expect("set above");
-            applier.apply_now(&frame, frame_first, item.frame_last);
-            frame.clear();
+            let (ops, first) = (std::mem::take(&mut frame), first.take().expect("set above"));
+            chunk.frames.push(Frame { ops, first, last: item.frame_last, bytes });
+            chunk.bytes += std::mem::take(&mut bytes);
+            if chunk.bytes >= CHUNK_BYTES {
+                chunk.apply(applier, &mut after)?;
+            }
+        }
+    }
+    chunk.apply(applier, &mut after)?;
+    assert!(frame.is_empty(), "the log handed out half a frame");
+    report.replayed = range.map(|(from, to)| [from.to_string(), to.to_string()]);
+    Ok(())
+}
+
+struct Frame {
+    ops: Vec<Op>,
+    first: Lsn,
+    last: Lsn,
+    bytes: usize,
+}
+
+/// Frames that are decoded and not yet applied.
+#[derive(Default)]
+struct Chunk {
+    frames: Vec<Frame>,
+    bytes: usize,
+}
+
+impl Chunk {
+    /// Applies them, one at a time and in order.
+    fn apply(&mut self, applier: &Applier<Memory>, after: &mut impl FnMut() -> Result<()>) -> Result<()> {
+        self.look_up(applier);
+        let mut bytes = 0;
+        for frame in self.frames.drain(..) {
+            applier.apply_now(&frame.ops, frame.first, frame.last);
+            bytes += frame.bytes;
             if bytes >= LOOK_EVERY_BYTES {
                 bytes = 0;
                 after()?;
             }
         }
+        self.bytes = 0;
+        Ok(())
     }
-    assert!(frame.is_empty(), "the log handed out half a frame");
-    report.replayed = range.map(|(from, to)| [from.to_string(), to.to_string()]);
-    Ok(())
+
+    /// Looks the ids up in the segments, in the order of the ids: each look then falls near the one before it, in every
+    /// segment. What a flush makes stale in between is looked up again when its turn comes.
+    fn look_up(&self, applier: &Applier<Memory>) {
+        let current = applier.published().current();
+        let collections = &current.content().collections;
+        if collections.values().all(|collection| collection.segments.is_empty()) {
+            return;
+        }
+        let mut ops: Vec<&Op> = self.frames.iter().flat_map(|frame| &frame.ops).collect();
+        ops.sort_unstable_by_key(|op| (op.collection(), op.id()));
+        for op in ops {
+            if let Some(collection) = collections.get(&op.collection()) {
+                // A failure is remembered, and told when the operation is applied.
+                let _ = op.prepare(collection);
+            }
+        }
+    }
 }
 
 fn replayed_op(item: &akidb_wal::Record<'_>, schemas: &Schemas) -> Result<Op> {

@@ -71,6 +71,26 @@ fn a_full_disk_refuses_writes_keeps_every_row_and_heals() {
 }
 
 #[test]
+fn a_collection_that_cannot_be_flushed_does_not_hold_up_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = |call: &Call<'_>| call.path.to_string_lossy().contains("1-first") && takes_room(call.op);
+    let (full, hook) = armed(ENOSPC, first);
+    let db = hooked(dir.path(), hook, Settings::default());
+    for name in ["first", "second", "third"] {
+        put(&db.create_collection(name, schema()).unwrap(), 1, 10).unwrap();
+    }
+    full.store(true, Ordering::SeqCst);
+    assert_eq!(db.flush().unwrap_err().kind(), ErrorKind::NoSpace);
+    let unflushed = || -> Vec<u64> {
+        db.stats().unwrap().collections.iter().map(|collection| collection.memtable_rows).collect()
+    };
+    assert_eq!(unflushed(), [1, 0, 0]);
+    full.store(false, Ordering::SeqCst);
+    db.flush().unwrap();
+    assert_eq!(unflushed(), [0, 0, 0]);
+}
+
+#[test]
 fn a_flush_on_a_full_disk_says_so_and_succeeds_when_there_is_room() {
     for part in ["collections", "manifest"] {
         let dir = tempfile::tempdir().unwrap();
