@@ -20,7 +20,7 @@ pub(crate) trait Target {
     fn marks(frame: &Self::Frame) -> impl Iterator<Item = u64>;
 
     /// Notes that the frame is in the log's order and ends at `last`: under the sequencer lock, so that the check of the
-    /// next write knows it.
+    /// next write knows it, and under that of the queue.
     fn note_appended(&self, _frame: &Self::Frame, _last: Lsn) {}
 
     /// Whether what [`Target::prepare`] found for the frame still holds in this version.
@@ -118,9 +118,18 @@ impl<T: Target> Applier<T> {
 
     /// Queues an appended frame. Called under the sequencer lock, so the queue is in LSN order.
     pub(crate) fn push(&self, first: Lsn, last: Lsn, frame: Arc<T::Frame>) {
-        self.target.note_appended(&frame, last);
-        let marks = Arc::clone(&frame);
-        self.pending.lock().push(Pending { first, last, frame }, T::marks(&marks));
+        let seeded = seeded_bug("noted_before_it_is_queued");
+        if seeded {
+            self.target.note_appended(&frame, last);
+        }
+        let pushed = Arc::clone(&frame);
+        let mut pending = self.pending.lock();
+        pending.push(Pending { first, last, frame }, T::marks(&pushed));
+        // Whoever learns of the frame, with no lock held, finds it in the queue or applied; and no flush covers a frame
+        // that is not noted.
+        if !seeded {
+            self.target.note_appended(&pushed, last);
+        }
     }
 
     /// The newest queued write of the row with this mark; `look` is given a frame and the place of a record in it, and

@@ -115,7 +115,7 @@ impl Db {
     /// As [`Collection::upsert`]; the message names the write. `NotFound` for an unknown collection; `Conflict` if a
     /// row is not as the batch expects; `Invalid` for an empty batch, one over 64 MiB, or one that writes a row twice
     /// and demands something of it, or one whose key is empty or over 128 bytes; `Conflict` if another batch was written
-    /// under its key. In all of these nothing was written.
+    /// under its key. In all of these nothing was written by this call.
     pub fn write(&self, batch: &Batch) -> Result<Lsn> {
         collection::submit(self.engine(), batch)?.acknowledged()
     }

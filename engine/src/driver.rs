@@ -101,8 +101,8 @@ impl Driver {
         if self.rest.look(log.watermarks().appended, now) {
             engine.wake_up();
         }
-        let held_bytes = load.memtable_bytes + log.disk_bytes();
-        load.at_rest = self.rest.is_due(engine.limits.rest_after, held_bytes, now);
+        let gain = load.gain_of_rest(log.disk_bytes());
+        load.at_rest = self.rest.is_due(engine.limits.rest_after, gain, now);
         load
     }
 }

@@ -339,7 +339,8 @@ impl Log {
     /// for the small file. Call it after [`Log::truncate_below`]. Blocks for the directory and one sync.
     ///
     /// # Errors
-    /// `Io`, `NoSpace`: the log goes on as before. `Poisoned`, `Closed`, `Forked`.
+    /// `Io`, `NoSpace`: the log goes on as before. `Poisoned` if a write or sync of it failed. `Closed` if it was opened for
+    /// reading only; one that is closed or poisoned already has nothing to give and answers `Ok`. `Forked`.
     pub fn rest(&self) -> Result<()> {
         self.inner.check_process()?;
         if self.inner.read_only {

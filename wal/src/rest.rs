@@ -14,10 +14,10 @@ use crate::sync::{lock, wait};
 
 impl Inner {
     /// # Errors
-    /// `Io`, `NoSpace`: the log is as good as before, and holds more files than it could. `Poisoned`.
+    /// `Io`, `NoSpace`: the log goes on as before, with more files than it needs. `Poisoned` by a failed write or sync.
     pub(crate) fn rest(&self) -> Result<()> {
         let small_bytes = open::file_bytes(self.config.first_file_bytes, 0);
-        let (header, unused) = {
+        let (header, mut unused) = {
             let mut writing = lock(&self.append);
             while writing.spares.making {
                 writing = wait(&self.room, writing);
@@ -34,10 +34,11 @@ impl Inner {
             writing.spares.making = !seeded_bug("rest_makes_a_file_unannounced");
             ((!is_small).then_some(header), writing.spares.give_up_ready())
         };
-        let made = self.make_small(header, unused);
+        let made = self.make_small(header, &mut unused);
         let rotated = {
             let mut writing = lock(&self.append);
             writing.spares.making = false;
+            writing.spares.ready.extend(unused);
             let waiting = std::mem::take(&mut writing.spares.wakers);
             self.room.notify_all();
             waiting.into_iter().for_each(std::task::Waker::wake);
@@ -53,7 +54,7 @@ impl Inner {
         Ok(())
     }
 
-    fn make_small(&self, header: Option<Header>, unused: VecDeque<LogFile>) -> Result<Option<LogFile>> {
+    fn make_small(&self, header: Option<Header>, unused: &mut VecDeque<LogFile>) -> Result<Option<LogFile>> {
         match header {
             Some(header) => self.make_file(header, unused, None).map(Some),
             None => self.remove_unused(unused).map(|()| None),

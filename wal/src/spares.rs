@@ -1,6 +1,7 @@
 //! The files a log will need next: made ahead by the prepare thread, from retired files where there are some.
 
 use std::collections::VecDeque;
+use std::io;
 use std::path::PathBuf;
 use std::task::{Poll, Waker};
 
@@ -101,7 +102,7 @@ impl Inner {
         let bytes = bytes.max(writing.spares.needed_bytes);
         let small =
             writing.spares.ready.iter().any(|file| file.header.file_bytes < open::file_bytes(0, bytes));
-        let unused = if small { std::mem::take(&mut writing.spares.ready) } else { VecDeque::new() };
+        let mut unused = if small { std::mem::take(&mut writing.spares.ready) } else { VecDeque::new() };
         let active = writing.active.as_ref().expect("only an open log wants a spare");
         let seq = writing.spares.ready.back().map_or(active.header.seq, |file| file.header.seq) + 1;
         let file_bytes = open::file_bytes(writing.spares.next_bytes, bytes);
@@ -116,10 +117,11 @@ impl Inner {
         };
         writing.spares.making = true;
         drop(writing);
-        let made = self.make_file(header, unused, retired.as_ref());
+        let made = self.make_file(header, &mut unused, retired.as_ref());
         let mut writing = lock(&self.append);
         let spares = &mut writing.spares;
         spares.making = false;
+        spares.ready.extend(unused);
         let result = match made {
             Ok(file) => {
                 spares.recycled += u64::from(retired.is_some());
@@ -140,10 +142,11 @@ impl Inner {
         result.map(|()| writing)
     }
 
+    /// Makes a file in the place of `unused` ones; what of them could not be removed stays there.
     pub(crate) fn make_file(
         &self,
         header: Header,
-        unused: VecDeque<LogFile>,
+        unused: &mut VecDeque<LogFile>,
         retired: Option<&Retired>,
     ) -> Result<LogFile> {
         self.remove_unused(unused)?;
@@ -158,10 +161,15 @@ impl Inner {
     }
 
     /// Removes ready files, the last one first and for good before the one before it: a file without the one before
-    /// it would look like the loss of that one.
-    pub(crate) fn remove_unused(&self, mut files: VecDeque<LogFile>) -> Result<()> {
-        while let Some(file) = files.pop_back() {
-            self.fs.unlink(&file.path).map_err(|e| Error::io("remove", &file.path, e))?;
+    /// it would look like the loss of that one. What could not be removed stays in `files`, to be used after all.
+    pub(crate) fn remove_unused(&self, files: &mut VecDeque<LogFile>) -> Result<()> {
+        while let Some(file) = files.back() {
+            match self.fs.unlink(&file.path) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                    return Err(Error::io("remove", &file.path, e));
+                }
+                _ => drop(files.pop_back()),
+            }
             if !files.is_empty() {
                 self.fs.sync_dir(&self.dir).map_err(|e| Error::io("sync", &self.dir, e))?;
             }

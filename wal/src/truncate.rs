@@ -113,8 +113,8 @@ impl Inner {
             (file, path, written, (std::mem::take(&mut writing.spares.ready), retired))
         };
         // They hold nothing; what stays, the next open removes.
-        let (ready, retired) = unused;
-        let _ = self.remove_unused(ready);
+        let (mut ready, retired) = unused;
+        let _ = self.remove_unused(&mut ready);
         retired.iter().for_each(|file| drop(self.fs.unlink(&file.path)));
         let sealed = written.map_err(|e| write_cause(&path, &e));
         sealed.and_then(|()| file.sync_data().map_err(|e| cause(&path, &e))).map_err(|cause| {

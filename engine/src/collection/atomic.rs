@@ -81,12 +81,13 @@ impl Batch {
     }
 
     /// Names the batch, so that it can be sent again by a caller who was not answered: if a batch was written under this
-    /// key before, nothing is written and the caller gets the LSNs of then, once they are durable. 1 to 128 bytes, of the
-    /// caller's choice and for this batch alone: a UUID as a rule.
+    /// key before, nothing is written and the caller gets the LSNs of then, once they count as
+    /// written. 1 to 128 bytes, of the caller's choice and for this batch alone: a UUID as a rule. Names and schemas are
+    /// checked first: after a rename, a drop or a new field a batch may be refused that was written long ago.
     ///
     /// Keys are kept for `engine.idempotency_window_secs` (a day) and up to `engine.max_idempotency_keys` (10,000), the
-    /// oldest go first; across reopens and flushes, and in copies on backends as far as their batches are. A key that is
-    /// forgotten is as good as new.
+    /// oldest go first; across reopens and flushes. A copy restored from a backend knows those below the floor of its
+    /// manifest only, and may have rows of a batch without its key. A key that is forgotten is as good as new.
     ///
     /// ```
     /// # use akidb::{Batch, Db, Metric, NewRow, Schema};

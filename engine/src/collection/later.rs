@@ -93,7 +93,9 @@ impl Collection {
                 Placed::NoRoom => {
                     sequencer.log().when_room(&encoded.records()).instrument(span.clone()).await?;
                 }
-                Placed::Earlier(first, last) => return Ok(write::repeat(engine, (first, last), span)),
+                Placed::Earlier(first, last) => {
+                    return Ok(write::repeat(engine, &encoded, (first, last), span));
+                }
                 Placed::Stale => break,
             }
         }

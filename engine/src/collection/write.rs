@@ -83,6 +83,12 @@ impl Receipt {
         if let Some(failure) = self.ops.iter().find_map(Op::failure) {
             return Err(failure.clone());
         }
+        if self.is_repeat {
+            // What became of the first is known to its collections.
+            let current = self.engine.current();
+            let states = self.ops.iter().filter_map(|op| current.content().collections.get(&op.collection()));
+            states.map(|state| state.check_damage()).find(Result::is_err).unwrap_or(Ok(()))?;
+        }
         self.wake_if_due();
         Ok(self.last)
     }
@@ -269,7 +275,7 @@ pub(super) fn append_unless(
     if let Some(key) = encoded.batch_key()
         && let Some(range) = earlier(engine, states, key)?
     {
-        return Ok(repeat(engine, range, span));
+        return Ok(repeat(engine, encoded, range, span));
     }
     // What the write hides is looked up now, before anything is logged: if that cannot be read, nothing is.
     prepare(states, encoded)?;
@@ -289,7 +295,7 @@ pub(super) fn append_unless(
         });
         match submitted {
             Ok(Placed::At(first, last)) => break (first, last),
-            Ok(Placed::Earlier(first, last)) => return Ok(repeat(engine, (first, last), span)),
+            Ok(Placed::Earlier(first, last)) => return Ok(repeat(engine, encoded, (first, last), span)),
             Ok(Placed::NoRoom) => return Err(no_log_file()),
             Ok(Placed::Stale) => prepare_again(engine, encoded)?,
             // Others took the last of the log: wait again.
@@ -312,8 +318,13 @@ pub(super) fn receipt(
 }
 
 /// The receipt of a batch that was written before, and may not be durable yet.
-pub(super) fn repeat(engine: &Arc<Engine>, (first, last): (Lsn, Lsn), span: tracing::Span) -> Receipt {
-    Receipt { engine: Arc::clone(engine), ops: Arc::default(), first, last, is_repeat: true, span }
+pub(super) fn repeat(
+    engine: &Arc<Engine>,
+    encoded: &Encoded,
+    (first, last): (Lsn, Lsn),
+    span: tracing::Span,
+) -> Receipt {
+    Receipt { is_repeat: true, ..receipt(engine, encoded, first, last, span) }
 }
 
 /// A look at the keys before anything is looked up or waited for; the one under the sequencer lock decides.

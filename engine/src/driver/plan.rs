@@ -33,6 +33,17 @@ pub(crate) struct Load {
     pub(crate) at_rest: bool,
 }
 
+impl Load {
+    /// Bytes that a flush of everything could give back, where the log's files take `log_bytes`: a damaged collection
+    /// keeps its memtables, and of the log what holds its rows.
+    pub(crate) fn gain_of_rest(&self, log_bytes: u64) -> u64 {
+        let (damaged, healthy): (Vec<&CollectionLoad>, _) = self.collections.iter().partition(|c| c.damaged);
+        let memtables: u64 = healthy.iter().map(|c| c.active_bytes).sum();
+        let is_held = damaged.iter().any(|c| c.oldest_unflushed.is_some());
+        memtables + if is_held { 0 } else { log_bytes }
+    }
+}
+
 /// The jobs that are due, in order; empty when nothing is.
 pub(crate) fn plan(load: &Load, limits: &Limits) -> Vec<Job> {
     let healthy = || load.collections.iter().filter(|c| !c.damaged);
@@ -129,6 +140,17 @@ mod tests {
         assert_eq!(plan(&load, &limits()), [Job::Seal(1), Job::Seal(3)]);
         load.at_rest = false;
         assert_eq!(plan(&load, &limits()), []);
+    }
+
+    #[test]
+    fn what_a_damaged_collection_holds_is_no_gain_of_a_rest() {
+        let mut load =
+            Load { collections: vec![collection(1, 9, 0, 7), collection(2, 70, 0, 2)], ..Load::default() };
+        assert_eq!(load.gain_of_rest(1_000), 1_079);
+        load.collections[1].damaged = true;
+        assert_eq!(load.gain_of_rest(1_000), 9);
+        load.collections[1].oldest_unflushed = None;
+        assert_eq!(load.gain_of_rest(1_000), 1_009);
     }
 
     #[test]

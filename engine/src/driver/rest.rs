@@ -28,11 +28,11 @@ impl Rest {
         std::mem::take(&mut self.taken)
     }
 
-    /// Whether the rest is long enough to flush for, where memtables and log hold `held_bytes`.
-    pub(crate) fn is_due(&self, after: Duration, held_bytes: u64, now: Instant) -> bool {
+    /// Whether the rest is long enough to flush for, where that would give back so many bytes.
+    pub(crate) fn is_due(&self, after: Duration, gain_bytes: u64, now: Instant) -> bool {
         let quiet = self.last.map_or(Duration::ZERO, |(_, since)| now.saturating_duration_since(since));
         let long = after.saturating_mul(LONG_REST);
-        !after.is_zero() && !self.taken && (quiet >= long || quiet >= after && held_bytes >= WORTHWHILE_BYTES)
+        !after.is_zero() && !self.taken && (quiet >= long || quiet >= after && gain_bytes >= WORTHWHILE_BYTES)
     }
 
     /// All that could be given back was.

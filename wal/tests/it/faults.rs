@@ -202,3 +202,46 @@ fn life(place: &Place, acked: &mut Vec<crate::support::Row>) -> Vec<Vec<u8>> {
     let _ = log.close();
     refused
 }
+
+#[test]
+fn a_rest_that_fails_at_any_call_leaves_a_log_that_goes_on() {
+    for at in 1.. {
+        let mut place = Place::new();
+        let (left, failed) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+        let (counted, told) = (left.clone(), failed.clone());
+        let hook = HookFs::new(
+            Arc::new(RealFs),
+            Arc::new(move |call| {
+                // Only calls on the names: what fails in the file itself may poison, as in any rotation.
+                let of_names = matches!(call.op, Op::Unlink | Op::SyncDir | Op::HardLink | Op::CreateNew);
+                let hit = of_names
+                    && counted.load(Ordering::SeqCst) > 0
+                    && counted.fetch_sub(1, Ordering::SeqCst) == 1;
+                told.fetch_or(hit, Ordering::SeqCst);
+                if hit { Act::Fail(EIO) } else { Act::Go }
+            }),
+        );
+        place.fs = Arc::new(hook);
+        let (log, _) = place.open();
+        let mut model = Vec::new();
+        // Until the file is a large one, half full, and the next ones are there.
+        while log.counters().rotations < 3 || log.disk_bytes() < 4 * 32_768 {
+            append_synced(&log, &[&[7; 3_000]], &mut model);
+        }
+        left.store(at, Ordering::SeqCst);
+        let rested = log.rest();
+        left.store(0, Ordering::SeqCst);
+        for _ in 0..60 {
+            append_synced(&log, &[&[8; 3_000]], &mut model);
+        }
+        assert_eq!(log.watermarks().state, State::Open, "call {at}");
+        drop(log);
+        let (_, recovered) = place.open();
+        assert_eq!(rows(&recovered), model, "call {at}");
+        if !failed.load(Ordering::SeqCst) {
+            rested.unwrap();
+            assert!(at > 3, "a rest makes few calls: {at}");
+            break;
+        }
+    }
+}
