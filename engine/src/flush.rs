@@ -106,8 +106,7 @@ pub(crate) fn at_one_lsn(
     flushed?;
     let unflushed = Unflushed::of(writer, |_, _| true);
     let committed = writer.committer.commit(Reason::Ddl, |manifest| {
-        manifest.settle_floor(unflushed.settled, |id| unflushed.oldest.get(&id).copied());
-        assert_manifest_synced(writer, manifest);
+        unflushed.raise_floor(writer, manifest);
         edit(manifest, sealed_at)
     })?;
     if let Err(error) = truncate_log(writer, committed.manifest.floor) {
@@ -225,10 +224,7 @@ fn flush_locked(engine: &Engine, writer: &Writer, collection: u32) -> Result<Flu
     }
     let committed = writer.committer.commit(Reason::Flush, |manifest| {
         edit_manifest(manifest, collection, sealed_at, &flushed)?;
-        let held = |id| unflushed.oldest.get(&id).copied().filter(|_| !seeded_bug("floor_of_one_collection"));
-        manifest.settle_floor(unflushed.settled, held);
-        keep_batch_keys(writer, manifest);
-        assert_manifest_synced(writer, manifest);
+        unflushed.raise_floor(writer, manifest);
         Ok(())
     });
     let committed = committed.inspect_err(|error| {
@@ -254,15 +250,6 @@ fn assert_manifest_synced(writer: &Writer, manifest: &Manifest) {
     manifest.collections.iter().for_each(|collection| assert_synced(writer, collection.flushed_lsn));
 }
 
-/// A manifest that raises the floor keeps the keys of the batches below it: the log may go.
-fn keep_batch_keys(writer: &Writer, manifest: &mut Manifest) {
-    if !seeded_bug("batch_keys_left_to_the_log") {
-        let now_micros = manifest.created_at.as_microsecond();
-        manifest.idempotency_keys =
-            writer.sequencer.applier().target().keys.below(manifest.floor, now_micros);
-    }
-}
-
 /// Makes the end of a collection durable, and with it that its rows no longer hold the log: `publish` runs between
 /// the manifest and the truncation.
 pub(crate) fn drop_collection(writer: &Writer, id: u32, publish: impl FnOnce()) -> Result<()> {
@@ -271,9 +258,7 @@ pub(crate) fn drop_collection(writer: &Writer, id: u32, publish: impl FnOnce()) 
         if !manifest.drop_collection(id) {
             return Err(Error::dropped());
         }
-        manifest.settle_floor(unflushed.settled, |id| unflushed.oldest.get(&id).copied());
-        keep_batch_keys(writer, manifest);
-        assert_manifest_synced(writer, manifest);
+        unflushed.raise_floor(writer, manifest);
         Ok(())
     })?;
     publish();
@@ -427,6 +412,19 @@ impl Unflushed {
             });
             Self { settled, oldest: oldest.collect() }
         })
+    }
+
+    /// Raises the floor as far as nothing but the log holds anything, and keeps the keys of the batches below it: the
+    /// log may go. The one way to a higher floor.
+    fn raise_floor(&self, writer: &Writer, manifest: &mut Manifest) {
+        let held = |id| self.oldest.get(&id).copied().filter(|_| !seeded_bug("floor_of_one_collection"));
+        manifest.settle_floor(self.settled, held);
+        if !seeded_bug("batch_keys_left_to_the_log") {
+            let now_micros = manifest.created_at.as_microsecond();
+            manifest.idempotency_keys =
+                writer.sequencer.applier().target().keys.below(manifest.floor, now_micros);
+        }
+        assert_manifest_synced(writer, manifest);
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Barrier, Mutex};
+use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::time::Duration;
 
 use akidb::{
@@ -139,12 +139,17 @@ fn a_repeat_of_what_is_not_synced_waits_for_it() {
     let released = Arc::new(AtomicBool::new(false));
     let second = {
         let (db, released) = (db.clone(), Arc::clone(&released));
+        let (has_receipt, submitted) = mpsc::channel();
         let write = move || {
-            let last = db.write(&keyed("k", "a", 1)).unwrap();
+            let receipt = db.submit(&keyed("k", "a", 1)).unwrap();
+            has_receipt.send(receipt.is_repeat()).unwrap();
+            let last = receipt.wait().unwrap();
             assert!(released.load(Ordering::SeqCst), "acknowledged before it was synced");
             last
         };
-        std::thread::Builder::new().spawn(write).unwrap()
+        let second = std::thread::Builder::new().spawn(write).unwrap();
+        assert!(submitted.recv().unwrap(), "written a second time");
+        second
     };
     gate.wait_until_held();
     assert_eq!(number(&db, "a"), None, "nothing unsynced is shown");
@@ -209,6 +214,38 @@ fn a_key_is_known_when_the_floor_lies_inside_its_batch() {
         assert_repeat(&db, &batch, (last.pred(), last));
         db.flush().unwrap();
     }
+}
+
+/// A collection is dropped while a batch for it waits for its sync: no memtable ever holds the batch, and the commit of a
+/// named snapshot is the one that raises the floor above it.
+#[test]
+fn a_key_is_known_when_a_named_snapshot_raises_the_floor_above_its_batch() {
+    let dir = tempfile::tempdir().unwrap();
+    let gate = Gate::opened(|call: &Call<'_>| call.op == Op::SyncData && in_dir(call.path, "wal"));
+    let db = hooked(dir.path(), gate.hook(), Settings::default());
+    db.create_collection("rows", schema()).unwrap();
+    db.create_collection("others", schema()).unwrap();
+    let mut elsewhere = Batch::new();
+    elsewhere.upsert("others", row("a", 1)).idempotency_key("elsewhere");
+    let before = db.write(&elsewhere).unwrap();
+    db.flush().unwrap();
+    gate.shut();
+    let receipt = db.submit(&keyed("k", "a", 1)).unwrap();
+    gate.wait_until_held();
+    db.drop_collection("rows").unwrap();
+    gate.release();
+    let last = receipt.wait().unwrap();
+    let released = || db.stats().unwrap().watermarks.released.clone();
+    assert_eq!(released(), before.to_string(), "neither the flush nor the drop released the batch");
+    assert_eq!(db.create_snapshot("moment").unwrap(), last);
+    assert_eq!(released(), last.to_string(), "the snapshot did");
+    drop((db, receipt));
+    let db = Db::open(dir.path()).unwrap();
+    assert_repeat(&db, &elsewhere, (before, before));
+    assert_eq!(db.stats().unwrap().idempotency_keys, 2);
+    // The collection of the other batch is gone; its key is taken all the same.
+    db.create_collection("rows", schema()).unwrap();
+    refused(db.write(&keyed("k", "a", 1)).unwrap_err(), ErrorKind::Conflict, "AKI-0219");
 }
 
 fn fake(disk: &CrashDisk, clock: &Arc<FakeClock>, engine: &str) -> Db {
