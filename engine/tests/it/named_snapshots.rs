@@ -1,7 +1,7 @@
 //! Named snapshots and `as_of`: each shows the rows of its moment, whatever is written, deleted, flushed, merged, dropped
 //! and removed since, after a reopen too; a power cut in any step of making or removing one leaves none or a whole one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -11,8 +11,8 @@ use akidb::{
     BackendSettings, Builder, Collection, Db, Durability, ErrorKind, Lsn, Metric, NewRow, Schema, Settings,
     Snapshot, restore, verify,
 };
-use akidb_host::sim::{Act, Call, CrashDisk, EIO, ENOSPC, FakeClock, Hook, HookFs};
-use akidb_host::{Fs, RealClock, RealFs, RealSpawn, Rng};
+use akidb_host::sim::{Act, Call, CrashDisk, EIO, ENOSPC, FakeClock, Hook, HookFs, InlineSpawn};
+use akidb_host::{Clock, Fs, RealClock, RealFs, RealSpawn, Rng};
 use serde_json::json;
 
 use crate::support::in_dir;
@@ -131,18 +131,57 @@ fn files(fs: &dyn Fs, dir: &Path) -> Vec<String> {
     found
 }
 
+/// A disk in memory, a clock that the test moves, and threads that it runs.
+struct Stepped {
+    disk: CrashDisk,
+    fs: Arc<dyn Fs>,
+    clock: Arc<FakeClock>,
+    threads: InlineSpawn,
+    settings: Settings,
+}
+
+impl Stepped {
+    fn new(seed: u64) -> Self {
+        let disk = CrashDisk::new(seed);
+        let (fs, threads) = (Arc::new(disk.clone()), InlineSpawn::default());
+        Self { disk, fs, clock: Arc::default(), threads, settings: settings() }
+    }
+
+    fn open(&self) -> Db {
+        let builder = Db::builder("/db").settings(self.settings.clone());
+        let threads = Arc::new(self.threads.clone());
+        builder.components(Arc::clone(&self.fs), Arc::clone(&self.clock) as _, threads).open().unwrap()
+    }
+
+    /// The driver does what is due, so that manifests go which nothing keeps.
+    fn look(&self) {
+        self.clock.advance(Duration::from_secs(2));
+        self.threads.run_until_idle(self.clock.now());
+    }
+
+    fn manifests(&self) -> Vec<String> {
+        let mut files = files(&self.disk, Path::new("/db/manifest"));
+        files.retain(|file| file.ends_with(".json"));
+        files
+    }
+
+    /// Commits manifests, one of which lets an older one go, with a file there that nobody names; `true` if gc took it.
+    fn collect(&self, db: &Db) -> bool {
+        let decoy = Path::new("/db/collections/2-right/99999999-00000001-aaaaaaaa.parquet");
+        if self.disk.metadata(decoy).is_err() {
+            self.disk.create_new(decoy).unwrap();
+        }
+        db.rename_collection("right", "again").unwrap();
+        db.rename_collection("again", "right").unwrap();
+        self.look();
+        self.disk.metadata(decoy).is_err()
+    }
+}
+
 #[test]
 fn a_named_snapshot_is_its_moment_while_everything_changes_and_after_reopens() {
-    let disk = CrashDisk::new(1);
-    let clock = Arc::new(FakeClock::default());
-    let open = || {
-        let builder = Db::builder("/db").settings(settings());
-        builder
-            .components(Arc::new(disk.clone()), Arc::clone(&clock) as _, Arc::new(RealSpawn))
-            .open()
-            .unwrap()
-    };
-    let (mut db, mut rng) = (open(), Rng::seeded(1));
+    let world = Stepped::new(1);
+    let (mut db, mut rng) = (world.open(), Rng::seeded(1));
     let mut model = fill(&db, &mut rng);
     let mut kept: Vec<(String, Model)> = Vec::new();
     for round in 0..12u64 {
@@ -167,15 +206,15 @@ fn a_named_snapshot_is_its_moment_while_everything_changes_and_after_reopens() {
             }
             _ => {
                 db.close().unwrap();
-                db = open();
+                db = world.open();
             }
         }
-        // The driver removes what nothing keeps.
-        let before = db.stats().unwrap().newest_manifest;
-        clock.advance(Duration::from_secs(2));
         db.flush().unwrap();
-        clock.advance(Duration::from_secs(2));
-        assert!(db.stats().unwrap().newest_manifest >= before);
+        world.look();
+        let newest = db.stats().unwrap().newest_manifest;
+        let named = db.list_snapshots().unwrap().into_iter().map(|named| named.manifest);
+        let wanted: BTreeSet<u64> = named.chain([newest]).collect();
+        assert_eq!(world.manifests().len(), wanted.len(), "{when}: {wanted:?}, {:?}", world.manifests());
         for (name, then) in &kept {
             let snapshot = db.at_snapshot(name).unwrap();
             assert_shows(&snapshot, then, &format!("{name} in {when}"));
@@ -191,16 +230,9 @@ fn a_named_snapshot_is_its_moment_while_everything_changes_and_after_reopens() {
 
 #[test]
 fn gc_keeps_what_a_name_keeps_and_the_space_returns_after_the_name_is_gone() {
-    let disk = CrashDisk::new(2);
-    let clock = Arc::new(FakeClock::default());
-    let open = || {
-        let builder = Db::builder("/db").settings(settings());
-        builder
-            .components(Arc::new(disk.clone()), Arc::clone(&clock) as _, Arc::new(RealSpawn))
-            .open()
-            .unwrap()
-    };
-    let (db, mut rng) = (open(), Rng::seeded(2));
+    let world = Stepped::new(2);
+    let disk = world.disk.clone();
+    let (db, mut rng) = (world.open(), Rng::seeded(2));
     let mut model = fill(&db, &mut rng);
     db.create_snapshot("kept").unwrap();
     let then = model.clone();
@@ -213,17 +245,7 @@ fn gc_keeps_what_a_name_keeps_and_the_space_returns_after_the_name_is_gone() {
     db.drop_collection("left").unwrap();
     model.remove("left");
     // Once a file of after the snapshot is gone, gc had its chance to take those of the snapshot too.
-    let decoy = Path::new("/db/collections/2-right/99999999-00000001-aaaaaaaa.parquet");
-    let collect = |db: &Db| {
-        disk.create_new(decoy).unwrap();
-        db.rename_collection("right", "again").unwrap();
-        db.rename_collection("again", "right").unwrap();
-        while disk.metadata(decoy).is_ok() {
-            clock.advance(Duration::from_secs(1));
-            std::thread::yield_now();
-        }
-    };
-    collect(&db);
+    assert!(world.collect(&db));
     let kept = files(&disk, Path::new("/db/collections"));
     assert!(
         there.iter().filter(|file| file.contains(".parquet")).all(|file| kept.contains(file)),
@@ -253,7 +275,7 @@ fn gc_keeps_what_a_name_keeps_and_the_space_returns_after_the_name_is_gone() {
     let reader = db.at_snapshot("kept").unwrap();
     db.remove_snapshot("kept").unwrap();
     assert_eq!(db.remove_snapshot("kept").unwrap_err().code(), "AKI-0273");
-    collect(&db);
+    assert!(world.collect(&db));
     let left = files(&disk, Path::new("/db/collections"));
     assert!(there.iter().all(|file| !left.contains(file)), "the space returned: {left:?}");
     assert_shows(&reader, &then, "without a name");
@@ -417,7 +439,7 @@ fn a_failing_disk_leaves_no_snapshot_or_a_whole_one_and_loses_nothing() {
 fn a_snapshot_is_of_one_lsn_over_all_collections_while_writers_run() {
     for durability in [Durability::LocalSynced, Durability::Memory] {
         let dir = tempfile::tempdir().unwrap();
-        let text = "[engine]\nmemtable_bytes = 65536\nmanifest_keep = 1\n";
+        let text = "[engine]\nmemtable_bytes = 65536\nmanifest_keep = 1\nwrite_stall_timeout_ms = 60000\n";
         let settings = Settings::from_toml(text).unwrap();
         let db = Db::builder(dir.path()).settings(settings).durability(durability).open().unwrap();
         let left = db.create_collection("left", schema()).unwrap();
@@ -444,30 +466,38 @@ fn a_snapshot_is_of_one_lsn_over_all_collections_while_writers_run() {
             };
             std::thread::Builder::new().spawn(write).unwrap()
         };
-        let versions = |rows: &Collection| -> Vec<u64> {
-            let page = rows.scan().run().unwrap();
-            page.iter().map(|row| row.payload["version"].as_u64().unwrap()).collect()
+        // Every version is one batch of two records, and nothing else is written.
+        let model = |lsn: Lsn| -> Model {
+            assert_eq!(lsn.counter() % 2, 0, "{lsn} lies inside a batch");
+            let newest = lsn.counter() / 2;
+            let rows: BTreeMap<u64, u64> =
+                (newest.saturating_sub(6).max(1)..=newest).map(|v| (v % 7, v)).collect();
+            ["left", "right"].map(|name| (name.to_owned(), rows.clone())).into()
+        };
+        let assert_is = |snapshot: &Snapshot, lsn: Lsn, when: &str| {
+            assert_eq!(snapshot.lsn(), lsn, "{when}");
+            for name in ["left", "right"] {
+                let page = snapshot.collection(name).unwrap().scan().run().unwrap();
+                assert!(page.iter().all(|row| row.lsn <= lsn), "{when}: {name} has rows of after {lsn}");
+            }
+            assert_shows(snapshot, &model(lsn), when);
         };
         while left.count().unwrap() < 7 {
+            assert!(!writer.is_finished(), "the writer gave up");
             std::thread::yield_now();
         }
-        let mut last = 0;
+        let mut last = Lsn::ZERO;
         for n in 0..20 {
+            let when = format!("{durability:?}, snapshot {n}");
             let lsn = db.create_snapshot(&format!("s{n}")).unwrap();
-            let snapshot = db.at_snapshot(&format!("s{n}")).unwrap();
-            assert_eq!(snapshot.lsn(), lsn);
-            let (l, r) = ("left", "right");
-            let found = versions(&snapshot.collection(l).unwrap());
-            assert_eq!(found, versions(&snapshot.collection(r).unwrap()), "{durability:?} {n}");
-            let newest = *found.iter().max().unwrap();
-            assert!(newest >= last && newest >= found.iter().min().unwrap() + 6, "{found:?}");
-            let as_of = db.as_of(lsn).unwrap();
-            assert_eq!(as_of.lsn(), lsn, "{durability:?} {n}");
-            assert_eq!(found, versions(&as_of.collection(r).unwrap()), "{durability:?} {n}");
-            last = newest;
+            assert_is(&db.at_snapshot(&format!("s{n}")).unwrap(), lsn, &when);
+            assert_is(&db.as_of(lsn).unwrap(), lsn, &when);
+            assert!(lsn >= last, "{when}: {lsn} after {last}");
+            last = lsn;
         }
         stop.store(true, Ordering::SeqCst);
-        writer.join().unwrap();
+        let written = writer.join().unwrap();
+        assert!(last <= Lsn::new(last.epoch(), 2 * written), "{last} after {written} batches");
         drop((left, right));
         db.close().unwrap();
         assert!(verify(dir.path()).unwrap().damages.is_empty());

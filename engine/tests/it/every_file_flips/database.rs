@@ -87,6 +87,11 @@ pub(super) fn filled() -> [Database; 3] {
 
 fn wait_for_letters(db: &Db, count: u64) {
     while db.backends().dead_letters().unwrap().stats().size < count {
+        // Nothing is put any more once all is there, or nothing may be.
+        let stats = db.stats().unwrap();
+        let copies = &stats.backends[0];
+        let goes_on = copies.refused.is_none() && copies.uploaded_manifest < Some(stats.newest_manifest);
+        assert!(goes_on, "fewer than {count} letters: {copies:?}");
         std::thread::yield_now();
     }
 }
