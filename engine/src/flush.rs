@@ -74,17 +74,30 @@ pub(crate) fn flush_all(engine: &Engine) -> Result<()> {
     let mut failure = None;
     for id in ids {
         seal(writer, id);
+        // What comes later is for another call: a fast writer must not keep this one for ever.
+        let up_to = writer.sequencer.applier().published().visible();
         // One collection that cannot be flushed does not hold up the others.
         while flush_oldest(engine, id).unwrap_or_else(|error| {
             failure.get_or_insert(error);
             false
-        }) {}
+        }) && waits_for_flush(writer, id, up_to)
+        {}
     }
     failure.map_or(Ok(()), Err)
 }
 
+/// Whether a collection has a memtable that was sealed at `up_to` or before.
+fn waits_for_flush(writer: &Writer, collection: u32, up_to: Lsn) -> bool {
+    let current = writer.sequencer.applier().published().current();
+    let state = current.content().collections.get(&collection);
+    state.and_then(|state| state.sealed.first()).is_some_and(|(_, sealed_at)| *sealed_at <= up_to)
+}
+
 /// Seals every dirty collection at one LSN, flushes up to it and makes `edit` of the manifest that then is the database
-/// at that LSN durable, before anything newer is flushed. Waits for a flush under way; writes go on. Answers the LSN.
+/// at that LSN durable, before anything newer is flushed. Writes go on. Answers the LSN.
+///
+/// Nearly everything is flushed before the LSN is chosen, one memtable at a time with other flushes in between: no
+/// other flush runs from the choice to the commit, and writers wait once their memtables are full.
 ///
 /// # Errors
 /// `Corrupt` if a collection cannot be flushed any more; else as [`flush_oldest`], and what `edit` answered.
@@ -93,6 +106,7 @@ pub(crate) fn at_one_lsn(
     edit: impl FnOnce(&mut Manifest, Lsn) -> Result<()>,
 ) -> Result<Lsn> {
     let writer = engine.writer()?;
+    flush_all(engine)?;
     // From the seal to the commit: no other flush, no end of a merge, no change of a name or of fields.
     let _flushing = writer.flushing.lock().unwrap_or_else(PoisonError::into_inner);
     let sealed_at = seal_everything(writer)?;
@@ -136,12 +150,7 @@ fn seal_everything(writer: &Writer) -> Result<Lsn> {
 fn flush_up_to(engine: &Engine, writer: &Writer, sealed_at: Lsn) -> Result<()> {
     let current = writer.sequencer.applier().published().current();
     for id in current.content().collections.keys() {
-        let waits = || {
-            let current = writer.sequencer.applier().published().current();
-            let state = current.content().collections.get(id);
-            state.and_then(|state| state.sealed.first()).is_some_and(|(_, at)| *at <= sealed_at)
-        };
-        while waits() {
+        while waits_for_flush(writer, *id, sealed_at) {
             let flushed = flush_locked(engine, writer, *id);
             // Of one that was dropped the end is durable, and about to be shown.
             if flushed.as_ref().is_err_and(Error::is_dropped) {

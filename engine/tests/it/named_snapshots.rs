@@ -11,11 +11,11 @@ use akidb::{
     BackendSettings, Builder, Collection, Db, Durability, ErrorKind, Lsn, Metric, NewRow, Schema, Settings,
     Snapshot, restore, verify,
 };
-use akidb_host::sim::{Act, Call, CrashDisk, EIO, ENOSPC, FakeClock, Hook, HookFs, InlineSpawn};
+use akidb_host::sim::{Act, Call, CrashDisk, EIO, ENOSPC, FakeClock, Gate, Hook, HookFs, InlineSpawn, Op};
 use akidb_host::{Clock, Fs, RealClock, RealFs, RealSpawn, Rng};
 use serde_json::json;
 
-use crate::support::in_dir;
+use crate::support::{hooked, in_dir};
 
 const DIM: u16 = 16;
 
@@ -283,6 +283,30 @@ fn gc_keeps_what_a_name_keeps_and_the_space_returns_after_the_name_is_gone() {
     assert_now(&db, &model, "at the end");
     // The directory of the collection that was dropped is gone too.
     assert!(disk.metadata(Path::new("/db/collections/1-left")).is_err());
+}
+
+/// Most is flushed before the LSN is chosen: what is written meanwhile is in the snapshot.
+#[test]
+fn a_snapshot_is_of_what_was_written_while_its_first_flushes_ran() {
+    let dir = tempfile::tempdir().unwrap();
+    let gate = Gate::opened(|call: &Call<'_>| call.op == Op::CreateNew && in_dir(call.path, "2-right"));
+    let db = hooked(dir.path(), gate.hook(), settings());
+    for name in ["left", "right"] {
+        put(&db.create_collection(name, schema()).unwrap(), 1, 1);
+    }
+    gate.shut();
+    let making = {
+        let db = db.clone();
+        std::thread::Builder::new().spawn(move || db.create_snapshot("moment").unwrap()).unwrap()
+    };
+    gate.wait_until_held();
+    put(&db.collection("left").unwrap(), 2, 2);
+    let written = db.visible_lsn().unwrap();
+    gate.release();
+    assert_eq!(making.join().unwrap(), written);
+    let (left, right) = (BTreeMap::from([(1, 1), (2, 2)]), BTreeMap::from([(1, 1)]));
+    let model = Model::from([("left".to_owned(), left), ("right".to_owned(), right)]);
+    assert_shows(&db.at_snapshot("moment").unwrap(), &model, "made");
 }
 
 /// What a test does in a call on behalf of a snapshot.
