@@ -3,16 +3,15 @@
 use std::collections::{BTreeSet, HashSet};
 use std::io::ErrorKind as IoErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use akidb_host::{EntryKind, Fs, seeded_bug};
 
 use crate::engine::{Engine, Place, deletion_vector_dir};
 use crate::error::{Error, ErrorKind, Result};
-use crate::manifest::{Manifest, Store, named_manifests_stay};
+use crate::manifest::{Store, named_manifests_stay};
 use crate::named_snapshots;
 use crate::segment::SegmentName;
-use crate::segment_meta::DeletionVectorRef;
 
 /// Removes manifests that need not be kept (nor are `pinned` by an upload, nor named), and files that only they named; forgets what filters kept of segments that are gone. Cheap when there is nothing to do.
 pub(crate) fn collect(engine: &Engine, pinned: &BTreeSet<u64>) -> Result<()> {
@@ -49,10 +48,10 @@ pub(crate) fn remove_unnamed(
     store: &Store,
     in_the_making: &dyn Fn(SegmentName) -> bool,
 ) -> Result<Vec<PathBuf>> {
-    let mut named = HashSet::new();
+    let mut named: HashSet<Arc<str>> = HashSet::new();
     for number in store.numbers()? {
-        match store.load(number) {
-            Ok(committed) => name_files(place, &committed.manifest, &mut named),
+        match store.files_of(number) {
+            Ok(files) => named.extend(files.iter().cloned()),
             Err(error) if error.kind() == ErrorKind::Corrupt => {
                 tracing::warn!(%error, "an older manifest is damaged; files that only it may name are kept");
                 return Ok(Vec::new());
@@ -62,6 +61,7 @@ pub(crate) fn remove_unnamed(
     }
     let mut removed = Vec::new();
     let root = place.dir.join("collections");
+    let named: HashSet<PathBuf> = named.iter().map(|name| root.join(&**name)).collect();
     for collection in list(&*place.fs, &root)? {
         let dir = root.join(&collection.0);
         if collection.1 != EntryKind::Dir {
@@ -80,21 +80,6 @@ pub(crate) fn remove_unnamed(
         }
     }
     Ok(removed)
-}
-
-fn name_files(place: &Place, manifest: &Manifest, named: &mut HashSet<PathBuf>) {
-    for collection in &manifest.collections {
-        let dir = place.collection_dir(&collection.dir);
-        for segment in &collection.segments {
-            named.insert(dir.join(&segment.file));
-            if let Some(DeletionVectorRef::File { file, .. }) = &segment.deletion_vector
-                && !seeded_bug("deletion_vectors_swept")
-            {
-                named.insert(deletion_vector_dir(&dir).join(file));
-            }
-        }
-        named.insert(dir);
-    }
 }
 
 fn remove_from(

@@ -18,6 +18,7 @@ mod hex;
 mod invariants;
 mod named;
 mod repair;
+mod seen;
 mod store;
 #[cfg(test)]
 mod tests;

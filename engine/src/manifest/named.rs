@@ -7,7 +7,7 @@ use super::Manifest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lsn::Lsn;
 
-/// Most names at a time: each keeps a manifest and its files, and gc reads all that are kept.
+/// Most names at a time: each keeps a manifest and its files, and an open reads all that are kept.
 pub(super) const MAX_NAMED: usize = 256;
 /// Longest name.
 const MAX_NAME_BYTES: usize = 128;

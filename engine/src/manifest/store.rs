@@ -1,13 +1,13 @@
 //! The directory `manifest/`: which manifests there are, reading the newest, committing the next, letting old ones go.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use akidb_host::{Access, EntryKind, Fs, publish_new};
-use jiff::Timestamp;
 
+use super::seen::Seen;
 use super::{Committed, Manifest, check_commit, file_name, number_of};
 use crate::error::{Error, ErrorKind, Fate, Result};
 
@@ -39,15 +39,15 @@ impl Default for Kept {
 pub struct Store {
     fs: Arc<dyn Fs>,
     dir: PathBuf,
-    /// When each manifest was written, as far as asked so far, so that retention reads a file once.
-    created: Mutex<BTreeMap<u64, Timestamp>>,
+    /// Of those that were read or written here, so that retention and gc read a file once.
+    seen: Mutex<Seen>,
 }
 
 impl Store {
     /// The manifests in `dir` (the directory `manifest` of a database). Touches nothing.
     #[must_use]
     pub fn new(fs: Arc<dyn Fs>, dir: PathBuf) -> Self {
-        Self { fs, dir, created: Mutex::default() }
+        Self { fs, dir, seen: Mutex::default() }
     }
 
     /// The directory.
@@ -111,8 +111,22 @@ impl Store {
             let message = format!("the file holds manifest {}", committed.manifest.number);
             return Err(Error::corrupt("AKI-0309", &path, 0, message).help_is(super::format::REPAIR_HELP));
         }
-        self.remember(&committed.manifest);
+        self.lock_seen().note(&committed.manifest);
         Ok(committed)
+    }
+
+    /// The directories and files that manifest `number` names, below `collections/`. Reads it unless it was read or
+    /// written here before: then it is enough that it is still there, whatever became of its bytes.
+    ///
+    /// # Errors
+    /// As [`Store::load`].
+    pub(crate) fn files_of(&self, number: u64) -> Result<Arc<[Arc<str>]>> {
+        let seen = self.lock_seen().files(number);
+        if let Some(files) = seen {
+            return Ok(files);
+        }
+        let committed = self.load(number)?;
+        Ok(self.lock_seen().note(&committed.manifest))
     }
 
     fn read(&self, path: &Path) -> Result<Vec<u8>> {
@@ -162,7 +176,7 @@ impl Store {
             Ok(()) => {}
             Err(e) => return Err(self.failed(&next, &e)),
         }
-        self.remember(&next);
+        self.lock_seen().note(&next);
         Ok(Committed { manifest: next, crc32 })
     }
 
@@ -222,7 +236,7 @@ impl Store {
     }
 
     fn is_older(&self, number: u64, secs: u64, now_unix_micros: i64) -> bool {
-        let known = self.lock_created().get(&number).copied();
+        let known = self.lock_seen().created_at(number);
         let created = known.or_else(|| self.load(number).ok().map(|c| c.manifest.created_at));
         let limit = i64::try_from(secs).unwrap_or(i64::MAX).saturating_mul(1_000_000);
         created.is_some_and(|at| now_unix_micros.saturating_sub(at.as_microsecond()) > limit)
@@ -233,6 +247,7 @@ impl Store {
     /// # Errors
     /// `Unavailable`: the first file that could not be removed, or the sync. The rest stay; calling again is safe.
     pub fn delete(&self, numbers: &[u64]) -> Result<()> {
+        self.lock_seen().forget(numbers);
         for number in numbers {
             let path = self.path(*number);
             match self.fs.unlink(&path) {
@@ -241,7 +256,6 @@ impl Store {
                 }
                 _ => {}
             }
-            self.lock_created().remove(number);
         }
         if numbers.is_empty() {
             return Ok(());
@@ -250,11 +264,7 @@ impl Store {
         synced.map_err(|e| Error::io("AKI-0316", &self.dir, "syncing after removing old manifests", &e))
     }
 
-    fn remember(&self, manifest: &Manifest) {
-        self.lock_created().insert(manifest.number, manifest.created_at);
-    }
-
-    fn lock_created(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, Timestamp>> {
-        self.created.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
