@@ -149,7 +149,7 @@ pub struct EngineSettings {
     #[serde(deserialize_with = "file::some_bytes")]
     pub min_free_disk_bytes: Option<u64>,
     /// Seconds without a write after which everything is flushed, the log shrinks to a small file and segments of which
-    /// a tenth is dead are merged. 30: a database that nobody writes to opens at once, takes little more space than its rows and
+    /// a twentieth is dead are merged. 30: a database that nobody writes to opens at once, takes little more space than its rows and
     /// is whole on its backends. Where there is less than 8 MiB to gain it takes thirty times as long. 0: never.
     pub rest_after_secs: u64,
     /// Old manifests kept, at most. 100: a bad day can be looked back over.

@@ -31,11 +31,21 @@ pub(crate) struct Driver {
     retry_at: Option<Instant>,
     failures: u32,
     rest: Rest,
+    /// The newest manifest when old ones and their files were removed last.
+    collected: u64,
 }
 
 impl Driver {
     pub(crate) fn new(engine: Weak<Engine>, uploads: Arc<Uploads>) -> Self {
-        Self { engine, uploads, next_look: None, retry_at: None, failures: 0, rest: Rest::default() }
+        Self {
+            engine,
+            uploads,
+            next_look: None,
+            retry_at: None,
+            failures: 0,
+            rest: Rest::default(),
+            collected: 0,
+        }
     }
 
     fn look_if_due(&mut self, engine: &Engine, now: Instant) -> Instant {
@@ -47,15 +57,29 @@ impl Driver {
                 let max_bytes = limits.snapshot_bytes;
                 engine.snapshots.expire(now, limits.snapshot_max_age, current.content(), max_bytes);
                 self.uploads.tick(now);
-                if let Err(error) = gc::collect(engine, &self.uploads.pinned()) {
-                    tracing::warn!(%error, "removing old manifests and files failed; it is tried again");
-                }
+                self.collect(engine);
                 #[cfg(feature = "metrics")]
                 crate::metrics::publish(engine, &self.uploads);
                 let next = now + LOOK_EVERY;
                 self.next_look = Some(next);
                 next
             }
+        }
+    }
+
+    /// Removes what no kept manifest names.
+    fn collect(&mut self, engine: &Engine) {
+        self.collected = newest_manifest(engine);
+        if let Err(error) = gc::collect(engine, &self.uploads.pinned()) {
+            tracing::warn!(%error, "removing old manifests and files failed; it is tried again");
+        }
+    }
+
+    /// The same where something was committed since: each flush leaves behind as many deletion vectors as there are segments, and
+    /// several flushes fit between two looks.
+    fn collect_if_committed(&mut self, engine: &Engine) {
+        if newest_manifest(engine) != self.collected {
+            self.collect(engine);
         }
     }
 
@@ -88,6 +112,7 @@ impl Driver {
                 self.retry_at = Some(now + pause);
                 return self.retry_at;
             }
+            self.collect_if_committed(engine);
         }
         Some(now)
     }
@@ -114,11 +139,16 @@ impl Tick for Driver {
             return Next::Done;
         }
         let look = self.look_if_due(&engine, now);
+        self.collect_if_committed(&engine);
         let retry = self.work(&engine, now);
         self.uploads.offer(&engine);
         self.uploads.measure(&engine);
         Next::At(retry.map_or(look, |retry| retry.min(look)))
     }
+}
+
+fn newest_manifest(engine: &Engine) -> u64 {
+    engine.writer_if_any().map_or(0, |writer| writer.committer.newest().manifest.number)
 }
 
 fn load(engine: &Engine) -> Load {
