@@ -70,10 +70,17 @@ fn list(globals: &Globals) -> Result<()> {
     } else if !all.is_empty() {
         table(output, &all)?;
     }
-    match all.iter().find_map(|snapshot| snapshot.damage.as_ref()) {
-        None => Ok(()),
-        Some(damage) => Err(Failure::damaged(format!("a snapshot cannot be read: {damage}"))
-            .help("let it go with `akidb snapshot rm`; the others are whole")),
+    let told = |snapshot: &NamedSnapshot| {
+        let damage = snapshot.damage.as_ref()?;
+        Some(format!("snapshot \"{}\" cannot be read whole: {damage}", snapshot.name))
+    };
+    let damaged: Vec<String> = all.iter().filter_map(told).collect();
+    match damaged.is_empty() {
+        true => Ok(()),
+        false => Err(Failure::damaged(damaged.join("; ")).help(
+            "take the file back from a backend that has it, as `akidb verify` says, or let the snapshot go with \
+             `akidb snapshot rm NAME`",
+        )),
     }
 }
 

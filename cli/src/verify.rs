@@ -48,11 +48,17 @@ fn sentences(found: &Verification) -> Vec<String> {
         let at = damage.offset.map_or(String::new(), |offset| format!(", byte {offset}"));
         lines.push(format!("damaged: {}{at}: {}", damage.file.display(), damage.what));
         match (&damage.rows, damage.manifest) {
+            (_, Some(_)) if !damage.snapshots.is_empty() => {
+                lines.push("  only older manifests name it: no row of the database is touched".to_owned());
+            }
             (_, Some(number)) => lines.push(format!(
                 "  only older manifests name it, the newest of them is {number}: no row of the database is touched"
             )),
             (Some(rows), None) => lines.push(format!("  {}", rows.describe())),
             (None, None) => {}
+        }
+        if !damage.snapshots.is_empty() {
+            lines.push(format!("  snapshots that show it: {}", damage.snapshots.join(", ")));
         }
         lines.push(format!("  help: {}", damage.help));
     }

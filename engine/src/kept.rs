@@ -10,7 +10,7 @@ use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lsn::Lsn;
 use crate::manifest::{Committed, Store};
-use crate::named_snapshots::manifests;
+use crate::named_snapshots::{self, manifests};
 use crate::recovery;
 use crate::version::{Published, View};
 
@@ -46,15 +46,17 @@ pub(crate) struct Opened {
 pub(crate) fn named(engine: &Engine, name: &str) -> Result<Opened> {
     let (store, newest) = manifests(engine)?;
     let number = newest.manifest.snapshot(name)?.manifest;
-    match open(engine, &store, number)? {
-        Some(opened) => Ok(opened),
+    let opened = match open(engine, &store, number) {
+        Ok(Some(opened)) => Ok(opened),
+        Err(error) => Err(error),
         // Let go meanwhile; unless somebody removed its file.
-        None => {
+        Ok(None) => {
             let (store, newest) = manifests(engine)?;
             newest.manifest.snapshot(name)?;
             store.load(number).and_then(|committed| view_of(engine, committed))
         }
-    }
+    };
+    opened.map_err(|error| named_snapshots::mended(error, &store, &newest.manifest, name))
 }
 
 /// Opens the newest kept manifest that shows nothing above `lsn`.

@@ -4,11 +4,12 @@
 //! are kept is told by the newest manifest alone; gc asks it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::engine::Engine;
+use crate::engine::{Engine, Place};
 use crate::error::{Error, ErrorKind, Result};
 use crate::flush;
 use crate::lsn::Lsn;
@@ -33,7 +34,8 @@ pub struct NamedSnapshot {
     /// Bytes of those of them that neither the newest manifest nor another named snapshot names: what comes free
     /// once it is removed.
     pub own_bytes: u64,
-    /// Why it cannot be read, if so.
+    /// Why it cannot be read, or not whole, if so: its manifest is lost or damaged, or a file is not there in its size. What
+    /// lies in the files only `akidb verify` reads.
     pub damage: Option<String>,
 }
 
@@ -73,7 +75,10 @@ pub(crate) fn list(engine: &Engine) -> Result<Vec<NamedSnapshot>> {
         files_of(manifest).into_keys().for_each(|file| *holders.entry(file).or_default() += 1);
     }
     let one = |(named, loaded): (&NamedManifest, &Result<Committed>)| match loaded {
-        Ok(committed) => told(named, &committed.manifest, &holders),
+        Ok(committed) => NamedSnapshot {
+            damage: missing(&engine.place, &committed.manifest),
+            ..told(named, &committed.manifest, &holders)
+        },
         Err(error) => NamedSnapshot { damage: Some(error.to_string()), ..empty(named) },
     };
     Ok(named.iter().zip(&loaded).map(one).collect())
@@ -112,6 +117,63 @@ fn dead_rows(segment: &SegmentMeta) -> u32 {
         None => 0,
         Some(DeletionVectorRef::Inline { count, .. } | DeletionVectorRef::File { count, .. }) => *count,
     }
+}
+
+/// The first file of a manifest that is not there, or not of its size.
+fn missing(place: &Place, manifest: &Manifest) -> Option<String> {
+    let mut wrong = files_of(manifest).into_iter().filter_map(|(file, size)| {
+        let path = place.collection_dir(&file);
+        match place.fs.metadata(&path) {
+            Ok(found) if found.len == size => None,
+            Ok(found) => Some(format!("{} has {} bytes instead of {size}", path.display(), found.len)),
+            Err(cause) => Some(format!("{}: {cause}", path.display())),
+        }
+    });
+    let first = wrong.next()?;
+    Some(match wrong.count() {
+        0 => first,
+        more => format!("{first}, and {more} more files"),
+    })
+}
+
+/// By file, `COLLECTION/FILE` as its place below `collections/`: the names of the snapshots whose manifests name it, as far as
+/// those can be read.
+pub(crate) fn names_of_files(store: &Store, newest: &Manifest) -> BTreeMap<String, Vec<String>> {
+    let mut names: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for named in &newest.snapshots {
+        let Ok(committed) = store.load(named.manifest) else { continue };
+        for file in files_of(&committed.manifest).into_keys() {
+            names.entry(file).or_default().push(named.name.clone());
+        }
+    }
+    names
+}
+
+/// What mends a file that no newer state than those snapshots needs.
+pub(crate) fn mending(file: &Path, names: &[String]) -> String {
+    let rm: Vec<String> = names.iter().map(|name| format!("`akidb snapshot rm {name}`")).collect();
+    format!(
+        "take the file back from a backend that has it: `akidb repair segment {} --from BACKEND`; if none has it, let the \
+         snapshot go: {}",
+        file.display(),
+        rm.join(", ")
+    )
+}
+
+/// The error of opening a snapshot, with what mends it: neither a step back to an older manifest nor giving up a segment does,
+/// unless the database itself needs the file.
+pub(crate) fn mended(error: Error, store: &Store, newest: &Manifest, name: &str) -> Error {
+    let Some(file) = error.file().map(Path::to_path_buf) else { return error };
+    let is_damage = matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound);
+    let is_live = files_of(newest).into_keys().any(|live| file.ends_with(live));
+    if !is_damage || is_live {
+        return error;
+    }
+    let error = error.about(&format!("snapshot \"{name}\""));
+    if file.starts_with(store.dir()) {
+        return error.help_is(format!("let the name go: `akidb snapshot rm {name}`"));
+    }
+    error.help_is(mending(&file, &[name.to_owned()]))
 }
 
 /// The files a manifest names, with their sizes.

@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::from_wal;
 use crate::manifest::{Manifest, Store};
+use crate::named_snapshots;
 
 mod rows;
 mod segments;
@@ -29,7 +30,8 @@ pub struct Verification {
     pub damages: Vec<FileDamage>,
     /// Bytes behind the last whole frame of the log that could be a torn tail: file and offset. Not damage.
     pub torn_tail: Option<(PathBuf, u64)>,
-    /// Segments that `akidb repair segment FILE --drop` gave up and that only older manifests still name. Not damage.
+    /// Segments that `akidb repair segment FILE --drop` gave up, and deletion vectors of such, which only older manifests
+    /// without a name still name. Not damage.
     pub set_aside: Vec<PathBuf>,
 }
 
@@ -47,6 +49,8 @@ pub struct FileDamage {
     /// The newest of the kept manifests that name the file, if the newest of all does not: no row of the database is
     /// touched, only what that manifest is kept for.
     pub manifest: Option<u64>,
+    /// Named snapshots that show the file. While there are any a segment that was given up is damage all the same.
+    pub snapshots: Vec<String>,
     /// The command that mends it.
     pub help: String,
 }
@@ -80,7 +84,7 @@ pub fn verify_on(fs: Arc<dyn Fs>, dir: impl AsRef<Path>) -> Result<Verification>
             return Ok(found);
         }
     };
-    let mut files = Files::new(&*fs, dir);
+    let mut files = Files::new(&*fs, dir, named_snapshots::names_of_files(&store, &newest));
     files.of(&store, &newest, true, &mut found);
     // From the newest down: a damage is told with the newest manifest that names the file.
     for number in store.numbers()?.into_iter().rev() {
@@ -90,7 +94,7 @@ pub fn verify_on(fs: Arc<dyn Fs>, dir: impl AsRef<Path>) -> Result<Verification>
             Ok(_) => {}
             // Beside a writer: it expired meanwhile.
             Err(error) if error.kind() == ErrorKind::NotFound && number < newest.number => continue,
-            Err(error) => found.add(&error, &path),
+            Err(error) => found.add_manifest(&error, &newest, number, &path),
         }
         found.files += 1;
         found.bytes += fs.metadata(&path).map_or(0, |m| m.len);
@@ -100,24 +104,35 @@ pub fn verify_on(fs: Arc<dyn Fs>, dir: impl AsRef<Path>) -> Result<Verification>
     Ok(found)
 }
 
-impl Verification {
-    fn add(&mut self, error: &Error, file: &Path) {
-        self.damages.push(FileDamage {
+impl FileDamage {
+    fn of(error: &Error, file: &Path) -> Self {
+        Self {
             file: error.file().map_or_else(|| file.to_path_buf(), Path::to_path_buf),
             offset: error.offset(),
             what: error.message().to_owned(),
             rows: None,
             manifest: None,
+            snapshots: Vec::new(),
             help: error.help().unwrap_or("restore the database with `akidb restore URL DIR`").to_owned(),
-        });
+        }
+    }
+}
+
+impl Verification {
+    fn add(&mut self, error: &Error, file: &Path) {
+        self.damages.push(FileDamage::of(error, file));
     }
 
-    fn add_with(&mut self, error: &Error, file: &Path, rows: TouchedRows, manifest: Option<u64>) {
-        self.add(error, file);
-        if let Some(damage) = self.damages.last_mut() {
-            damage.rows = Some(rows);
-            damage.manifest = manifest;
-        }
+    /// An older manifest that cannot be read: nothing of the database is in it, only what it is kept for.
+    fn add_manifest(&mut self, error: &Error, newest: &Manifest, number: u64, path: &Path) {
+        self.add(error, path);
+        let Some(damage) = self.damages.last_mut().filter(|_| number < newest.number) else { return };
+        let named = newest.snapshots.iter().filter(|named| named.manifest == number);
+        damage.snapshots = named.map(|named| named.name.clone()).collect();
+        damage.help = match damage.snapshots.first() {
+            Some(name) => format!("let the name go: `akidb snapshot rm {name}`"),
+            None => "it goes when it expires; until then no file of a collection is removed".to_owned(),
+        };
     }
 }
 
@@ -131,7 +146,8 @@ fn named_are_there(store: &Store, newest: &Manifest, found: &mut Verification) -
             what: format!("the manifest of snapshot \"{}\" is gone", named.name),
             rows: None,
             manifest: None,
-            help: "let the name go with `akidb snapshot rm`".to_owned(),
+            snapshots: vec![named.name.clone()],
+            help: format!("let the name go: `akidb snapshot rm {}`", named.name),
         });
     }
     Ok(())

@@ -70,6 +70,32 @@ fn a_snapshot_that_cannot_be_read_is_damage_and_can_be_let_go() {
 }
 
 #[test]
+fn a_snapshot_whose_segment_is_gone_is_told_and_let_go() {
+    let place = Place::with_rows();
+    place.ok(&["snapshot", "create", "before"]);
+    place.ok(&["rm", "docs", "--filter", "lang = 'en'"]);
+    place.ok(&["flush"]);
+    let segment = place.files(".parquet").into_iter().next().unwrap();
+    let file = segment.to_str().unwrap();
+    let mut bytes = std::fs::read(&segment).unwrap();
+    bytes[100] ^= 4;
+    std::fs::write(&segment, bytes).unwrap();
+    place.ok(&["repair", "segment", file, "--drop"]);
+    place.ok(&["snapshot", "ls"]);
+    let found = place.run(&["verify"]);
+    assert_eq!(found.code, 3, "{found:?}");
+    assert!(found.out.contains("snapshots that show it: before"), "{found:?}");
+    assert!(found.out.contains("akidb snapshot rm before"), "{found:?}");
+    std::fs::remove_file(&segment).unwrap();
+    let err = place.fails(3, &["snapshot", "ls"]);
+    assert!(err.contains("\"before\"") && err.contains(file) && err.contains("akidb snapshot rm"), "{err}");
+    let err = place.fails(1, &["ls", "docs", "--snapshot", "before"]);
+    assert!(err.contains("akidb snapshot rm before"), "{err}");
+    place.ok(&["snapshot", "rm", "before"]);
+    place.ok(&["verify"]);
+}
+
+#[test]
 fn a_restore_says_which_snapshots_it_left_out() {
     let place = Place::with_rows();
     let backend = format!("copy={}", place.url("copy"));

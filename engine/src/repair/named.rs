@@ -6,7 +6,8 @@ use std::sync::Arc;
 use akidb_host::Fs;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::manifest::{CollectionMeta, Committed, Store};
+use crate::manifest::{CollectionMeta, Committed, Manifest, Store};
+use crate::named_snapshots;
 use crate::segment_meta::{DeletionVectorRef, SegmentMeta};
 
 /// A segment, or the deletion vector of one, with the newest manifest that names it.
@@ -19,6 +20,8 @@ pub(crate) struct Named {
     pub(crate) manifest: Committed,
     /// Whether that is the newest of all.
     pub(crate) is_live: bool,
+    /// The named snapshots that show it.
+    pub(crate) snapshots: Vec<String>,
     /// Its collection there.
     pub(crate) collection: CollectionMeta,
     /// The segment there.
@@ -54,6 +57,11 @@ impl Parts<'_> {
         };
         Some(Parts { home, collection, file, is_deletion_vector })
     }
+
+    fn below_collections(&self) -> String {
+        let dir = if self.is_deletion_vector { "dv/" } else { "" };
+        format!("{}/{dir}{}", self.collection, self.file)
+    }
 }
 
 /// The directory of the database that a file's path says it lies in.
@@ -75,11 +83,11 @@ impl Named {
         let home = home_of(path)?;
         let parts = Parts::of(path).expect("it has a home");
         let store = Store::new(Arc::clone(fs), home.join("manifest"));
-        let mut is_live = true;
+        let mut newest: Option<Manifest> = None;
         for number in store.numbers()?.into_iter().rev() {
             let manifest = match store.load(number) {
                 Ok(manifest) => manifest,
-                Err(error) if is_live || error.kind() != ErrorKind::Corrupt => return Err(error),
+                Err(error) if newest.is_none() || error.kind() != ErrorKind::Corrupt => return Err(error),
                 Err(_) => continue,
             };
             let collections = &manifest.manifest.collections;
@@ -88,9 +96,22 @@ impl Named {
                 .and_then(|c| Some((c.clone(), c.segments.iter().find(|s| names(s, &parts))?.clone())));
             if let Some((collection, meta)) = found {
                 let (path, is_deletion_vector) = (path.to_path_buf(), parts.is_deletion_vector);
-                return Ok(Self { home, path, manifest, is_live, collection, meta, is_deletion_vector });
+                let is_live = newest.is_none();
+                let newest = newest.as_ref().unwrap_or(&manifest.manifest);
+                let mut names = named_snapshots::names_of_files(&store, newest);
+                let snapshots = names.remove(&parts.below_collections()).unwrap_or_default();
+                return Ok(Self {
+                    home,
+                    path,
+                    manifest,
+                    is_live,
+                    snapshots,
+                    collection,
+                    meta,
+                    is_deletion_vector,
+                });
             }
-            is_live = false;
+            newest.get_or_insert(manifest.manifest);
         }
         Err(Error::new(ErrorKind::NotFound, "AKI-0285", "no manifest names this file")
             .at(path, None)

@@ -1,8 +1,8 @@
 //! A damaged segment given up: its ids are listed, its file is kept aside, and one manifest commit leaves it out.
 //!
 //! The steps, each durable before the next: a second name for the file in `damaged/`, the list of ids beside it, the
-//! manifest. A crash before the manifest leaves the database as it was, and the same order goes through again; a crash behind it
-//! leaves the file's old name to the removal of what no manifest names.
+//! manifest. A crash before the manifest leaves the database as it was, and the same order goes through again. The file's old
+//! name stays for older manifests, named snapshots among them, which read what they can of it; it goes with the last of them.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,13 +16,14 @@ use super::{LostRows, Named, RepairReport, take_lock};
 use crate::deletion_vector::{self, DeletionVector};
 use crate::error::{Error, Result};
 use crate::manifest::{Reason, Stamp, Store};
+use crate::named_snapshots;
 use crate::segment::Segment;
 
 /// Where what was given up lies, in its collection's directory.
 const ASIDE: &str = "damaged";
 
 /// Gives up the damaged segment at `file`, a path as `Corrupt` errors name it: the next manifest leaves it out, the file
-/// is moved to `damaged/` beside it, and the ids of the live rows that went with it are listed there, as far as they can
+/// is kept in `damaged/` beside it, and the ids of the live rows that went with it are listed there, as far as they can
 /// be read. Older versions of those rows stay dead. The database must not be open.
 ///
 /// # Errors
@@ -56,7 +57,11 @@ pub fn repair_segment_drop_on(
             "only older manifests name this segment, the newest of them is {}: no row of the database is in it",
             named.manifest.manifest.number
         );
-        return Err(Error::invalid("AKI-0287", message).at(file, None).help_is("it goes when they expire"));
+        let help = match named.snapshots.as_slice() {
+            [] => "it goes when they expire".to_owned(),
+            names => named_snapshots::mending(file, names),
+        };
+        return Err(Error::invalid("AKI-0287", message).at(file, None).help_is(help));
     }
     let going = look(&fs, &named)?;
     let again = written_again(&fs, &named);
@@ -71,13 +76,7 @@ pub fn repair_segment_drop_on(
     let kept = keep_aside(&*fs, &named, &aside)?;
     let lost = write_list(&*fs, &aside, &format!("{}.lost.jsonl", named.meta.file), &going, &again)?;
     leave_out(&fs, &named)?;
-    let mut done = describe("gave up", &named, &lost);
-    let gone = fs.unlink(&named.path).and_then(|()| fs.sync_dir(&named.collection_dir()));
-    if let Some(cause) = gone.err().filter(|cause| cause.kind() != io::ErrorKind::NotFound) {
-        done += &format!(
-            "; its old name could not be removed ({cause}) and goes with the manifests that have it"
-        );
-    }
+    let done = describe("gave up", &named, &lost);
     let mut report = RepairReport::new(done, kept.into_iter().chain(lost.list.clone()).collect(), false);
     report.lost = Some(lost);
     Ok(report)
@@ -152,6 +151,10 @@ fn describe(verb: &str, named: &Named, lost: &LostRows) -> String {
     }
     if lost.dead_rows_unknown {
         text += ", or fewer: which rows were dead before cannot be read";
+    }
+    if !named.snapshots.is_empty() {
+        let names = named.snapshots.join(", ");
+        text += &format!("; snapshots go on reading what can be read of it, until they are removed: {names}");
     }
     text
 }

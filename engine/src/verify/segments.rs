@@ -1,6 +1,6 @@
 //! Segments and deletion vectors: those of the newest manifest, then those that only older kept ones name.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use akidb_host::Fs;
@@ -10,7 +10,8 @@ use super::{FileDamage, Verification};
 use crate::deletion_vector::{self, DeletionVector};
 use crate::error::{Error, ErrorKind};
 use crate::manifest::{CollectionMeta, Manifest, Store};
-use crate::segment::{Segment, mending};
+use crate::named_snapshots;
+use crate::segment::{Damage, Segment, mending};
 use crate::segment_meta::{DeletionVectorRef, SegmentMeta};
 
 /// Verifies what manifests name, each file once.
@@ -18,6 +19,8 @@ pub(super) struct Files<'a> {
     fs: &'a dyn Fs,
     dir: &'a Path,
     seen: HashSet<PathBuf>,
+    /// By file the named snapshots that show it.
+    snapshots: BTreeMap<String, Vec<String>>,
 }
 
 /// The manifest that names a file.
@@ -35,8 +38,8 @@ impl NamedBy<'_> {
 }
 
 impl<'a> Files<'a> {
-    pub(super) fn new(fs: &'a dyn Fs, dir: &'a Path) -> Self {
-        Self { fs, dir, seen: HashSet::new() }
+    pub(super) fn new(fs: &'a dyn Fs, dir: &'a Path, snapshots: BTreeMap<String, Vec<String>>) -> Self {
+        Self { fs, dir, seen: HashSet::new(), snapshots }
     }
 
     /// What this manifest names, and none did that was given before. Begin with the newest: the rows a damage of its files
@@ -73,42 +76,67 @@ impl<'a> Files<'a> {
         found.files += 1;
         let opened = Segment::open(self.fs, &path, meta, collection.schema());
         let report = opened.as_ref().map_err(Error::clone).and_then(|segment| segment.damages());
-        match (report, opened) {
-            (Err(error), _) => {
-                if self.is_gone(&error, by) {
-                    return;
-                }
-                if !by.is_newest && self.is_set_aside(&home, &meta.file) {
-                    found.set_aside.push(path);
-                    return;
-                }
-                let rows = TouchedRows::all(&collection.name, meta, dead.as_ref());
-                found.add_with(&error, &path, rows, by.older());
+        let all = || Some(TouchedRows::all(&collection.name, meta, dead.as_ref()));
+        let damages = match (report, opened) {
+            (Err(error), _) if self.is_gone(&error, by) => {
+                // Another that names it, and is kept, looks again.
+                self.seen.remove(&path);
+                return;
             }
+            (Err(error), _) => vec![FileDamage { rows: all(), ..FileDamage::of(&error, &path) }],
             (Ok(report), Ok(segment)) => {
                 found.bytes += report.bytes;
-                if !by.is_newest && !report.damages.is_empty() && self.is_set_aside(&home, &meta.file) {
-                    found.set_aside.push(path);
-                    return;
-                }
-                for damage in report.damages {
-                    let ranges = segment.rows_of_bytes(&(damage.offset..damage.offset + damage.len));
-                    let rows = if damage.offset >= meta.check.offset {
-                        TouchedRows::all(&collection.name, meta, dead.as_ref())
+                let rows = |offset: u64, len: u64| {
+                    let ranges = segment.rows_of_bytes(&(offset..offset + len));
+                    Some(TouchedRows::of(&collection.name, &segment, dead.as_ref(), &ranges))
+                };
+                let told = |damage: Damage| FileDamage {
+                    file: path.clone(),
+                    offset: Some(damage.offset),
+                    rows: if damage.offset >= meta.check.offset {
+                        all()
                     } else {
-                        TouchedRows::of(&collection.name, &segment, dead.as_ref(), &ranges)
-                    };
-                    found.damages.push(FileDamage {
-                        file: path.clone(),
-                        offset: Some(damage.offset),
-                        what: damage.what,
-                        rows: Some(rows),
-                        manifest: by.older(),
-                        help: mending(&path),
-                    });
-                }
+                        rows(damage.offset, damage.len)
+                    },
+                    what: damage.what,
+                    manifest: None,
+                    snapshots: Vec::new(),
+                    help: mending(&path),
+                };
+                report.damages.into_iter().map(told).collect()
             }
             (Ok(_), Err(_)) => unreachable!("a segment that did not open has no report"),
+        };
+        self.note(damages, &format!("{}/{}", collection.dir, meta.file), &home, meta, by, found);
+    }
+
+    /// Notes the damages of one file, `key` below `collections/`. Once its segment was given up, and only older manifests without
+    /// a name have it, they are none.
+    fn note(
+        &self,
+        damages: Vec<FileDamage>,
+        key: &str,
+        home: &Path,
+        meta: &SegmentMeta,
+        by: NamedBy<'_>,
+        found: &mut Verification,
+    ) {
+        let Some(first) = damages.first() else { return };
+        let names = self.snapshots.get(key).map_or(&[][..], Vec::as_slice);
+        if !by.is_newest && names.is_empty() && self.is_set_aside(home, &meta.file) {
+            found.set_aside.push(first.file.clone());
+            return;
+        }
+        for mut damage in damages {
+            damage.manifest = by.older();
+            damage.snapshots = names.to_vec();
+            if !by.is_newest {
+                damage.help = match names {
+                    [] => of_the_past(&damage.file),
+                    names => named_snapshots::mending(&damage.file, names),
+                };
+            }
+            found.damages.push(damage);
         }
     }
 
@@ -124,15 +152,15 @@ impl<'a> Files<'a> {
     ) -> Option<DeletionVector> {
         let Some(reference) = &meta.deletion_vector else { return Some(DeletionVector::new()) };
         let dir = home.join("dv");
-        let (path, is_new) = match reference {
+        let (path, key, is_new) = match reference {
             DeletionVectorRef::File { file, .. } => {
                 let path = dir.join(file);
                 let is_new = self.seen.insert(path.clone());
                 found.files += u64::from(is_new);
                 found.bytes += self.fs.metadata(&path).map_or(0, |m| if is_new { m.len } else { 0 });
-                (path, is_new)
+                (path, format!("{}/dv/{file}", collection.dir), is_new)
             }
-            DeletionVectorRef::Inline { .. } => (by.store.path(by.number), true),
+            DeletionVectorRef::Inline { .. } => (by.store.path(by.number), String::new(), true),
         };
         if !is_new && !wanted {
             return None;
@@ -140,9 +168,12 @@ impl<'a> Files<'a> {
         match deletion_vector::read(self.fs, &dir, reference, meta.rows) {
             Ok(dead) => Some(dead),
             Err(error) => {
-                if is_new && !self.is_gone(&error, by) {
-                    let rows = TouchedRows::all(&collection.name, meta, None);
-                    found.add_with(&error, &path, rows, by.older());
+                if is_new && self.is_gone(&error, by) {
+                    self.seen.remove(&path);
+                } else if is_new {
+                    let rows = Some(TouchedRows::all(&collection.name, meta, None));
+                    let damage = FileDamage { rows, ..FileDamage::of(&error, &path) };
+                    self.note(vec![damage], &key, home, meta, by, found);
                 }
                 None
             }
@@ -157,6 +188,19 @@ impl<'a> Files<'a> {
 
     /// A segment that a repair gave up: older manifests go on naming it until they expire.
     fn is_set_aside(&self, home: &Path, file: &str) -> bool {
-        self.fs.metadata(&home.join("damaged").join(file)).is_ok()
+        // A file that was gone has the list alone.
+        let aside = home.join("damaged");
+        [aside.join(file), aside.join(format!("{file}.lost.jsonl"))]
+            .iter()
+            .any(|path| self.fs.metadata(path).is_ok())
     }
+}
+
+/// What mends a file that only older manifests without a name have.
+fn of_the_past(file: &Path) -> String {
+    format!(
+        "it goes when those manifests expire; to read them take it back from a backend that has it: \
+         `akidb repair segment {} --from BACKEND`",
+        file.display()
+    )
 }

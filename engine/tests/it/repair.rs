@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use akidb::manifest::{Manifest, Store};
 use akidb::{BackendSettings, Collection, Db, ErrorKind, Metric, RepairReport, Schema, Settings};
-use akidb_host::sim::{Act, Call, CrashDisk, EIO, ENOSPC, Hook, HookFs};
+use akidb_host::sim::{Act, Call, CrashDisk, EIO, ENOSPC, FakeClock, Hook, HookFs};
 use akidb_host::{Fs, RealClock, RealSpawn, Rng, read_file};
 use serde_json::{Value, json};
 
@@ -80,8 +80,13 @@ fn segment(disk: &CrashDisk) -> PathBuf {
 
 /// Flips a bit of the last row's vector, whose block holds no id.
 fn rot_vector(disk: &CrashDisk, file: &Path) {
+    let rows = newest(disk).collections[0].segments[DAMAGED].rows;
+    rot_vector_of(disk, file, rows - 1);
+}
+
+fn rot_vector_of(disk: &CrashDisk, file: &Path, row: u32) {
     let meta = newest(disk).collections[0].segments[DAMAGED].clone();
-    let at = usize::try_from(meta.vectors[0] + u64::from(meta.rows - 1) * u64::from(DIM) * 4).unwrap();
+    let at = usize::try_from(meta.vectors[0] + u64::from(row) * u64::from(DIM) * 4).unwrap();
     disk.rot(file, |bytes| bytes[at] ^= 4).unwrap();
 }
 
@@ -166,14 +171,105 @@ fn a_damaged_segment_is_given_up_its_ids_are_named_and_no_older_version_comes_ba
     let named = report.lost.unwrap();
     assert_eq!((named.rows, named.ids_unread, named.ids.len()), (lost.len() as u64, 0, 20), "{named:?}");
     assert_eq!(ids(&list(&disk, &named.list.unwrap())), lost);
-    assert!(disk.metadata(&file).is_err() && disk.metadata(&report.kept[0]).is_ok(), "moved aside");
-    // Older manifests go on naming it; it is known why it is not there.
+    assert!(disk.metadata(&file).is_ok() && disk.metadata(&report.kept[0]).is_ok(), "kept aside as well");
+    // Older manifests go on naming it; it is known that it is damaged.
     let found = akidb::verify_on(Arc::clone(&fs), "/db").unwrap();
     assert_eq!((found.damages.len(), &*found.set_aside), (0, std::slice::from_ref(&file)), "{found:?}");
     let again = drop_on(fs, &file).unwrap_err();
     assert_eq!(again.code(), "AKI-0287", "{again}");
     assert_reads(&disk, &left, "given up");
     assert!(disk.metadata(&report.kept[0]).is_ok(), "and it stays there");
+}
+
+/// A snapshot shows the damaged segment; the database gave it up.
+fn given_up_under_a_snapshot(seed: u64) -> (CrashDisk, Model, PathBuf) {
+    let (disk, model) = filled(seed, None);
+    let db = open(Arc::new(disk.clone()), None).unwrap();
+    db.create_snapshot("x").unwrap();
+    db.close().unwrap();
+    let file = segment(&disk);
+    // Its block has the vectors of 64 rows, live ones among them.
+    rot_vector_of(&disk, &file, 300);
+    let report = drop_on(Arc::new(disk.clone()), &file).unwrap();
+    assert!(report.done.contains("snapshots go on reading") && report.done.ends_with(": x"), "{report:?}");
+    (disk, model, file)
+}
+
+#[test]
+fn a_snapshot_goes_on_reading_what_it_can_of_a_segment_that_the_database_gave_up() {
+    let (disk, model, file) = given_up_under_a_snapshot(9);
+    let fs: Arc<dyn Fs> = Arc::new(disk.clone());
+    let lsn = {
+        let db = open(Arc::clone(&fs), None).unwrap();
+        let snapshot = db.at_snapshot("x").unwrap();
+        let rows = snapshot.collection("rows").unwrap();
+        assert_eq!(rows.count().unwrap(), model.len() as u64);
+        let (n, _) = model.iter().find(|(_, version)| **version == 3).unwrap();
+        assert_eq!(rows.get(format!("r{n:04}")).unwrap().unwrap().payload["version"], 3);
+        let touched = rows.scan().limit(10_000).run().unwrap_err();
+        assert_eq!((touched.kind(), touched.file()), (ErrorKind::Corrupt, Some(file.as_path())), "{touched}");
+        assert_eq!(db.list_snapshots().unwrap()[0].damage, None, "its files are there");
+        assert_eq!(db.as_of(snapshot.lsn()).unwrap().kept().unwrap().name.as_deref(), Some("x"));
+        snapshot.lsn()
+    };
+    // Damage, whatever was ordered: the snapshot still promises those rows.
+    let found = akidb::verify_on(Arc::clone(&fs), "/db").unwrap();
+    assert_eq!((found.damages.len(), found.set_aside.len()), (1, 0), "{found:?}");
+    let damage = &found.damages[0];
+    assert_eq!((&damage.file, &*damage.snapshots), (&file, &["x".to_owned()][..]));
+    assert!(damage.manifest.is_some(), "{damage:?}");
+    let refused = drop_on(Arc::clone(&fs), &file).unwrap_err();
+    for help in [&*damage.help, refused.help().unwrap()] {
+        assert!(help.contains("--from BACKEND") && help.contains("`akidb snapshot rm x`"), "{help}");
+        assert!(!help.contains("--drop"), "{help}");
+    }
+
+    disk.unlink(&file).unwrap();
+    let found = akidb::verify_on(Arc::clone(&fs), "/db").unwrap();
+    assert_eq!(found.damages.len(), 1, "{found:?}");
+    let db = open(fs, None).unwrap();
+    let listed = db.list_snapshots().unwrap().remove(0);
+    assert!(listed.damage.is_some_and(|damage| damage.contains(&file.display().to_string())));
+    let shut = db.at_snapshot("x").unwrap_err();
+    assert_eq!((shut.code(), shut.file()), ("AKI-0501", Some(file.as_path())), "{shut}");
+    assert!(shut.help().unwrap().contains("`akidb snapshot rm x`"), "{shut:?}");
+    assert_eq!(db.as_of(lsn).unwrap_err().code(), "AKI-0501");
+}
+
+#[test]
+fn the_space_of_a_segment_that_was_given_up_returns_with_the_last_manifest_that_names_it() {
+    let (disk, model, file) = given_up_under_a_snapshot(10);
+    let (left, _) = without_lost(&model);
+    let clock = Arc::new(FakeClock::default());
+    let text = "[engine]\ncompaction = false\nmanifest_keep = 1\nsnapshot_max_age_secs = 31622400\n";
+    let open = || {
+        let builder = Db::builder("/db").settings(Settings::from_toml(text).unwrap());
+        let fs = Arc::new(disk.clone());
+        builder.components(fs, Arc::clone(&clock) as _, Arc::new(RealSpawn)).open().unwrap()
+    };
+    // Once a file that nothing names is gone, gc had its chance.
+    let decoy = file.with_file_name("99999999-00000001-aaaaaaaa.parquet");
+    let collect = |db: &Db| {
+        disk.create_new(&decoy).unwrap();
+        db.rename_collection("rows", "again").unwrap();
+        db.rename_collection("again", "rows").unwrap();
+        while disk.metadata(&decoy).is_ok() {
+            clock.advance(Duration::from_secs(1));
+            std::thread::yield_now();
+        }
+    };
+    let db = open();
+    collect(&db);
+    assert!(disk.metadata(&file).is_ok(), "the snapshot shows it");
+    db.remove_snapshot("x").unwrap();
+    collect(&db);
+    assert!(disk.metadata(&file).is_err(), "nothing names it");
+    assert_same(&db.collection("rows").unwrap(), &left, "without the snapshot");
+    db.close().unwrap();
+    let found = akidb::verify_on(Arc::new(disk.clone()), "/db").unwrap();
+    assert_eq!((found.damages.len(), found.set_aside.len()), (0, 0), "{found:?}");
+    let aside = home(&disk).join("damaged").join(file.file_name().unwrap());
+    assert!(disk.metadata(&aside).is_ok(), "what was kept aside is a person's to remove");
 }
 
 #[test]
@@ -203,6 +299,8 @@ fn ids_that_cannot_be_read_are_counted_and_told_between_which_they_lie() {
         // Which of them the log has again cannot be told, so that the count is an upper bound.
         assert!(report.ids_unread > 0 && report.rows >= lost.len() as u64, "{what}: {report:?}");
         assert!(report.rows <= lost.len() as u64 + 10, "{what}: {report:?}");
+        let found = akidb::verify_on(Arc::new(disk.clone()), "/db").unwrap();
+        assert_eq!((found.damages.len(), found.set_aside.len()), (0, 1), "{what}: {found:?}");
         let lines = list(&disk, report.list.as_ref().unwrap());
         assert!(ids(&lines).is_subset(&lost), "{what}: {lines:?}");
         for line in lines.iter().filter(|line| line["rows"].is_array()) {
@@ -392,6 +490,7 @@ fn files_that_only_older_manifests_name_are_verified_and_never_given_up() {
     assert_eq!(found.damages[0].file, file);
     assert!(found.damages[0].manifest.is_some_and(|number| number >= before), "{found:?}");
     assert!(found.damages[0].rows.is_some(), "{found:?}");
+    assert!(!found.damages[0].help.contains("--drop"), "{found:?}");
     let refused = drop_on(Arc::clone(&fs), &file).unwrap_err();
     assert_eq!(refused.code(), "AKI-0287", "{refused}");
     // Gone without an order: no list says why.
