@@ -68,7 +68,12 @@ struct Inner {
     offset: Option<u64>,
     help: Option<String>,
     version_found: Option<Lsn>,
+    /// Whether the disk failed to give bytes back, or to take them.
+    is_of_medium: bool,
 }
+
+/// Linux's number for a failed transfer: the medium, not a limit of the process or a missing mount.
+pub(crate) const EIO: i32 = 5;
 
 /// The result of most calls here.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -88,6 +93,7 @@ impl Error {
             offset: None,
             help: None,
             version_found: None,
+            is_of_medium: false,
         }))
     }
 
@@ -111,7 +117,15 @@ impl Error {
             std::io::ErrorKind::NotFound => ErrorKind::NotFound,
             _ => ErrorKind::Unavailable,
         };
-        Self::new(kind, code, format!("{doing}: {cause}")).at(file, None)
+        let mut error = Self::new(kind, code, format!("{doing}: {cause}")).at(file, None);
+        error.0.is_of_medium = cause.raw_os_error() == Some(EIO);
+        error
+    }
+
+    /// Whether the bytes that were asked for are not what was written, or cannot be had: lost, rotten, or on a bad sector.
+    /// Else asking again, or another program, may well have them.
+    pub(crate) fn is_damage(&self) -> bool {
+        matches!(self.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) || self.0.is_of_medium
     }
 
     /// Names the place.

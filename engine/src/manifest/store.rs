@@ -9,13 +9,10 @@ use akidb_host::{Access, EntryKind, Fs, publish_new};
 
 use super::seen::Seen;
 use super::{Committed, Manifest, check_commit, file_name, number_of};
-use crate::error::{Error, ErrorKind, Fate, Result};
+use crate::error::{EIO, Error, ErrorKind, Fate, Result};
 
 /// A manifest larger than this is not read: a wrong length must not become a huge allocation.
 const MAX_FILE_BYTES: u64 = 1 << 30;
-
-/// Linux's number for a failed transfer: the medium, not a permission or a missing mount.
-const EIO: i32 = 5;
 
 /// Which manifests are kept beside the newest one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

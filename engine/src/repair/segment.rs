@@ -28,8 +28,8 @@ const ASIDE: &str = "damaged";
 ///
 /// # Errors
 /// `Locked` if it is; `Invalid` if the file is no segment, is sound, or is named by older manifests alone; `NotFound` if no
-/// manifest names it; `Corrupt` if the newest manifest is damaged; `Unavailable`, `NoSpace`: nothing is given up then,
-/// except with fate `Unknown`.
+/// manifest names it; `Corrupt` if the newest manifest is damaged; `NewerFormat` if a newer version wrote the segment;
+/// `Unavailable`, `NoSpace`: nothing is given up then, except with fate `Unknown`.
 pub fn repair_segment_drop(file: impl AsRef<Path>, dry_run: bool) -> Result<RepairReport> {
     repair_segment_drop_on(Arc::new(RealFs), file, dry_run)
 }
@@ -82,27 +82,38 @@ pub fn repair_segment_drop_on(
     Ok(report)
 }
 
-/// Refuses a segment that is sound: what can be read is not given up.
+/// Refuses a segment that is sound, and one that cannot be judged: what may be readable is not given up.
 fn look<'a>(fs: &Arc<dyn Fs>, named: &'a Named) -> Result<Going<'a>> {
     let schema = named.collection.schema();
     let dead = match &named.meta.deletion_vector {
         None => Some(DeletionVector::new()),
         Some(reference) => {
             let dir = named.collection_dir().join("dv");
-            deletion_vector::read(&**fs, &dir, reference, named.meta.rows).ok()
+            unless_damaged(deletion_vector::read(&**fs, &dir, reference, named.meta.rows))?
         }
     };
-    let segment = Segment::open(&**fs, &named.path, &named.meta, schema).ok();
-    let is_sound = segment.as_ref().is_some_and(|segment| {
-        let rows =
-            || segment.scan(schema, 0..segment.rows(), true).is_ok_and(|mut rows| rows.all(|b| b.is_ok()));
-        segment.verify().is_ok() && rows()
-    });
+    let segment = unless_damaged(Segment::open(&**fs, &named.path, &named.meta, schema))?;
+    let is_sound = match &segment {
+        None => false,
+        Some(segment) => {
+            let rows = || segment.scan(schema, 0..segment.rows(), true)?.try_for_each(|rows| rows.map(drop));
+            unless_damaged(segment.verify())?.is_some() && unless_damaged(rows())?.is_some()
+        }
+    };
     if is_sound && dead.is_some() {
         let message = "this segment is not damaged; nothing was changed";
         return Err(Error::invalid("AKI-0287", message).at(&named.path, None));
     }
     Ok(Going { named, segment, dead })
+}
+
+/// None for what is damaged. A newer format, a limit of this process or a busy machine is no damage.
+fn unless_damaged<T>(result: Result<T>) -> Result<Option<T>> {
+    match result {
+        Ok(whole) => Ok(Some(whole)),
+        Err(error) if error.is_damage() => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// A second name for the file; none if it is gone.
@@ -157,4 +168,29 @@ fn describe(verb: &str, named: &Named, lost: &LostRows) -> String {
         text += &format!("; snapshots go on reading what can be read of it, until they are removed: {names}");
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    #[test]
+    fn only_damage_is_a_reason_to_give_up() {
+        let of = |errno| {
+            Err::<(), _>(Error::io(
+                "AKI-0502",
+                Path::new("x"),
+                "reading",
+                &io::Error::from_raw_os_error(errno),
+            ))
+        };
+        let kind = |kind| Err::<(), _>(Error::new(kind, "AKI-0506", "x"));
+        assert!(matches!(unless_damaged(Ok(())), Ok(Some(()))));
+        let damages = [of(crate::error::EIO), of(2), kind(ErrorKind::Corrupt), kind(ErrorKind::NotFound)];
+        assert!(damages.into_iter().all(|damage| matches!(unless_damaged(damage), Ok(None))));
+        // Too many open files, no memory, no right; a newer format.
+        let others = [of(24), of(23), of(12), of(13), kind(ErrorKind::NewerFormat), kind(ErrorKind::NoSpace)];
+        assert!(others.into_iter().all(|other| unless_damaged(other).is_err()));
+    }
 }

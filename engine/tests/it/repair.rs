@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use akidb::manifest::{Manifest, Store};
 use akidb::{BackendSettings, Collection, Db, ErrorKind, Metric, RepairReport, Schema, Settings};
-use akidb_host::sim::{Act, Call, CrashDisk, EIO, ENOSPC, FakeClock, Hook, HookFs};
+use akidb_host::sim::{Act, Call, CrashDisk, EIO, ENOSPC, FakeClock, Hook, HookFs, Op};
 use akidb_host::{Fs, RealClock, RealSpawn, Rng, read_file};
 use serde_json::{Value, json};
 
@@ -309,6 +309,42 @@ fn ids_that_cannot_be_read_are_counted_and_told_between_which_they_lie() {
         }
         assert_reads(&disk, &left, what);
     }
+}
+
+#[test]
+fn a_segment_that_cannot_be_opened_now_is_not_given_up_for_it_and_one_on_a_bad_sector_is() {
+    const EMFILE: i32 = 24;
+    const ENOMEM: i32 = 12;
+    let (disk, model) = filled(11, None);
+    let (left, _) = without_lost(&model);
+    let file = segment(&disk);
+    let before = newest(&disk);
+    let vector = match &before.collections[0].segments[0].deletion_vector {
+        Some(akidb::DeletionVectorRef::File { file, .. }) => home(&disk).join("dv").join(file),
+        other => panic!("{other:?}"),
+    };
+    let first = home(&disk).join(&before.collections[0].segments[0].file);
+    let failing = |op: Op, of: &Path, errno: i32| -> Arc<dyn Fs> {
+        let of = of.to_path_buf();
+        let hook: Hook =
+            Arc::new(move |call| if call.op == op && call.path == of { Act::Fail(errno) } else { Act::Go });
+        Arc::new(HookFs::new(Arc::new(disk.clone()), hook))
+    };
+    for (op, of, given, errno) in [
+        (Op::Open, &file, &file, EMFILE),
+        (Op::Map, &file, &file, ENOMEM),
+        (Op::ReadAt, &file, &file, ENOMEM),
+        (Op::Open, &vector, &first, EMFILE),
+    ] {
+        let error = drop_on(failing(op, of, errno), given).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{op:?} {errno}: {error}");
+        assert_eq!(error.file(), Some(of.as_path()), "{op:?} {errno}: {error}");
+    }
+    assert_eq!(newest(&disk).number, before.number, "nothing was given up");
+    assert!(disk.metadata(&home(&disk).join("damaged")).is_err());
+    let report = drop_on(failing(Op::ReadAt, &file, EIO), &file).unwrap();
+    assert!(report.lost.unwrap().ids_unread > 0);
+    assert_reads(&disk, &left, "a bad sector");
 }
 
 /// A disk that hands every changing call of one repair to `inside`.
