@@ -163,6 +163,7 @@ fn describe(verb: &str, named: &Named, lost: &LostRows) -> String {
     if lost.dead_rows_unknown {
         text += ", or fewer: which rows were dead before cannot be read";
     }
+    text += "; this is final: the file, taken back later, brings no row of the database back";
     if !named.snapshots.is_empty() {
         let names = named.snapshots.join(", ");
         text += &format!("; snapshots go on reading what can be read of it, until they are removed: {names}");

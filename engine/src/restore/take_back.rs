@@ -8,12 +8,14 @@ use akidb_host::{Fs, RealFs, RealSpawn, Rng};
 
 use crate::config::BackendSettings;
 use crate::error::{ErrorKind, Result};
+use crate::named_snapshots;
 use crate::repair::{Named, RepairReport, home_of, take_lock};
 use crate::segment_meta::DeletionVectorRef;
 use crate::upload::{backend_config, from_backend};
 
 /// Takes the segment or deletion vector at `file`, a path as `Corrupt` errors name it, back from a backend that has it. It
-/// gets its name only when size and checksum are those the manifest says; the damaged file is replaced then. The
+/// gets its name only when size and checksum are those the manifest says; the damaged file is replaced then. Where only
+/// older manifests name it, as after [`crate::repair_segment_drop`], it comes back for them alone, and the report says so. The
 /// database must not be open; the backend is only read. Blocks.
 ///
 /// # Errors
@@ -41,7 +43,10 @@ pub fn repair_segment_from_on(
     let _lock = take_lock(&*fs, &home_of(file)?)?;
     let named = Named::find(&fs, file)?;
     let wanted = remote_file(&named);
-    let told = |verb: &str| format!("{verb} {} from {}, {} bytes", file.display(), backend.url, wanted.len);
+    let told = |verb: &str| {
+        let what = format!("{verb} {} from {}, {} bytes", file.display(), backend.url, wanted.len);
+        what + &of_the_past(&named)
+    };
     if dry_run {
         return Ok(RepairReport::new(told("would take back"), Vec::new(), true));
     }
@@ -73,8 +78,28 @@ fn remote_file(named: &Named) -> RemoteFile {
     }
 }
 
+/// What a file brings back that the newest manifest does not name: nothing to the database.
+fn of_the_past(named: &Named) -> String {
+    if named.is_live {
+        return String::new();
+    }
+    let snapshots = match named.snapshots.as_slice() {
+        [] => String::new(),
+        [name] => format!(" (snapshot {name})"),
+        names => format!(" (snapshots {})", names.join(", ")),
+    };
+    let number = named.manifest.manifest.number;
+    format!("; only manifest {number} and older{snapshots} name it: no row of the database comes back")
+}
+
 /// What is left when this backend does not have the file.
 fn elsewhere(named: &Named) -> String {
+    if !named.is_live && !named.snapshots.is_empty() {
+        return named_snapshots::mending(&named.path, &named.snapshots);
+    } else if !named.is_live {
+        return "name another backend that has it; else it goes when the manifests expire that name it"
+            .to_owned();
+    }
     let segment = named.collection_dir().join(&named.meta.file);
     format!(
         "name another backend that has it, or give the segment up: `akidb repair segment {} --drop`",

@@ -347,6 +347,35 @@ fn a_segment_that_cannot_be_opened_now_is_not_given_up_for_it_and_one_on_a_bad_s
     assert_reads(&disk, &left, "a bad sector");
 }
 
+#[test]
+fn a_file_taken_back_after_it_was_given_up_brings_no_row_back_and_says_so() {
+    let copy = tempfile::tempdir().unwrap();
+    let url = format!("file://{}", copy.path().display());
+    let (disk, model) = filled(12, Some(&url));
+    let (left, _) = without_lost(&model);
+    let backend = BackendSettings::new("copy", &url).unwrap();
+    let file = segment(&disk);
+    let fs: Arc<dyn Fs> = Arc::new(disk.clone());
+    let back =
+        |dry_run| akidb::repair_segment_from_on(Arc::clone(&fs), &backend, &file, dry_run).unwrap().done;
+    assert!(!back(true).contains("no row"), "it is live");
+    rot_vector(&disk, &file);
+    let last = newest(&disk).number;
+    let looked = akidb::repair_segment_drop_on(Arc::clone(&fs), &file, true).unwrap();
+    let done = drop_on(Arc::clone(&fs), &file).unwrap();
+    assert!(looked.done.contains("this is final") && done.done.contains("this is final"), "{done:?}");
+    let said = format!("; only manifest {last} and older name it: no row of the database comes back");
+    for dry_run in [true, false] {
+        assert!(back(dry_run).ends_with(&said), "{}", back(dry_run));
+    }
+    assert_eq!(
+        akidb::verify_on(Arc::clone(&fs), "/db").unwrap().set_aside.len(),
+        0,
+        "older manifests are whole"
+    );
+    assert_reads(&disk, &left, "taken back too late");
+}
+
 /// A disk that hands every changing call of one repair to `inside`.
 fn watched(disk: &CrashDisk, inside: impl Fn(&Call<'_>) -> Act + Send + Sync + 'static) -> Arc<dyn Fs> {
     let counted = Mutex::new(0);
