@@ -9,7 +9,7 @@ use crate::catalog::Catalog;
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lsn::Lsn;
-use crate::manifest::{Committed, Store};
+use crate::manifest::{Committed, Manifest, NamedManifest, Store};
 use crate::named_snapshots::{self, manifests};
 use crate::recovery;
 use crate::version::{Published, View};
@@ -46,14 +46,14 @@ pub(crate) struct Opened {
 pub(crate) fn named(engine: &Engine, name: &str) -> Result<Opened> {
     let (store, newest) = manifests(engine)?;
     let number = newest.manifest.snapshot(name)?.manifest;
-    let opened = match open(engine, &store, number) {
+    let opened = match open(engine, &store, &newest.manifest, number) {
         Ok(Some(opened)) => Ok(opened),
         Err(error) => Err(error),
         // Let go meanwhile; unless somebody removed its file.
         Ok(None) => {
             let (store, newest) = manifests(engine)?;
             newest.manifest.snapshot(name)?;
-            store.load(number).and_then(|committed| view_of(engine, committed))
+            store.load(number).and_then(|committed| view_of(engine, &newest.manifest, committed))
         }
     };
     opened.map_err(|error| named_snapshots::mended(error, &store, &newest.manifest, name))
@@ -65,9 +65,9 @@ pub(crate) fn named(engine: &Engine, name: &str) -> Result<Opened> {
 /// `NotFound` naming the oldest and the newest LSN there are; `Corrupt` if the manifest that may be the one is damaged.
 pub(crate) fn as_of(engine: &Engine, lsn: Lsn) -> Result<Opened> {
     for _ in 0..TRIES {
-        let (store, _) = manifests(engine)?;
-        let number = choose(&store, lsn)?;
-        if let Some(opened) = open(engine, &store, number)? {
+        let (store, newest) = manifests(engine)?;
+        let number = choose(&store, &newest.manifest, lsn)?;
+        if let Some(opened) = open(engine, &store, &newest.manifest, number)? {
             return Ok(opened);
         }
     }
@@ -78,7 +78,7 @@ pub(crate) fn as_of(engine: &Engine, lsn: Lsn) -> Result<Opened> {
 
 /// The number of the newest kept manifest that shows nothing above `lsn`. At one LSN a named one goes before changes of
 /// collections that were made since: those have no LSN, and the name was given to that very moment.
-fn choose(store: &Store, lsn: Lsn) -> Result<u64> {
+fn choose(store: &Store, newest_of_all: &Manifest, lsn: Lsn) -> Result<u64> {
     let (mut chosen, mut chosen_named, mut damaged) = (None, None, None);
     let (mut oldest, mut newest, mut seen) = (Lsn::MAX, Lsn::ZERO, Lsn::ZERO);
     for number in store.numbers()? {
@@ -92,9 +92,10 @@ fn choose(store: &Store, lsn: Lsn) -> Result<u64> {
             }
         };
         // A collection that was dropped takes its LSN along; what was shown before is not older for that.
-        let is_named = manifest.snapshots.iter().any(|named| named.manifest == number);
         seen = seen.max(manifest.shown().0);
-        let shown = if is_named { manifest.shown().0 } else { seen };
+        // What it shows does not change when its name goes.
+        let shown = if own_name(&manifest).is_some() { manifest.shown().0 } else { seen };
+        let is_named = name_now(newest_of_all, &manifest).is_some();
         (oldest, newest) = (oldest.min(shown), newest.max(shown));
         if shown <= lsn {
             chosen = Some((shown, number));
@@ -115,24 +116,36 @@ fn choose(store: &Store, lsn: Lsn) -> Result<u64> {
 }
 
 /// Opens a manifest; `None` if it is not there any more.
-fn open(engine: &Engine, store: &Store, number: u64) -> Result<Option<Opened>> {
+fn open(engine: &Engine, store: &Store, newest: &Manifest, number: u64) -> Result<Option<Opened>> {
     let is_gone = |error: &Error| {
         error.kind() == ErrorKind::NotFound
             && store.load(number).is_err_and(|error| error.kind() == ErrorKind::NotFound)
     };
-    match store.load(number).and_then(|committed| view_of(engine, committed)) {
+    match store.load(number).and_then(|committed| view_of(engine, newest, committed)) {
         Ok(opened) => Ok(Some(opened)),
         Err(error) if is_gone(&error) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-fn view_of(engine: &Engine, Committed { manifest, .. }: Committed) -> Result<Opened> {
-    let own = manifest.snapshots.iter().find(|named| named.manifest == manifest.number);
+/// The name that a manifest was made for.
+fn own_name(manifest: &Manifest) -> Option<&NamedManifest> {
+    manifest.snapshots.iter().find(|named| named.manifest == manifest.number)
+}
+
+/// The same while the newest manifest still has it: a manifest outlives its name, if it is young.
+fn name_now(newest: &Manifest, manifest: &Manifest) -> Option<String> {
+    let own = own_name(manifest)?;
+    let is_kept =
+        newest.snapshots.iter().any(|kept| (&kept.name, kept.manifest) == (&own.name, own.manifest));
+    is_kept.then(|| own.name.clone())
+}
+
+fn view_of(engine: &Engine, newest: &Manifest, Committed { manifest, .. }: Committed) -> Result<Opened> {
     let (lsn, complete_to) = manifest.shown();
     let kept = KeptManifest {
         number: manifest.number,
-        name: own.map(|named| named.name.clone()),
+        name: name_now(newest, &manifest),
         created_at: manifest.created_at.to_string(),
         lsn,
         complete_to,

@@ -115,7 +115,8 @@ impl Snapshots {
     }
 
     /// Gives up what is held for longer than `max_age`, and then the oldest until all memtables that are in memory for
-    /// the sake of snapshots alone, and not in `current`, take at most `max_bytes`.
+    /// the sake of snapshots alone, and not in `current`, take at most `max_bytes`. One that keeps no memtable, such as those
+    /// that a kept manifest was opened for, frees none and stays.
     pub(crate) fn expire(&self, now: Instant, max_age: Duration, current: &Catalog, max_bytes: u64) {
         let mut registry = self.lock();
         if registry.by_number.is_empty() {
@@ -123,12 +124,17 @@ impl Snapshots {
         }
         let live = live_memtables(current);
         let mut gone = Vec::new();
-        while let Some((number, held)) = registry.by_number.first_key_value() {
-            let (number, age) = (*number, now.saturating_duration_since(held.since));
-            if age <= max_age && pinned_bytes(registry.by_number.values(), &live) <= max_bytes {
+        let age = |held: &Held| now.saturating_duration_since(held.since);
+        loop {
+            let is_over = pinned_bytes(registry.by_number.values(), &live) > max_bytes;
+            let goes = |held: &Held| {
+                age(held) > max_age || is_over && pinned_bytes(std::iter::once(held), &live) > 0
+            };
+            let Some(number) = registry.by_number.iter().find(|(_, held)| goes(held)).map(|(n, _)| *n) else {
                 break;
-            }
+            };
             let Some(held) = registry.by_number.remove(&number) else { break };
+            let age = age(&held);
             let (holder, age_secs) = (&held.holder, age.as_secs());
             tracing::warn!(holder, age_secs, "a snapshot was held for too long, or kept too much in memory");
             registry.given_up.insert(number, (held.holder.clone(), age));

@@ -683,6 +683,26 @@ fn a_reader_beside_the_writer_opens_names_and_moments_and_makes_none() {
 }
 
 #[test]
+fn a_manifest_that_outlives_its_name_is_opened_without_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = "[engine]\ncompaction = false\n";
+    let db = Db::builder(dir.path()).settings(Settings::from_toml(text).unwrap()).open().unwrap();
+    let model = fill(&db, &mut Rng::seeded(12));
+    let lsn = db.create_snapshot("one").unwrap();
+    let name = |db: &Db| db.as_of(lsn).unwrap().kept().unwrap().name.clone();
+    assert_eq!(name(&db).as_deref(), Some("one"));
+    db.remove_snapshot("one").unwrap();
+    let kept = db.as_of(lsn).unwrap();
+    assert_eq!((kept.kept().unwrap().name.clone(), kept.lsn()), (None, lsn), "its manifest is young");
+    assert_shows(&kept, &model, "without its name");
+    // The name is another manifest's now.
+    let again = db.create_snapshot("one").unwrap();
+    let kept = db.as_of(again).unwrap();
+    assert_eq!(kept.kept().unwrap().name.as_deref(), Some("one"));
+    assert_eq!(kept.kept().unwrap().number, db.list_snapshots().unwrap()[0].manifest);
+}
+
+#[test]
 fn a_lost_or_damaged_manifest_of_a_snapshot_is_named_and_keeps_the_database_open() {
     let dir = tempfile::tempdir().unwrap();
     let db = Db::builder(dir.path()).settings(settings()).open().unwrap();

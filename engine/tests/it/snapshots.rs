@@ -188,6 +188,8 @@ fn snapshots_keep_a_share_of_the_memory_and_the_oldest_goes_first() {
     let db =
         builder.components(Arc::new(RealFs), Arc::clone(&clock) as _, Arc::new(RealSpawn)).open().unwrap();
     let rows = db.create_collection("rows", schema()).unwrap();
+    db.create_snapshot("named").unwrap();
+    let of_manifests = [db.at_snapshot("named").unwrap(), db.as_of(akidb::Lsn::MAX).unwrap()];
     let mut held = Vec::new();
     // An eighth of the memory are two memtables of 64 KiB.
     for n in 0..8 {
@@ -205,6 +207,8 @@ fn snapshots_keep_a_share_of_the_memory_and_the_oldest_goes_first() {
     assert_eq!(error.code(), "AKI-0266", "{error}");
     let kept = db.stats().unwrap().snapshots;
     assert!(!kept.is_empty() && kept.iter().map(|s| s.memtable_bytes).sum::<u64>() <= 131_072, "{kept:?}");
+    // Older than all of them, and in memory for nobody.
+    assert!(of_manifests.iter().all(|snapshot| snapshot.collections().is_ok()));
     let then = held[7].collection("rows").unwrap();
     assert_eq!(then.count_where("version = 7").unwrap(), 100, "the youngest stays");
 }
