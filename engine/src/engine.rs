@@ -207,6 +207,8 @@ pub(crate) struct Engine {
     min_free_disk_bytes: u64,
     /// Why the last flush failed, until one succeeds.
     pub(crate) flush_failure: Mutex<Option<Error>>,
+    /// Why files that nothing names are not removed, until they are.
+    removal_failure: Mutex<Option<Error>>,
     pub(crate) compactor: OnceLock<Arc<dyn Ticker>>,
     pub(crate) snapshots: Snapshots,
     pub(crate) compactions: Compactions,
@@ -251,6 +253,7 @@ impl Engine {
             free_disk_bytes: AtomicU64::new(u64::MAX),
             min_free_disk_bytes: min_free,
             flush_failure: Mutex::new(None),
+            removal_failure: Mutex::new(None),
             compactor: OnceLock::new(),
             snapshots: Snapshots::default(),
             compactions: Compactions::default(),
@@ -456,6 +459,15 @@ impl Engine {
 
     pub(crate) fn last_flush_failure(&self) -> Option<Error> {
         self.flush_failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes how the last removal of files went.
+    pub(crate) fn note_removal(&self, failure: Option<Error>) {
+        *self.removal_failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
+    }
+
+    pub(crate) fn removal_failure(&self) -> Option<Error> {
+        self.removal_failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// How far writes have come, the chains asserted.

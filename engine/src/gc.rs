@@ -9,7 +9,7 @@ use akidb_host::{EntryKind, Fs, seeded_bug};
 
 use crate::engine::{Engine, Place, deletion_vector_dir};
 use crate::error::{Error, ErrorKind, Result};
-use crate::manifest::{Store, named_manifests_stay};
+use crate::manifest::{Manifest, NamedManifest, Store, named_manifests_stay};
 use crate::named_snapshots;
 use crate::segment::SegmentName;
 
@@ -32,29 +32,44 @@ pub(crate) fn collect(engine: &Engine, pinned: &BTreeSet<u64>) -> Result<()> {
     let broken = named_manifests_stay(&writer.committer.newest().manifest, &expired).err();
     assert!(broken.is_none(), "{broken:?}");
     store.delete(&expired)?;
-    remove_unnamed(&engine.place, store, &|name| {
+    let newest = writer.committer.newest();
+    let swept = remove_unnamed(&engine.place, store, &newest.manifest, &|name| {
         !seeded_bug("gc_takes_merges") && writer.may_be_merging(name)
-    })?;
-    Ok(())
+    });
+    engine.note_removal(match &swept {
+        Ok(swept) => swept.held_up.clone(),
+        Err(error) => Some(error.clone()),
+    });
+    swept.map(drop)
+}
+
+/// What a removal did.
+#[derive(Debug, Default)]
+pub(crate) struct Swept {
+    pub(crate) removed: Vec<PathBuf>,
+    /// Why nothing was removed, if so.
+    pub(crate) held_up: Option<Error>,
 }
 
 /// Removes every file of the collections that no kept manifest names: what a crash left between a file and its
-/// manifest, and what expired manifests named. Returns the paths.
+/// manifest, and what expired manifests named.
 ///
-/// Segments that are `in_the_making` stay. Called only when the newest manifest is whole. While an older one is damaged nothing is removed: it may name what
-/// looks like an orphan.
+/// Segments that are `in_the_making` stay. Called only when the newest manifest is whole. While an older one is damaged nothing is
+/// removed, and the answer says why: it may name what looks like an orphan.
 pub(crate) fn remove_unnamed(
     place: &Place,
     store: &Store,
+    newest: &Manifest,
     in_the_making: &dyn Fn(SegmentName) -> bool,
-) -> Result<Vec<PathBuf>> {
+) -> Result<Swept> {
     let mut named: HashSet<Arc<str>> = HashSet::new();
     for number in store.numbers()? {
         match store.files_of(number) {
             Ok(files) => named.extend(files.iter().cloned()),
             Err(error) if error.kind() == ErrorKind::Corrupt => {
-                tracing::warn!(%error, "an older manifest is damaged; files that only it may name are kept");
-                return Ok(Vec::new());
+                let error = held_up_by(number, newest, error);
+                tracing::warn!(%error, help = error.help(), "files that no manifest names are kept");
+                return Ok(Swept { held_up: Some(error), ..Swept::default() });
             }
             Err(error) => return Err(error),
         }
@@ -79,7 +94,21 @@ pub(crate) fn remove_unnamed(
             let _ = place.fs.remove_dir(&dir);
         }
     }
-    Ok(removed)
+    Ok(Swept { removed, held_up: None })
+}
+
+/// Why nothing is removed, and until when.
+fn held_up_by(number: u64, newest: &Manifest, error: Error) -> Error {
+    match newest.snapshots.iter().find(|named| named.manifest == number) {
+        Some(NamedManifest { name, .. }) => error
+            .about(&format!(
+                "the manifest of snapshot \"{name}\" is damaged, and no file of a collection is removed while it is kept"
+            ))
+            .help_is(format!("let the name go: `akidb snapshot rm {name}`")),
+        None => error
+            .about("an older manifest is damaged, and no file of a collection is removed until it expires")
+            .help_is("wait: engine.manifest_keep and engine.manifest_keep_hours say for how long it is kept"),
+    }
 }
 
 fn remove_from(

@@ -183,6 +183,12 @@ fn of_health(families: &mut Families, stats: &Stats) {
     );
     families.one(
         Gauge,
+        "akidb_removal_failing",
+        "1 while files that nothing names any more cannot be removed; `akidb stats` says why.",
+        flag(stats.removal_failure.is_some()),
+    );
+    families.one(
+        Gauge,
         "akidb_poisoned",
         "1 once a sync failed: this process writes no more until the database is reopened.",
         flag(stats.poisoned.is_some()),

@@ -80,13 +80,7 @@ pub(crate) fn open(place: Place, settings: &Settings, create: bool) -> Result<(A
     // A message for people; nothing depends on it.
     let _ = lock.write_text(&text);
 
-    match gc::remove_unnamed(&place, committer.store(), &|_| false) {
-        Ok(removed) => report.orphans_removed = removed,
-        // An older manifest that cannot be read costs space, not rows: it must not keep the database shut.
-        Err(error) => {
-            tracing::warn!(%error, "files that no manifest names were not removed; `akidb verify` names the cause");
-        }
-    }
+    let removal_failure = remove_orphans(&place, committer.store(), opened, &mut report);
     let (catalog, schemas) = load_catalog(&place, opened, &limits)?;
     let applier = Applier::new(memory(&limits, opened), catalog, opened.floor.pred());
     let log = EngineLog::new(log, limits.durability, lock);
@@ -97,6 +91,7 @@ pub(crate) fn open(place: Place, settings: &Settings, create: bool) -> Result<(A
     let disk_bytes = place.fs.statfs(&place.dir).map_or(u64::MAX, |stats| stats.total_bytes);
     let min_free = settings.engine.min_free_disk(disk_bytes);
     let engine = Arc::new(Engine::writing(place, limits, min_free, writer));
+    engine.note_removal(removal_failure);
 
     note_cut(&recovered, &mut report);
     if was_unsynced {
@@ -118,6 +113,26 @@ pub(crate) fn open(place: Place, settings: &Settings, create: bool) -> Result<(A
     }
     drain_after_syncs(&sequencer);
     Ok((engine, report))
+}
+
+/// Removes what a crash left of files that no manifest names; returns why it could not. An older manifest that cannot be read
+/// costs space, not rows: it must not keep the database shut.
+fn remove_orphans(
+    place: &Place,
+    store: &Store,
+    opened: &Manifest,
+    report: &mut RecoveryReport,
+) -> Option<Error> {
+    match gc::remove_unnamed(place, store, opened, &|_| false) {
+        Ok(swept) => {
+            report.orphans_removed = swept.removed;
+            swept.held_up
+        }
+        Err(error) => {
+            tracing::warn!(%error, "files that no manifest names were not removed; `akidb verify` names the cause");
+            Some(error)
+        }
+    }
 }
 
 /// Whoever finished a sync shows what it covered, with none of the log's locks held.

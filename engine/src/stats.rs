@@ -34,6 +34,9 @@ pub struct Stats {
     pub held_back_by: Option<String>,
     /// Why the last flush failed, until one succeeds.
     pub flush_failure: Option<String>,
+    /// Why files that nothing names any more are not removed, until they are: a manifest that is kept is damaged, whose
+    /// snapshot is named then with the command that ends it, or the disk fails.
+    pub removal_failure: Option<String>,
     /// What merges of segments did since the open.
     pub compaction: CompactionStats,
     /// Keys of batches that are remembered.
@@ -155,6 +158,7 @@ pub(crate) fn stats(engine: &Engine, uploads: &Uploads) -> Result<Stats> {
         idempotency_keys: engine.applier().target().keys.len(),
         snapshots: snapshots(engine),
         flush_failure: engine.last_flush_failure().map(|error| error.to_string()),
+        removal_failure: removal_failure(engine),
         poisoned: poisoned(engine),
         backends: uploads.stats(),
     })
@@ -190,6 +194,14 @@ fn compaction(engine: &Engine) -> CompactionStats {
         bytes_written: done.bytes_written.load(Ordering::Relaxed),
         failure: done.failure().map(|error| error.to_string()),
     }
+}
+
+fn removal_failure(engine: &Engine) -> Option<String> {
+    let error = engine.removal_failure()?;
+    Some(match error.help() {
+        Some(help) => format!("{error}; {help}"),
+        None => error.to_string(),
+    })
 }
 
 fn poisoned(engine: &Engine) -> Option<String> {

@@ -215,15 +215,16 @@ impl Store {
 
     /// The numbers that may go: all but the newest `kept.count` that are younger than `kept.for_secs`, the
     /// newest of all, and `pinned` ones (in use, or named by a person). A manifest whose age cannot be read
-    /// stays until the count lets it go.
+    /// is as old as the next newer one of which it can.
     ///
     /// # Errors
     /// `Unavailable`: the directory cannot be read.
     pub fn expired(&self, kept: Kept, unix_micros: i64, pinned: &BTreeSet<u64>) -> Result<Vec<u64>> {
         let numbers = self.numbers()?;
-        let mut expired = Vec::new();
+        let (mut expired, mut is_older) = (Vec::new(), false);
         for (rank, number) in numbers.iter().rev().enumerate().skip(1) {
-            let goes = rank >= kept.count || self.is_older(*number, kept.for_secs, unix_micros);
+            is_older = self.is_older(*number, kept.for_secs, unix_micros).unwrap_or(is_older);
+            let goes = rank >= kept.count || is_older;
             if goes && !pinned.contains(number) {
                 expired.push(*number);
             }
@@ -232,11 +233,11 @@ impl Store {
         Ok(expired)
     }
 
-    fn is_older(&self, number: u64, secs: u64, now_unix_micros: i64) -> bool {
+    fn is_older(&self, number: u64, secs: u64, now_unix_micros: i64) -> Option<bool> {
         let known = self.lock_seen().created_at(number);
         let created = known.or_else(|| self.load(number).ok().map(|c| c.manifest.created_at));
         let limit = i64::try_from(secs).unwrap_or(i64::MAX).saturating_mul(1_000_000);
-        created.is_some_and(|at| now_unix_micros.saturating_sub(at.as_microsecond()) > limit)
+        created.map(|at| now_unix_micros.saturating_sub(at.as_microsecond()) > limit)
     }
 
     /// Removes the files of these manifests and syncs the directory; ones already gone do not matter.
