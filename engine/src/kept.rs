@@ -67,7 +67,14 @@ pub(crate) fn as_of(engine: &Engine, lsn: Lsn) -> Result<Opened> {
     for _ in 0..TRIES {
         let (store, newest) = manifests(engine)?;
         let number = choose(&store, &newest.manifest, lsn)?;
-        if let Some(opened) = open(engine, &store, &newest.manifest, number)? {
+        let opened = open(engine, &store, &newest.manifest, number).map_err(|error| {
+            let kept = newest.manifest.snapshots.iter().find(|named| named.manifest == number);
+            match kept {
+                Some(kept) => named_snapshots::mended(error, &store, &newest.manifest, &kept.name),
+                None => error,
+            }
+        });
+        if let Some(opened) = opened? {
             return Ok(opened);
         }
     }
