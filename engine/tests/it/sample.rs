@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use akidb::{Db, Error, ErrorKind, Metric, NewRow, Schema};
+use akidb::{Db, Error, ErrorKind, Metric, NewRow, Schema, Settings};
 use serde_json::json;
 
 /// The files of a database that is closed, or that was stopped dead.
@@ -28,7 +28,9 @@ pub(crate) enum Outcome {
 /// Two collections, three flushes, overwrites and deletes over segments, a tail in the log.
 pub(crate) fn sample(clean: bool) -> Sample {
     let dir = tempfile::tempdir().unwrap();
-    let db = Db::open(dir.path()).unwrap();
+    // A merge that ended while the files are copied would be in the manifest and not in the copy.
+    let settings = Settings::from_toml("[engine]\ncompaction = false\n").unwrap();
+    let db = Db::builder(dir.path()).settings(settings).open().unwrap();
     let docs = db.create_collection("docs", Schema::new(8, Metric::Cosine).text("lang").int("year")).unwrap();
     let points = db.create_collection("points", Schema::new(3, Metric::L2).int_ids()).unwrap();
     // Enough dimensions for a vector index.
