@@ -58,6 +58,9 @@ impl LiveSegment {
     }
 }
 
+/// A row of a segment.
+pub(crate) type RowPlace = (Arc<LiveSegment>, u32);
+
 /// One collection in a version. Memtables and overlays are shared between versions and grow; the lists are not.
 #[derive(Clone, Debug)]
 pub(crate) struct CollectionState {
@@ -88,7 +91,7 @@ impl CollectionState {
     }
 
     /// Finds the live copy of `id` in the segments, if there is one; reads files.
-    pub(crate) fn find_in_segments(&self, id: &Id) -> Result<Option<(Arc<LiveSegment>, u32)>> {
+    pub(crate) fn find_in_segments(&self, id: &Id) -> Result<Option<RowPlace>> {
         for live in self.segments.iter().rev() {
             if let Some(row) = live.segment.find(id)?
                 && live.lives_at(row, Lsn::MAX.pred())
@@ -97,6 +100,22 @@ impl CollectionState {
             }
         }
         Ok(None)
+    }
+
+    /// As [`CollectionState::find_in_segments`] for each of these ids, in one pass over the ids of each segment.
+    pub(crate) fn find_each_in_segments(&self, ids: &[&Id]) -> Result<Vec<Option<RowPlace>>> {
+        let mut places = vec![None; ids.len()];
+        let mut left: Vec<usize> = (0..ids.len()).collect();
+        for live in self.segments.iter().rev() {
+            let asked: Vec<&Id> = left.iter().map(|at| ids[*at]).collect();
+            for (n, row) in live.segment.find_each(&asked)? {
+                if live.lives_at(row, Lsn::MAX.pred()) {
+                    places[left[n]] = Some((Arc::clone(live), row));
+                }
+            }
+            left.retain(|at| places[*at].is_none());
+        }
+        Ok(places)
     }
 
     /// The oldest LSN of this collection that only the log and memtables hold.

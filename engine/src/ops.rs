@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::apply::{Applier, Target};
-use crate::catalog::{Catalog, CollectionState, LiveSegment};
+use crate::catalog::{Catalog, CollectionState, RowPlace};
 use crate::error::{Error, ErrorKind, Fate};
 use crate::id::Id;
 use crate::idempotency::{BatchKey, RecentKeys};
@@ -68,7 +68,7 @@ enum Found {
     NotLooked,
     At {
         generation: u64,
-        place: Option<(Arc<LiveSegment>, u32)>,
+        place: Option<RowPlace>,
         /// The version there; only if the write demands one.
         version: Option<Lsn>,
     },
@@ -173,7 +173,21 @@ impl Op {
         result
     }
 
-    fn is_prepared(&self, collection: &CollectionState) -> bool {
+    /// As [`Op::prepare`] for the many that demand nothing of their rows: each segment's ids are passed over once. Where a segment
+    /// cannot be read all are left to be looked up one by one, and the failure to whom it concerns.
+    pub(crate) fn prepare_each(ops: &[&Self], collection: &CollectionState) {
+        let free = ops.iter().copied().filter(|op| op.expect.is_none());
+        let asked: Vec<&Self> = free.filter(|op| !op.prepare_in_memory(collection)).collect();
+        let ids: Vec<&Id> = asked.iter().filter_map(|op| op.id()).collect();
+        assert_eq!(ids.len(), asked.len(), "what has no id is prepared in memory");
+        let Ok(places) = collection.find_each_in_segments(&ids) else { return };
+        for (op, place) in asked.into_iter().zip(places) {
+            let found = Found::At { generation: collection.generation, place, version: None };
+            *op.found.lock().unwrap_or_else(PoisonError::into_inner) = found;
+        }
+    }
+
+    pub(crate) fn is_prepared(&self, collection: &CollectionState) -> bool {
         if self.is_nothing() {
             return true;
         }

@@ -21,6 +21,8 @@ use crate::lsn::Lsn;
 use crate::ops::{Expect, Newest, Op, Verdict};
 use crate::write::{Checked, Placed};
 
+/// A write of so many operations looks its ids up in one pass over those of each segment.
+const MANY_OPS: usize = 64;
 /// How often a write waits again whose room in the log others took.
 const FULL_TRIES: u32 = 16;
 
@@ -335,9 +337,16 @@ fn earlier(engine: &Engine, states: &[Arc<CollectionState>], key: &BatchKey) -> 
 
 fn prepare(states: &[Arc<CollectionState>], encoded: &Encoded) -> Result<()> {
     states.iter().try_for_each(|state| state.check_damage())?;
+    if encoded.ops.len() >= MANY_OPS {
+        for state in states {
+            let its: Vec<&Op> = encoded.ops.iter().filter(|op| op.collection() == state.id).collect();
+            Op::prepare_each(&its, state);
+        }
+    }
     encoded.ops.iter().try_for_each(|op| {
         let at = states.binary_search_by_key(&op.collection(), |state| state.id);
-        op.prepare(&states[at.expect("a write names the collections it goes to")])
+        let state = &states[at.expect("a write names the collections it goes to")];
+        if op.is_prepared(state) { Ok(()) } else { op.prepare(state) }
     })
 }
 

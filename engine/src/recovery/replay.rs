@@ -132,20 +132,17 @@ impl Chunk {
         Ok(())
     }
 
-    /// Looks the ids up in the segments, in the order of the ids: each look then falls near the one before it, in every
-    /// segment. What a flush makes stale in between is looked up again when its turn comes.
+    /// Looks the ids up in the segments, all at once. What a flush makes stale in between is looked up again when its turn
+    /// comes.
     fn look_up(&self, applier: &Applier<Memory>) {
         let current = applier.published().current();
-        let collections = &current.content().collections;
-        if collections.values().all(|collection| collection.segments.is_empty()) {
-            return;
+        let mut by_collection: BTreeMap<u32, Vec<&Op>> = BTreeMap::new();
+        for op in self.frames.iter().flat_map(|frame| &frame.ops).filter(|op| !op.is_nothing()) {
+            by_collection.entry(op.collection()).or_default().push(op);
         }
-        let mut ops: Vec<&Op> = self.frames.iter().flat_map(|frame| &frame.ops).collect();
-        ops.sort_unstable_by_key(|op| (op.collection(), op.id()));
-        for op in ops {
-            if let Some(collection) = collections.get(&op.collection()) {
-                // A failure is remembered, and told when the operation is applied.
-                let _ = op.prepare(collection);
+        for (id, ops) in by_collection {
+            if let Some(collection) = current.content().collections.get(&id) {
+                Op::prepare_each(&ops, collection);
             }
         }
     }

@@ -59,19 +59,67 @@ pub(super) fn candidates<'a>(
     read: impl Fn(Range<u64>) -> Result<&'a [u8]>,
 ) -> Result<Vec<u32>> {
     let hash_at = |i: u64| -> Result<u64> { Ok(le_u64(read(i * HASH_LEN..(i + 1) * HASH_LEN)?)) };
-    let rows = u64::from(rows);
-    let (mut low, mut high) = (0, rows);
+    let all = u64::from(rows);
+    let (mut low, mut high) = (0, all);
     while low < high {
-        let middle = guess(low, high, rows, wanted);
+        let middle = guess(low, high, all, wanted);
         if hash_at(middle)? < wanted { low = middle + 1 } else { high = middle }
     }
+    equal(rows, wanted, low, read)
+}
+
+/// As [`candidates`] for a hash that stands at entry `from` or after it; answers the entry to go on from with a larger one
+/// as well. Cheap where that is near.
+pub(super) fn candidates_after<'a>(
+    rows: u32,
+    wanted: u64,
+    from: u32,
+    read: impl Fn(Range<u64>) -> Result<&'a [u8]>,
+) -> Result<(Vec<u32>, u32)> {
+    let hash_at = |i: u32| -> Result<u64> {
+        let at = u64::from(i) * HASH_LEN;
+        Ok(le_u64(read(at..at + HASH_LEN)?))
+    };
+    let entry = gallop(from, rows, |i| Ok(hash_at(i)? < wanted))?;
+    Ok((equal(rows, wanted, u64::from(entry), read)?, entry))
+}
+
+/// The rows of the entries with this hash, the first of which is `entry` if there is one.
+fn equal<'a>(
+    rows: u32,
+    wanted: u64,
+    mut entry: u64,
+    read: impl Fn(Range<u64>) -> Result<&'a [u8]>,
+) -> Result<Vec<u32>> {
+    let rows = u64::from(rows);
     let mut found = Vec::new();
-    while low < rows && hash_at(low)? == wanted {
-        let at = rows * HASH_LEN + low * ROW_LEN;
+    while entry < rows && le_u64(read(entry * HASH_LEN..(entry + 1) * HASH_LEN)?) == wanted {
+        let at = rows * HASH_LEN + entry * ROW_LEN;
         found.push(le_u32(read(at..at + ROW_LEN)?));
-        low += 1;
+        entry += 1;
     }
     Ok(found)
+}
+
+/// The first of `from..end` that is not `below`, all before it being so: in steps that double, then by halves. After J. L. Bentley
+/// and A. C. Yao, "An almost optimal algorithm for unbounded searching", 1976.
+pub(super) fn gallop(from: u32, end: u32, below: impl Fn(u32) -> Result<bool>) -> Result<u32> {
+    let (mut low, mut step) = (from, 1u32);
+    let mut high = end;
+    while low < end {
+        let probe = low.saturating_add(step - 1).min(end - 1);
+        if !below(probe)? {
+            high = probe;
+            break;
+        }
+        low = probe + 1;
+        step = step.saturating_mul(2);
+    }
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if below(middle)? { low = middle + 1 } else { high = middle }
+    }
+    Ok(low)
 }
 
 /// The parts of the body in which a lookup will find its hash and row, most likely.

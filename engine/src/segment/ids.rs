@@ -32,6 +32,52 @@ impl Segment {
         Ok((low < end && self.int_id(low)? == wanted).then_some(low))
     }
 
+    /// The rows that have these ids, dead or alive, in no order, each with the place of its id in `ids`. One pass over the
+    /// segment's ids: much cheaper than one by one where there are many. For files on this machine.
+    pub(crate) fn find_each(&self, ids: &[&Id]) -> Result<Vec<(usize, u32)>> {
+        match self.schema().id_kind {
+            IdKind::Int => self.find_ints(ids),
+            IdKind::Text => self.find_texts(ids),
+        }
+    }
+
+    fn find_ints(&self, ids: &[&Id]) -> Result<Vec<(usize, u32)>> {
+        let int = |(at, id): (usize, &&Id)| match id {
+            Id::Int(n) => Some((*n, at)),
+            Id::Text(_) => None,
+        };
+        let mut wanted: Vec<(i64, usize)> = ids.iter().enumerate().filter_map(int).collect();
+        wanted.sort_unstable();
+        let (mut low, end) = (0, self.rows());
+        let mut found = Vec::new();
+        for (id, at) in wanted {
+            low = id_index::gallop(low, end, |row| Ok(self.int_id(row)? < id))?;
+            if low < end && self.int_id(low)? == id {
+                found.push((at, low));
+            }
+        }
+        Ok(found)
+    }
+
+    fn find_texts<'a>(&self, ids: &'a [&Id]) -> Result<Vec<(usize, u32)>> {
+        let Some(read) = self.id_index() else { return Ok(Vec::new()) };
+        let text = |(at, id): (usize, &'a &Id)| match id {
+            Id::Text(text) => Some((id_index::hash(text), at, &**text)),
+            Id::Int(_) => None,
+        };
+        let mut wanted: Vec<(u64, usize, &str)> = ids.iter().enumerate().filter_map(text).collect();
+        wanted.sort_unstable();
+        let (mut found, mut entry) = (Vec::new(), 0);
+        for (hash, at, text) in wanted {
+            let candidates;
+            (candidates, entry) = id_index::candidates_after(self.rows(), hash, entry, &read)?;
+            if let Some(row) = self.row_of(candidates, text)? {
+                found.push((at, row));
+            }
+        }
+        Ok(found)
+    }
+
     /// The rows among which an integer id is, if it is anywhere. Of an object, whose ids were fetched where it should be,
     /// those of one row group if it is there.
     fn int_rows(&self, wanted: i64) -> Result<(u32, u32)> {
@@ -47,12 +93,27 @@ impl Segment {
     }
 
     fn find_text(&self, wanted: &str) -> Result<Option<u32>> {
-        let Some(place) = self.meta().id_index else { return Ok(None) };
-        let body = place.offset + HEAD_LEN as u64;
-        let read = |range: Range<u64>| self.shared.get(body + range.start..body + range.end);
-        for row in id_index::candidates(self.rows(), id_index::hash(wanted), read)? {
+        let Some(read) = self.id_index() else { return Ok(None) };
+        let candidates = id_index::candidates(self.rows(), id_index::hash(wanted), read)?;
+        self.row_of(candidates, wanted)
+    }
+
+    /// Reads the body of the id index; none if there is none.
+    fn id_index<'a>(&'a self) -> Option<impl Fn(Range<u64>) -> Result<&'a [u8]>> {
+        let body = self.id_index_start()?;
+        Some(move |range: Range<u64>| self.shared.get(body + range.start..body + range.end))
+    }
+
+    fn id_index_start(&self) -> Option<u64> {
+        self.meta().id_index.map(|place| place.offset + HEAD_LEN as u64)
+    }
+
+    /// Which of the candidates is the row of this id.
+    fn row_of(&self, candidates: Vec<u32>, wanted: &str) -> Result<Option<u32>> {
+        for row in candidates {
             if row >= self.rows() {
                 let message = format!("the id index names row {row} of {}", self.rows());
+                let body = self.id_index_start().unwrap_or(0);
                 return Err(Error::corrupt("AKI-0507", self.path(), body, message));
             }
             self.fetch_row(row)?;

@@ -88,6 +88,36 @@ fn absent_ids_are_not_found_and_ids_of_the_other_kind_neither() {
     }
 }
 
+/// Each of many ids at once as one by one: there and absent, several times, at both ends, of the other kind, in any order.
+#[test]
+fn many_ids_at_once_are_found_as_one_by_one() {
+    for schema in [every_type(2), every_type(2).int_ids()] {
+        let seed = 23;
+        println!("seed {seed}");
+        let mut rng = Rng::seeded(seed);
+        let (written, segment) = round_trip(schema, 3_000, seed);
+        let known = |n: u64| written.rows[usize::try_from(n % 3_000).unwrap()].1.id.clone();
+        for count in [0, 1, 2, 40, 5_000] {
+            let mut ids: Vec<Id> = (0..count)
+                .map(|_| match (rng.below(8), known(rng.u64())) {
+                    (0, Id::Text(text)) => Id::from(format!("{text}!")),
+                    (0, Id::Int(n)) => Id::Int(n + 1),
+                    (1, _) => Id::Int(i64::from_le_bytes(rng.u64().to_le_bytes())),
+                    (2, _) => Id::from("\u{10ffff}"),
+                    (_, id) => id,
+                })
+                .collect();
+            ids.extend([known(0), known(2_999)].into_iter().take(usize::try_from(count).unwrap()));
+            let asked: Vec<&Id> = ids.iter().collect();
+            let mut found = segment.find_each(&asked).unwrap();
+            found.sort_unstable();
+            let one_by_one = ids.iter().map(|id| segment.find(id).unwrap()).enumerate();
+            let wanted: Vec<(usize, u32)> = one_by_one.filter_map(|(at, row)| Some((at, row?))).collect();
+            assert_eq!(found, wanted, "{count} ids");
+        }
+    }
+}
+
 #[test]
 fn a_field_added_later_is_null_in_older_segments_and_order_does_not_matter() {
     let (written, segment) = round_trip(every_type(3), 40, 5);
