@@ -19,7 +19,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::filter_cache::FilterCache;
 use crate::limits::Limits;
 use crate::lsn::Lsn;
-use crate::manifest::{CollectionMeta, Manifest, file_name};
+use crate::manifest::{CollectionMeta, Manifest, NamedFile, file_name};
 use crate::recovery::{RecoveryReport, empty_collection, memory};
 use crate::segment::{ColdFile, Remote, Segment, fetch_tails};
 use crate::segment_meta::SegmentMeta;
@@ -135,24 +135,26 @@ impl Cold {
 
     /// By the keys of their segments.
     fn deletion_vectors(&self, manifest: &Manifest) -> Result<BTreeMap<String, DeletionVector>> {
-        let mut pieces = Vec::new();
-        for (collection, meta) in segments_of(manifest) {
-            if let Some(DeletionVectorRef::File { file, size, .. }) = &meta.deletion_vector {
-                let key: Arc<str> = format!("collections/{}/dv/{file}", collection.dir).into();
-                pieces.push((key, 0..*size));
-            }
-        }
+        let files = manifest.files().filter(|file| file.is_deletion_vector);
+        let piece = |file: NamedFile<'_>| {
+            let key: Arc<str> = format!("collections/{}", file.below_collections()).into();
+            (key, 0..file.size)
+        };
+        let pieces: Vec<(Arc<str>, Range<u64>)> = files.map(piece).collect();
         let fetched = if pieces.is_empty() { Vec::new() } else { self.remote.fetch(pieces.clone())? };
-        let (mut fetched, mut found) = (pieces.into_iter().zip(fetched), BTreeMap::new());
+        let keys = pieces.into_iter().map(|(key, _)| key);
+        let fetched: BTreeMap<Arc<str>, Bytes> = keys.zip(fetched).collect();
+        let mut found = BTreeMap::new();
         for (collection, meta) in segments_of(manifest) {
             let dead = match &meta.deletion_vector {
                 None => continue,
                 Some(reference @ DeletionVectorRef::Inline { .. }) => {
                     deletion_vector::decode(Path::new(&self.url), &[], reference, meta.rows)
                 }
-                Some(reference @ DeletionVectorRef::File { .. }) => {
-                    let (piece, bytes) = fetched.next().unwrap_or_default();
-                    self.deletion_vector(piece, &bytes, reference, meta.rows)
+                Some(reference @ DeletionVectorRef::File { file, size, .. }) => {
+                    let key = format!("collections/{}/dv/{file}", collection.dir);
+                    let bytes = fetched.get(key.as_str()).cloned().unwrap_or_default();
+                    self.deletion_vector((key.into(), 0..*size), &bytes, reference, meta.rows)
                 }
             };
             found.insert(key_of(collection, meta), dead?);

@@ -128,7 +128,7 @@ fn commit(
         && !late.is_empty()
         && !seeded_bug("late_deaths_not_mapped")
     {
-        meta.deletion_vector = Some(flush::write_deletion_vector(engine, state, &late)?);
+        meta.deletion_vector = flush::write_deletion_vectors(engine, state, &[&late])?.pop();
     }
     let edit = |manifest: &mut Manifest| edit_manifest(manifest, collection, inputs, output.clone());
     writer.committer.commit(Reason::Compact, edit)?;

@@ -75,8 +75,8 @@ impl Driver {
         }
     }
 
-    /// The same where something was committed since: each flush leaves behind as many deletion vectors as there are segments, and
-    /// several flushes fit between two looks.
+    /// The same where something was committed since: each merge leaves its inputs behind, each flush a file of deletion vectors, and
+    /// several fit between two looks.
     fn collect_if_committed(&mut self, engine: &Engine) {
         if newest_manifest(engine) != self.collected {
             self.collect(engine);
@@ -90,6 +90,8 @@ impl Driver {
         self.retry_at = None;
         // A bound on the jobs of one tick lets `stop` through.
         for _ in 0..64 {
+            // What the last change gave up goes before a flush writes new files beside it.
+            self.collect_if_committed(engine);
             let load = self.load(engine, now);
             let jobs = plan::plan(&load, &engine.limits);
             if jobs.is_empty() || engine.is_closed() {
@@ -112,7 +114,6 @@ impl Driver {
                 self.retry_at = Some(now + pause);
                 return self.retry_at;
             }
-            self.collect_if_committed(engine);
         }
         Some(now)
     }
@@ -139,7 +140,6 @@ impl Tick for Driver {
             return Next::Done;
         }
         let look = self.look_if_due(&engine, now);
-        self.collect_if_committed(&engine);
         let retry = self.work(&engine, now);
         self.uploads.offer(&engine);
         self.uploads.measure(&engine);

@@ -315,13 +315,14 @@ fn write_files(
         let (meta, segment) = write_rows(engine, writer, state, &rows)?;
         Some((meta, segment, live.into_iter().map(|(at, ..)| at).collect()))
     };
-    let mut deletions = Vec::new();
-    for segment in state.segments.iter() {
-        if let Some(grown) = grown_deletion_vector(segment, sealed_at) {
-            let reference = write_deletion_vector(engine, state, &grown)?;
-            deletions.push((segment.segment.meta().file.clone(), reference, Arc::new(grown)));
-        }
-    }
+    let grown = state
+        .segments
+        .iter()
+        .filter_map(|live| Some((live.segment.meta().file.clone(), grown_deletion_vector(live, sealed_at)?)));
+    let (files, grown): (Vec<String>, Vec<DeletionVector>) = grown.unzip();
+    let references = write_deletion_vectors(engine, state, &grown.iter().collect::<Vec<_>>())?;
+    let placed = files.into_iter().zip(references).zip(grown);
+    let deletions = placed.map(|((file, reference), grown)| (file, reference, Arc::new(grown))).collect();
     Ok(Flushed { segment, deletions })
 }
 
@@ -370,12 +371,15 @@ pub(crate) fn write_new_segment<S: RowSource>(
     Ok((meta, segment, source))
 }
 
-/// Makes a deletion vector durable, in a file or in what a manifest says of its segment.
-pub(crate) fn write_deletion_vector(
+/// Makes deletion vectors durable, in one file or, small ones, in what a manifest says of their segments.
+pub(crate) fn write_deletion_vectors(
     engine: &Engine,
     state: &CollectionState,
-    dead: &DeletionVector,
-) -> Result<DeletionVectorRef> {
+    dead: &[&DeletionVector],
+) -> Result<Vec<DeletionVectorRef>> {
+    if dead.is_empty() {
+        return Ok(Vec::new());
+    }
     let dir = deletion_vector_dir(&state.dir);
     create_dir(engine, &dir)?;
     let mut random = [0; 16];

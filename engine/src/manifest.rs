@@ -13,6 +13,7 @@ use crate::lsn::Lsn;
 use crate::schema::{FieldType, Schema, check_name};
 use crate::segment_meta::SegmentMeta;
 
+mod files;
 mod format;
 mod hex;
 mod invariants;
@@ -23,6 +24,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use files::NamedFile;
 pub use format::{FORMAT_MAJOR, FORMAT_MINOR, file_name, number_of};
 pub(crate) use invariants::named_manifests_stay;
 pub use invariants::{Broken, check_alone, check_commit};

@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::flush;
 use crate::lsn::Lsn;
 use crate::manifest::{Committed, Manifest, NamedManifest, Reason, Store, check_snapshot_name};
-use crate::segment_meta::{DeletionVectorRef, SegmentMeta};
+use crate::segment_meta::SegmentMeta;
 
 /// A named snapshot: what it shows and what it keeps.
 #[derive(Clone, Debug, Serialize)]
@@ -86,7 +86,7 @@ pub(crate) fn list(engine: &Engine) -> Result<Vec<NamedSnapshot>> {
 
 fn told(named: &NamedManifest, manifest: &Manifest, holders: &BTreeMap<String, usize>) -> NamedSnapshot {
     let files = files_of(manifest);
-    let live = |s: &SegmentMeta| u64::from(s.rows) - u64::from(dead_rows(s));
+    let live = |s: &SegmentMeta| u64::from(s.rows - s.dead_rows());
     NamedSnapshot {
         rows: manifest
             .collections
@@ -109,13 +109,6 @@ fn empty(named: &NamedManifest) -> NamedSnapshot {
         bytes: 0,
         own_bytes: 0,
         damage: None,
-    }
-}
-
-fn dead_rows(segment: &SegmentMeta) -> u32 {
-    match &segment.deletion_vector {
-        None => 0,
-        Some(DeletionVectorRef::Inline { count, .. } | DeletionVectorRef::File { count, .. }) => *count,
     }
 }
 
@@ -178,16 +171,7 @@ pub(crate) fn mended(error: Error, store: &Store, newest: &Manifest, name: &str)
 
 /// The files a manifest names, with their sizes.
 fn files_of(manifest: &Manifest) -> BTreeMap<String, u64> {
-    let mut files = BTreeMap::new();
-    for (collection, segment) in
-        manifest.collections.iter().flat_map(|c| c.segments.iter().map(move |s| (c, s)))
-    {
-        files.insert(format!("{}/{}", collection.dir, segment.file), segment.size);
-        if let Some(DeletionVectorRef::File { file, size, .. }) = &segment.deletion_vector {
-            files.insert(format!("{}/dv/{file}", collection.dir), *size);
-        }
-    }
-    files
+    manifest.files().map(|file| (file.below_collections(), file.size)).collect()
 }
 
 /// The numbers that are kept under a name.

@@ -300,13 +300,12 @@ fn load_collection(place: &Place, entry: &CollectionMeta) -> Result<CollectionSt
     let dir = place.collection_dir(&entry.dir);
     let schema = entry.schema().clone();
     let mut segments = Vec::with_capacity(entry.segments.len());
+    let mut vectors = deletion_vector::Vectors::new(&*place.fs, deletion_vector_dir(&dir));
     for meta in &entry.segments {
         let segment = Segment::open(&*place.fs, &dir.join(&meta.file), meta, &schema)?;
         let dead = match &meta.deletion_vector {
             None => DeletionVector::new(),
-            Some(reference) => {
-                deletion_vector::read(&*place.fs, &deletion_vector_dir(&dir), reference, meta.rows)?
-            }
+            Some(reference) => vectors.read(reference, meta.rows)?,
         };
         segments.push(Arc::new(LiveSegment::new(segment, dead)));
     }

@@ -58,3 +58,10 @@ pub struct SegmentMeta {
     /// Rows dead at the manifest's `flushed_lsn`.
     pub deletion_vector: Option<DeletionVectorRef>,
 }
+
+impl SegmentMeta {
+    /// Rows dead at the manifest's `flushed_lsn`.
+    pub(crate) fn dead_rows(&self) -> u32 {
+        self.deletion_vector.as_ref().map_or(0, DeletionVectorRef::count)
+    }
+}

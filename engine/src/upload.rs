@@ -18,7 +18,6 @@ use crate::config::{BackendSettings, Settings};
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Fate, Result};
 use crate::manifest::Committed;
-use crate::segment_meta::DeletionVectorRef;
 
 /// Segments above this go up last: small ones make more rows safe in less time.
 const LARGE_BYTES: u64 = 64 << 20;
@@ -395,34 +394,25 @@ fn plan(engine: &Engine, committed: &Committed) -> Result<FilePlan> {
     let (bytes, _) = manifest.encode()?;
     let content = String::from_utf8(bytes)
         .map_err(|_| Error::new(ErrorKind::Internal, "AKI-0251", "a manifest is not UTF-8"))?;
-    let mut items = Vec::new();
-    for collection in &manifest.collections {
-        let dir = engine.place.collection_dir(&collection.dir);
-        let prefix = format!("collections/{}", collection.dir);
-        for segment in &collection.segments {
-            let name = segment.file.trim_end_matches(".parquet").to_owned();
-            let of_segment =
-                PlanItem { collection: collection.dir.clone(), segment: name, ..PlanItem::default() };
-            items.push(PlanItem {
-                key: format!("{prefix}/{}", segment.file),
-                local: dir.join(&segment.file),
-                len: segment.size,
-                crc32: segment.crc32,
-                priority: if segment.size > LARGE_BYTES { 2 } else { 1 },
-                ..of_segment.clone()
-            });
-            if let Some(DeletionVectorRef::File { file, crc32, size, .. }) = &segment.deletion_vector {
-                items.push(PlanItem {
-                    key: format!("{prefix}/dv/{file}"),
-                    local: dir.join("dv").join(file),
-                    len: *size,
-                    crc32: *crc32,
-                    priority: 0,
-                    ..of_segment
-                });
+    let items = manifest.files().map(|file| PlanItem {
+        collection: file.collection.dir.clone(),
+        segment: file.segment.file.trim_end_matches(".parquet").to_owned(),
+        key: format!("collections/{}", file.below_collections()),
+        local: engine.place.collection_dir(&file.collection.dir).join(&file.name),
+        len: file.size,
+        crc32: file.crc32,
+        priority: match file.is_deletion_vector {
+            true => 0,
+            false => {
+                if file.size > LARGE_BYTES {
+                    2
+                } else {
+                    1
+                }
             }
-        }
-    }
+        },
+    });
+    let items = items.collect();
     Ok(FilePlan { local_number: manifest.number, items, content })
 }
 

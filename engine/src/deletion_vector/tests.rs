@@ -1,10 +1,18 @@
 //! Tests of deletion vectors.
 
-use akidb_host::{RealFs, Rng};
+use std::path::Path;
 
+use akidb_host::{Fs, RealFs, Rng};
+
+use super::file::*;
 use super::*;
+use crate::error::{ErrorKind, Result};
 
 const RANDOM: [u8; 16] = [7; 16];
+
+fn write_one(fs: &dyn Fs, dir: &Path, vector: &DeletionVector) -> Result<DeletionVectorRef> {
+    Ok(write(fs, dir, &[vector], RANDOM)?.remove(0))
+}
 
 fn dense(n: u32) -> DeletionVector {
     (0..n).filter(|row| row % 3 != 1 && row % 7 != 0).collect()
@@ -26,17 +34,57 @@ fn a_deletion_vector_reads_back_from_the_manifest_and_from_a_file() {
         (scattered(5_000), false),
         (dense(300_000), false),
     ] {
-        let named = write(&RealFs, dir.path(), &dv, RANDOM).unwrap();
+        let named = write_one(&RealFs, dir.path(), &dv).unwrap();
         assert_eq!(matches!(named, DeletionVectorRef::Inline { .. }), inline, "{} rows", dv.len());
         assert_eq!(read(&RealFs, dir.path(), &named, u32::MAX).unwrap(), dv);
         if let DeletionVectorRef::File { file, .. } = &named {
             assert_eq!(file, "deletion_vector_07070707-0707-4707-8707-070707070707.bin");
-            let again = write(&RealFs, dir.path(), &dv, RANDOM).unwrap_err();
+            let again = write_one(&RealFs, dir.path(), &dv).unwrap_err();
             assert_eq!(again.code(), "AKI-0602", "a name is never written twice");
             std::fs::remove_file(dir.path().join(file)).unwrap();
             assert_eq!(read(&RealFs, dir.path(), &named, u32::MAX).unwrap_err().kind(), ErrorKind::NotFound);
         }
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn vectors_of_several_segments_lie_in_one_file_and_small_ones_in_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let vectors = [scattered(5_000), scattered(3), dense(300_000), DeletionVector::new(), scattered(900)];
+    let named = write(&RealFs, dir.path(), &vectors.iter().collect::<Vec<_>>(), RANDOM).unwrap();
+    let places = named.iter().map(|reference| match reference {
+        DeletionVectorRef::File { file, offset, len, size, crc32, .. } => {
+            Some((file, *offset, *len, *size, *crc32))
+        }
+        DeletionVectorRef::Inline { .. } => None,
+    });
+    let placed: Vec<_> = places.collect();
+    assert_eq!(placed.iter().map(Option::is_some).collect::<Vec<_>>(), [true, false, true, false, true]);
+    let files: Vec<_> = placed.into_iter().flatten().collect();
+    let entries: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap()).collect();
+    assert_eq!(entries.len(), 1);
+    let bytes = std::fs::read(entries[0].path()).unwrap();
+    let mut at = 1;
+    for (file, offset, len, size, crc32) in files {
+        assert_eq!((file.as_str(), offset), (entries[0].file_name().to_str().unwrap(), at));
+        assert_eq!((size, crc32), (bytes.len() as u64, crc32fast::hash(&bytes)));
+        at += 4 + len + 4;
+    }
+    assert_eq!(at as usize, bytes.len());
+    let mut reader = Vectors::new(&RealFs, dir.path().to_path_buf());
+    for (reference, vector) in named.iter().zip(&vectors) {
+        assert_eq!(reader.read(reference, u32::MAX).unwrap(), *vector);
+        assert_eq!(read(&RealFs, dir.path(), reference, u32::MAX).unwrap(), *vector);
+        assert_eq!(decode(&entries[0].path(), &bytes, reference, u32::MAX).unwrap(), *vector);
+    }
+    // A frame's place cannot be taken for another's.
+    let DeletionVectorRef::File { file, len, crc32, size, count, .. } = named[0].clone() else {
+        unreachable!()
+    };
+    for offset in [0, 2, at - 1, at, u32::MAX] {
+        let wrong = DeletionVectorRef::File { file: file.clone(), offset, len, crc32, size, count };
+        assert_eq!(reader.read(&wrong, u32::MAX).unwrap_err().code(), "AKI-0604", "offset {offset}");
     }
 }
 
@@ -54,7 +102,7 @@ fn it_is_a_set_of_rows() {
 fn rows_past_the_segment_and_wrong_counts_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let dv: DeletionVector = [5, 10].into_iter().collect();
-    let named = write(&RealFs, dir.path(), &dv, RANDOM).unwrap();
+    let named = write_one(&RealFs, dir.path(), &dv).unwrap();
     assert!(read(&RealFs, dir.path(), &named, 11).is_ok());
     let error = read(&RealFs, dir.path(), &named, 10).unwrap_err();
     assert_eq!((error.kind(), error.code()), (ErrorKind::Corrupt, "AKI-0604"));
@@ -69,7 +117,7 @@ fn every_flipped_bit_and_every_cut_of_a_file_is_a_typed_error() {
     println!("seed {seed}");
     let mut rng = Rng::seeded(seed);
     let dir = tempfile::tempdir().unwrap();
-    let named = write(&RealFs, dir.path(), &scattered(3_000), RANDOM).unwrap();
+    let named = write_one(&RealFs, dir.path(), &scattered(3_000)).unwrap();
     let DeletionVectorRef::File { file, .. } = &named else { panic!("3,000 rows take a file") };
     let path = dir.path().join(file);
     let good = std::fs::read(&path).unwrap();
@@ -96,7 +144,7 @@ fn every_flipped_bit_and_every_cut_of_a_file_is_a_typed_error() {
 #[test]
 fn any_text_in_a_manifest_is_a_deletion_vector_or_an_error_but_never_a_panic() {
     let mut rng = Rng::seeded(3);
-    let good = write(&RealFs, Path::new("/nowhere"), &scattered(9), RANDOM).unwrap();
+    let good = write_one(&RealFs, Path::new("/nowhere"), &scattered(9)).unwrap();
     let DeletionVectorRef::Inline { z85, len, count } = good else { panic!("nine rows are inline") };
     for _ in 0..2_000 {
         let mut text = z85.clone().into_bytes();
@@ -135,5 +183,5 @@ fn a_deletion_vector_of_deltas_kernel_reads_and_is_written_byte_for_byte() {
     let named = DeletionVectorRef::Inline { z85, len: 44, count: 6 };
     let dv = read(&RealFs, Path::new("/nowhere"), &named, 30).unwrap();
     assert_eq!(dv.iter().collect::<Vec<_>>(), [3, 4, 7, 11, 18, 29]);
-    assert_eq!(write(&RealFs, Path::new("/nowhere"), &dv, RANDOM).unwrap(), named);
+    assert_eq!(write_one(&RealFs, Path::new("/nowhere"), &dv).unwrap(), named);
 }

@@ -235,7 +235,7 @@ fn segment_is_flushed(c: &CollectionMeta, s: &SegmentMeta) -> Checked {
 /// A deletion vector names some rows, no more than there are, and a file inside the collection's `dv`.
 fn deletion_vector_is_whole(c: &CollectionMeta, s: &SegmentMeta) -> Checked {
     let Some(dv) = &s.deletion_vector else { return Ok(()) };
-    let dead = dead_rows(Some(dv));
+    let dead = dv.count();
     let placed = match dv {
         DeletionVectorRef::Inline { z85, .. } => !z85.is_empty(),
         DeletionVectorRef::File { file, offset, len, size, .. } => {
@@ -251,13 +251,6 @@ fn deletion_vector_is_whole(c: &CollectionMeta, s: &SegmentMeta) -> Checked {
 fn dv_file_is_plain(file: &str) -> bool {
     let id = file.strip_prefix("deletion_vector_").and_then(|rest| rest.strip_suffix(".bin"));
     id.is_some_and(|id| uuid::Uuid::try_parse(id).is_ok())
-}
-
-fn dead_rows(dv: Option<&DeletionVectorRef>) -> u32 {
-    match dv {
-        None => 0,
-        Some(DeletionVectorRef::Inline { count, .. } | DeletionVectorRef::File { count, .. }) => *count,
-    }
 }
 
 /// No two segments share a file name, whatever their collections.
@@ -397,7 +390,7 @@ fn segments_never_change(before: &SegmentMeta, after: &SegmentMeta) -> Checked {
 
 /// While a segment lives, dead rows stay dead.
 fn deletion_vectors_only_grow(before: &SegmentMeta, after: &SegmentMeta) -> Checked {
-    let (was, is) = (dead_rows(before.deletion_vector.as_ref()), dead_rows(after.deletion_vector.as_ref()));
+    let (was, is) = (before.dead_rows(), after.dead_rows());
     hold("deletion_vectors_only_grow", is >= was, || format!("{}: {is} dead rows after {was}", after.file))
 }
 
@@ -412,7 +405,7 @@ fn compaction_keeps_every_live_row(
     }
     let rule = "compaction_keeps_every_live_row";
     let live = |c: &CollectionMeta| -> u64 {
-        let one = |s: &SegmentMeta| u64::from(s.rows - dead_rows(s.deletion_vector.as_ref()));
+        let one = |s: &SegmentMeta| u64::from(s.rows - s.dead_rows());
         c.segments.iter().map(one).sum()
     };
     hold(rule, live(before) == live(after), || {

@@ -7,7 +7,6 @@ use akidb_host::seeded_bug;
 use jiff::Timestamp;
 
 use super::Manifest;
-use crate::segment_meta::DeletionVectorRef;
 
 /// By number. Files that several manifests name are kept once, so a manifest costs 16 bytes a file, and a file its name:
 /// manifests are bounded by those that are kept.
@@ -62,19 +61,9 @@ impl Seen {
 
 /// The directories and files a manifest names, below `collections/`.
 fn files_of(manifest: &Manifest) -> impl Iterator<Item = String> {
-    manifest.collections.iter().flat_map(|collection| {
-        let dir = &collection.dir;
-        let files = collection.segments.iter().flat_map(move |segment| {
-            let deletions = match &segment.deletion_vector {
-                Some(DeletionVectorRef::File { file, .. }) if !seeded_bug("deletion_vectors_swept") => {
-                    Some(format!("{dir}/dv/{file}"))
-                }
-                _ => None,
-            };
-            std::iter::once(format!("{dir}/{}", segment.file)).chain(deletions)
-        });
-        std::iter::once(dir.clone()).chain(files)
-    })
+    let dirs = manifest.collections.iter().map(|collection| collection.dir.clone());
+    let files = manifest.files().filter(|f| !f.is_deletion_vector || !seeded_bug("deletion_vectors_swept"));
+    dirs.chain(files.map(|file| file.below_collections()))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use crate::manifest::{CollectionMeta, Committed, Manifest, Store};
 use crate::named_snapshots;
 use crate::segment_meta::{DeletionVectorRef, SegmentMeta};
 
-/// A segment, or the deletion vector of one, with the newest manifest that names it.
+/// A segment, or a file of deletion vectors with the first segment of it, with the newest manifest that names it.
 pub(crate) struct Named {
     /// Directory of the database.
     pub(crate) home: PathBuf,
@@ -26,7 +26,7 @@ pub(crate) struct Named {
     pub(crate) collection: CollectionMeta,
     /// The segment there.
     pub(crate) meta: SegmentMeta,
-    /// Whether the path names the segment's deletion vector.
+    /// Whether the path names a file of deletion vectors.
     pub(crate) is_deletion_vector: bool,
 }
 
@@ -118,6 +118,20 @@ impl Named {
             .help_is("`akidb verify` lists the files that are damaged"))
     }
 
+    /// The commands that give it up with all that depends on it: a file of deletion vectors may be that of several segments.
+    pub(crate) fn commands_to_drop(&self) -> String {
+        let is_it = |meta: &&SegmentMeta| match &self.meta.deletion_vector {
+            Some(DeletionVectorRef::File { file, .. }) if self.is_deletion_vector => {
+                has_vector_in(meta, file)
+            }
+            _ => meta.file == self.meta.file,
+        };
+        let dir = self.collection_dir();
+        let command =
+            |meta: &SegmentMeta| format!("`akidb repair segment {} --drop`", dir.join(&meta.file).display());
+        self.collection.segments.iter().filter(is_it).map(command).collect::<Vec<_>>().join(", ")
+    }
+
     /// Directory of its collection.
     pub(crate) fn collection_dir(&self) -> PathBuf {
         self.home.join("collections").join(&self.collection.dir)
@@ -128,7 +142,11 @@ fn names(meta: &SegmentMeta, parts: &Parts<'_>) -> bool {
     if !parts.is_deletion_vector {
         return meta.file == parts.file;
     }
-    matches!(&meta.deletion_vector, Some(DeletionVectorRef::File { file, .. }) if file == parts.file)
+    has_vector_in(meta, parts.file)
+}
+
+fn has_vector_in(meta: &SegmentMeta, name: &str) -> bool {
+    matches!(&meta.deletion_vector, Some(DeletionVectorRef::File { file, .. }) if file == name)
 }
 
 #[cfg(test)]

@@ -48,8 +48,7 @@ pub fn repair_segment_drop_on(
     let named = Named::find(&fs, file)?;
     if named.is_deletion_vector {
         let message = "a deletion vector alone is not given up: rows that it says are dead would live again";
-        let segment = named.collection_dir().join(&named.meta.file);
-        let help = format!("give its segment up: `akidb repair segment {} --drop`", segment.display());
+        let help = format!("give up what it belongs to: {}", named.commands_to_drop());
         return Err(Error::invalid("AKI-0287", message).at(file, None).help_is(help));
     }
     if !named.is_live {

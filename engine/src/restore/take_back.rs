@@ -100,9 +100,5 @@ fn elsewhere(named: &Named) -> String {
         return "name another backend that has it; else it goes when the manifests expire that name it"
             .to_owned();
     }
-    let segment = named.collection_dir().join(&named.meta.file);
-    format!(
-        "name another backend that has it, or give the segment up: `akidb repair segment {} --drop`",
-        segment.display()
-    )
+    format!("name another backend that has it, or give up what is lost: {}", named.commands_to_drop())
 }

@@ -19,6 +19,8 @@ pub(super) struct Files<'a> {
     fs: &'a dyn Fs,
     dir: &'a Path,
     seen: HashSet<PathBuf>,
+    /// Deletion vectors by their file and their offset in it.
+    seen_vectors: HashSet<(PathBuf, u32)>,
     /// By file the named snapshots that show it.
     snapshots: BTreeMap<String, Vec<String>>,
 }
@@ -39,7 +41,7 @@ impl NamedBy<'_> {
 
 impl<'a> Files<'a> {
     pub(super) fn new(fs: &'a dyn Fs, dir: &'a Path, snapshots: BTreeMap<String, Vec<String>>) -> Self {
-        Self { fs, dir, seen: HashSet::new(), snapshots }
+        Self { fs, dir, seen: HashSet::new(), seen_vectors: HashSet::new(), snapshots }
     }
 
     /// What this manifest names, and none did that was given before. Begin with the newest: the rows a damage of its files
@@ -153,11 +155,13 @@ impl<'a> Files<'a> {
         let Some(reference) = &meta.deletion_vector else { return Some(DeletionVector::new()) };
         let dir = home.join("dv");
         let (path, key, is_new) = match reference {
-            DeletionVectorRef::File { file, .. } => {
+            DeletionVectorRef::File { file, offset, .. } => {
                 let path = dir.join(file);
-                let is_new = self.seen.insert(path.clone());
-                found.files += u64::from(is_new);
-                found.bytes += self.fs.metadata(&path).map_or(0, |m| if is_new { m.len } else { 0 });
+                let is_new_file = self.seen.insert(path.clone());
+                found.files += u64::from(is_new_file);
+                found.bytes += self.fs.metadata(&path).map_or(0, |m| if is_new_file { m.len } else { 0 });
+                // The file may hold those of other segments, whose rows are at stake as well.
+                let is_new = self.seen_vectors.insert((path.clone(), *offset));
                 (path, format!("{}/dv/{file}", collection.dir), is_new)
             }
             DeletionVectorRef::Inline { .. } => (by.store.path(by.number), String::new(), true),
@@ -170,6 +174,7 @@ impl<'a> Files<'a> {
             Err(error) => {
                 if is_new && self.is_gone(&error, by) {
                     self.seen.remove(&path);
+                    self.seen_vectors.retain(|(file, _)| *file != path);
                 } else if is_new {
                     let rows = Some(TouchedRows::all(&collection.name, meta, None));
                     let damage = FileDamage { rows, ..FileDamage::of(&error, &path) };

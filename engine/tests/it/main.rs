@@ -13,6 +13,7 @@ mod bad_input;
 mod broke_others;
 mod cold;
 mod compaction;
+mod deletion_vector_files;
 mod docs;
 mod durability;
 mod every_file_flips;
