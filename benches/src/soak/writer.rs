@@ -41,6 +41,7 @@ pub fn soak_writer() -> Result<(), SoakError> {
     say(&Said::Opened(opened))?;
     let shared = Arc::new(Shared::default());
     let search = Searches {
+        db: db.clone(),
         docs: docs.clone(),
         rows: Arc::clone(&rows),
         shared: Arc::clone(&shared),
@@ -201,6 +202,7 @@ impl Work<'_> {
 
 /// The search that runs all along.
 struct Searches {
+    db: Db,
     docs: Collection,
     rows: Arc<Rows>,
     shared: Arc<Shared>,
@@ -225,7 +227,7 @@ impl Searches {
         let query = self.rows.query(self.asked).map_err(|cause| reading(&cause))?;
         self.asked += 1;
         let (began, before) = (RealClock.now(), thread_cpu_time());
-        let hits = self.docs.search(&query).k(K).run()?;
+        self.docs.search(&query).k(K).run()?;
         let (took, cpu) = (RealClock.now().duration_since(began), thread_cpu_time() - before);
         let mut sums = self.shared.took();
         sums.searches.add(took);
@@ -235,13 +237,23 @@ impl Searches {
             return Ok(());
         }
         self.told = now;
-        let began = RealClock.now();
-        let exact = self.docs.search(&query).k(K).exact().run()?;
-        self.shared.took().exact_searches.add(RealClock.now().duration_since(began));
-        if !exact.is_empty() {
-            // A batch may come between the two; of the rows there are it changes next to none.
-            say(&Said::Recall(Answer::of(&exact).recall(&hits)))?;
+        match self.recall(&query) {
+            Ok(Some(recall)) => say(&Said::Recall(recall))?,
+            Ok(None) => {}
+            // The snapshot was given up for its memory.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error.into()),
         }
         say(&Said::Took(std::mem::take(&mut *self.shared.took())))
+    }
+
+    /// The recall of a search, on one moment: rows that are overwritten between two looks are no fault of it.
+    fn recall(&self, query: &[f32]) -> akidb::Result<Option<f64>> {
+        let docs = self.db.snapshot("recall")?.collection(COLLECTION)?;
+        let hits = docs.search(query).k(K).run()?;
+        let began = RealClock.now();
+        let exact = docs.search(query).k(K).exact().run()?;
+        self.shared.took().exact_searches.add(RealClock.now().duration_since(began));
+        Ok((!exact.is_empty()).then(|| Answer::of(&exact).recall(&hits)))
     }
 }

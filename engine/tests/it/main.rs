@@ -11,6 +11,7 @@ mod backends;
 mod bad_disk;
 mod bad_input;
 mod broke_others;
+mod churn;
 mod cold;
 mod compaction;
 mod deletion_vector_files;
