@@ -121,6 +121,8 @@ pub use probe::probe;
 #[cfg(not(any(akidb_loom, akidb_shuttle)))]
 pub use publish::{PublishOptions, Published, Publisher};
 #[cfg(not(any(akidb_loom, akidb_shuttle)))]
+pub use put::PieceMemory;
+#[cfg(not(any(akidb_loom, akidb_shuttle)))]
 pub use reader::{Piece, Reader};
 #[cfg(not(any(akidb_loom, akidb_shuttle)))]
 pub use restore::Restorer;

@@ -16,7 +16,7 @@ use crate::multiparts::Multiparts;
 use crate::numbered::{Chain, Identity};
 use crate::plan::{FilePlan, PlanItem};
 use crate::probe::probe;
-use crate::put::Putter;
+use crate::put::{PieceMemory, Putter};
 pub(crate) use item::{Blame, Failed, Tried};
 
 pub(crate) mod item;
@@ -27,9 +27,10 @@ const ABSENCE_MICROS: u64 = 3_600_000_000;
 /// How a plan is published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PublishOptions {
-    /// Files put at the same time, at most; the limiter of a guard lets fewer through. Default 128. However many and
-    /// large, at most 256 MiB of them are in memory.
+    /// Files put at the same time, at most; the limiter of a guard lets fewer through. Default 128.
     pub parallel_puts: usize,
+    /// Bytes of them in memory at the same time; a piece that is larger goes alone. Default 256 MiB.
+    pub memory_bytes: u64,
     /// Files above this length go in parts of a quarter of it (of 5 MiB at least). Default 64 MiB.
     pub part_len_bytes: usize,
     /// How long an object no document names is safe from the sweep. Default 24 h.
@@ -38,7 +39,12 @@ pub struct PublishOptions {
 
 impl Default for PublishOptions {
     fn default() -> Self {
-        Self { parallel_puts: 128, part_len_bytes: 64 << 20, gc_grace: Duration::from_secs(24 * 3600) }
+        Self {
+            parallel_puts: 128,
+            memory_bytes: 256 << 20,
+            part_len_bytes: 64 << 20,
+            gc_grace: Duration::from_secs(24 * 3600),
+        }
     }
 }
 
@@ -91,9 +97,16 @@ impl Publisher {
         known: Known,
         options: PublishOptions,
     ) -> Self {
-        let putter = Putter::new(client.clone(), fs, options.part_len_bytes);
+        let putter = Putter::new(client.clone(), fs, options.part_len_bytes, options.memory_bytes);
         let known = Arc::new(Mutex::new(known));
         Self { client, chain: None, identity, putter, clock, options, known, seen_unix_micros: 0 }
+    }
+
+    /// The same publisher, which tells of the pieces of files it has in memory.
+    #[must_use]
+    pub fn with_memory(mut self, memory: Arc<dyn PieceMemory>) -> Self {
+        self.putter.held_by = Some(memory);
+        self
     }
 
     /// The same publisher, which writes its uploads in parts down here before their first part.

@@ -1,5 +1,6 @@
 //! One local file onto the backend: read and checked, put, and verified there.
 
+use std::fmt;
 use std::path::Path as LocalPath;
 use std::sync::Arc;
 
@@ -26,11 +27,14 @@ mod tests;
 const TAIL_LEN_BYTES: usize = 4096;
 /// How much of a local file is read between two looks at other work.
 const READ_LEN_BYTES: usize = 1 << 20;
-/// Bytes of files in memory at the same time, on one backend; counted in units of this many bytes.
-const MEMORY_LEN_BYTES: u64 = 256 << 20;
+/// Bytes of files in memory are counted in units of this many.
 const UNIT_LEN_BYTES: u64 = 64 << 10;
-const UNITS: u32 = 4096;
-const _: () = assert!(UNITS as u64 * UNIT_LEN_BYTES == MEMORY_LEN_BYTES);
+
+/// Told of the pieces of files that are about to be read into memory.
+pub trait PieceMemory: fmt::Debug + Send + Sync {
+    /// So many bytes are in memory until the answer is dropped. Never waits.
+    fn hold(&self, bytes: u64) -> Box<dyn fmt::Debug + Send + Sync>;
+}
 
 /// Puts files. Clones share everything.
 #[derive(Clone, Debug)]
@@ -42,6 +46,16 @@ pub(crate) struct Putter {
     /// Where uploads in parts are written down, if they are.
     pub(crate) multiparts: Option<Arc<Multiparts>>,
     memory: Arc<Semaphore>,
+    /// All units of it.
+    units: u32,
+    /// Told of what is in memory.
+    pub(crate) held_by: Option<Arc<dyn PieceMemory>>,
+}
+
+/// Room for a piece of a file in memory.
+pub(super) struct Room<'a> {
+    _units: SemaphorePermit<'a>,
+    _held: Option<Box<dyn fmt::Debug + Send + Sync>>,
 }
 
 /// A failed put, and whether its attempts are used up.
@@ -63,9 +77,12 @@ impl From<Error> for Failed {
 }
 
 impl Putter {
-    pub(crate) fn new(client: Client, fs: Arc<dyn Fs>, part_len_bytes: usize) -> Self {
-        let memory = Arc::new(Semaphore::new(UNITS as usize));
-        Self { client, fs, part_len_bytes, multiparts: None, memory }
+    /// Puts files, with about `memory_bytes` of them in memory at the same time.
+    pub(crate) fn new(client: Client, fs: Arc<dyn Fs>, part_len_bytes: usize, memory_bytes: u64) -> Self {
+        let units =
+            u32::try_from(memory_bytes.div_ceil(UNIT_LEN_BYTES)).unwrap_or(u32::MAX).clamp(1, 1 << 28);
+        let memory = Arc::new(Semaphore::new(units as usize));
+        Self { client, fs, part_len_bytes, multiparts: None, memory, units, held_by: None }
     }
 
     /// The same for work that can wait.
@@ -74,9 +91,10 @@ impl Putter {
     }
 
     /// Waits until `len` bytes more may be in memory; more than all of it goes alone.
-    async fn room_for(&self, len: u64) -> SemaphorePermit<'_> {
-        let units = u32::try_from(len.div_ceil(UNIT_LEN_BYTES)).unwrap_or(UNITS).min(UNITS);
-        self.memory.acquire_many(units).await.expect("never closed")
+    async fn room_for(&self, len: u64) -> Room<'_> {
+        let units = u32::try_from(len.div_ceil(UNIT_LEN_BYTES)).unwrap_or(u32::MAX).min(self.units);
+        let units = self.memory.acquire_many(units).await.expect("never closed");
+        Room { _units: units, _held: self.held_by.as_ref().map(|memory| memory.hold(len)) }
     }
 
     /// Puts the file and verifies it: one attempt. Repeating is harmless: the key always stands for the same bytes.

@@ -26,6 +26,7 @@ use crate::multiparts::Multiparts;
 use crate::numbered::Identity;
 use crate::plan::FilePlan;
 use crate::publish::PublishOptions;
+use crate::put::PieceMemory;
 use shared::Shared;
 pub use status::Status;
 use worker::Worker;
@@ -50,6 +51,8 @@ pub struct UploaderParts {
     pub letters: Option<Arc<DeadLetters>>,
     /// Where uploads in parts are written down, so that a crash leaves none behind.
     pub multiparts: Option<Arc<Multiparts>>,
+    /// Told of the pieces of files that are in memory, if anybody wants to know.
+    pub memory: Option<Arc<dyn PieceMemory>>,
     /// When and where what nothing names is removed. Without it never.
     pub sweep: Option<SweepSettings>,
     /// Called, from the uploader's thread, after what is pending has changed. It must not block.

@@ -10,6 +10,7 @@ use crate::config::{BackendSettings, Durability, Settings, Tiering};
 use crate::db::Db;
 use crate::engine::Place;
 use crate::error::{Error, Result};
+use crate::memory_budget::MemoryBudget;
 
 /// How a database is opened. Made by [`Db::builder`].
 #[derive(Debug)]
@@ -26,6 +27,7 @@ pub struct Builder {
     spawn: Arc<dyn Spawn>,
     rng: Rng,
     stores: Vec<(String, Arc<dyn ObjectStore>)>,
+    memory: Option<MemoryBudget>,
 }
 
 impl Db {
@@ -54,6 +56,7 @@ impl Db {
             spawn: Arc::new(RealSpawn),
             rng: Rng::from_machine(),
             stores: Vec::new(),
+            memory: None,
         }
     }
 }
@@ -92,6 +95,13 @@ impl Builder {
     /// it.
     pub fn durability(mut self, durability: Durability) -> Self {
         self.settings.engine.durability = durability;
+        self
+    }
+
+    /// Takes memory from this budget, which other databases of the process may share, instead of one of its own with
+    /// `engine.memory_bytes`. When it runs out the database that has most to flush flushes, whichever it is.
+    pub fn memory(mut self, budget: MemoryBudget) -> Self {
+        self.memory = Some(budget);
         self
     }
 
@@ -143,8 +153,9 @@ impl Builder {
         if let Some(error) = self.refused {
             return Err(error);
         }
-        let Self { dir, fs, clock, spawn, rng, stores, cold, .. } = self;
-        let place = Place { dir, fs, clock, spawn, rng: rng.into(), stores };
+        let Self { dir, fs, clock, spawn, rng, stores, cold, memory, .. } = self;
+        let memory = memory.unwrap_or_else(|| MemoryBudget::new(self.settings.engine.memory_bytes)).account();
+        let place = Place { dir, fs, clock, spawn, rng: rng.into(), stores, memory };
         if cold {
             return Db::start_cold(place, &self.settings);
         }

@@ -171,6 +171,12 @@ impl Catalog {
             .sum()
     }
 
+    /// Those of them that no flush can free.
+    pub(crate) fn damaged_memtable_bytes(&self) -> u64 {
+        let damaged = self.collections.values().filter(|state| state.damage.get().is_some());
+        damaged.flat_map(|state| state.memtables()).map(|memtable| memtable.bytes()).sum()
+    }
+
     /// A copy with one collection replaced.
     pub(crate) fn with(&self, collection: CollectionState) -> Self {
         let mut next = self.clone();

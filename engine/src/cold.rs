@@ -35,7 +35,7 @@ const START_IN_FLIGHT: u32 = 128;
 /// `Invalid` unless there is one backend; `NotFound` if nothing was published there; `Unavailable`; `Corrupt` naming the
 /// object.
 pub(crate) fn open(place: Place, settings: &Settings) -> Result<(Arc<Engine>, RecoveryReport)> {
-    let limits = Limits::from_settings(settings);
+    let limits = Limits::new(settings, &place.memory);
     let (reader, url) = reader(&place, settings)?;
     let document = reader.newest().map_err(|error| from_backend(&error))?;
     let manifest = manifest_of(&document, &url)?;
@@ -110,7 +110,7 @@ impl Cold {
         }
         let tails: Vec<_> = segments_of(manifest).map(|(c, meta)| (&files[&key_of(c, meta)], meta)).collect();
         fetch_tails(&tails)?;
-        let mut catalog = Catalog::new(FilterCache::new(limits.filter_cache_bytes));
+        let mut catalog = Catalog::new(FilterCache::new(limits.filter_cache_bytes, &self.place.memory));
         for entry in &manifest.collections {
             let mut segments = Vec::with_capacity(entry.segments.len());
             for meta in &entry.segments {
@@ -120,7 +120,7 @@ impl Cold {
                 segments.push(Arc::new(LiveSegment::new(segment, dead)));
             }
             let dir = self.place.collection_dir(&entry.dir);
-            let state = empty_collection(entry, dir, entry.schema().clone(), segments);
+            let state = empty_collection(entry, dir, entry.schema().clone(), segments, &self.place.memory);
             catalog.collections.insert(entry.id, Arc::new(state));
         }
         Ok(catalog)

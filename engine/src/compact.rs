@@ -7,6 +7,7 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use akidb_host::seeded_bug;
 
@@ -15,27 +16,28 @@ use crate::deletion_vector::DeletionVector;
 use crate::engine::{Engine, Merging, Writer};
 use crate::error::{Error, Result};
 use crate::flush;
-use crate::index;
 use crate::manifest::{Manifest, Reason};
 use crate::overlay::Overlay;
 use crate::segment::Segment;
 use crate::segment_meta::SegmentMeta;
 
+mod admission;
 mod merge;
 pub(crate) mod policy;
 
+use admission::{Admitted, admit};
 use merge::{Merge, RowMap};
 use policy::SegmentLoad;
 
 /// How the next segments to merge are chosen.
 pub(crate) type Choose = fn(&[SegmentLoad], u64) -> Vec<usize>;
 
-/// Merges what `choose` takes of a collection; `false` if it takes nothing. Blocks for as long as that is, without a
-/// lock that a write, a search or a flush would wait for.
+/// Merges what `choose` takes of a collection; `false` if it takes nothing. Blocks for as long as that is, and before it for
+/// `patience` where there is no memory for it, without a lock that a write, a search or a flush would wait for.
 ///
 /// # Errors
-/// Whatever kept it from disk, `Corrupt` for a damaged input, `Closed`. Nothing is lost: the inputs stay.
-pub(crate) fn compact(engine: &Engine, collection: u32, choose: Choose) -> Result<bool> {
+/// Whatever kept it from disk, `Full` without memory, `Corrupt` for a damaged input, `Closed`. Nothing is lost: the inputs stay.
+pub(crate) fn compact(engine: &Engine, collection: u32, choose: Choose, patience: Duration) -> Result<bool> {
     let writer = engine.writer()?;
     if let Some(poison) = writer.committer.poisoned() {
         // Nothing that is written now could be named by a manifest.
@@ -48,12 +50,12 @@ pub(crate) fn compact(engine: &Engine, collection: u32, choose: Choose) -> Resul
         return Ok(false);
     }
     let loads: Vec<SegmentLoad> = state.segments.iter().map(|live| load(live)).collect();
-    let max_rows = max_rows(engine, state);
-    let chosen = choose(&loads, max_rows);
-    if chosen.is_empty() {
+    let Some(admitted) = admit(engine, state, &loads, choose, patience)? else {
         engine.compactions.note(collection, None);
         return Ok(false);
-    }
+    };
+    let Admitted { chosen, max_rows, charge: _charge } = admitted;
+    engine.shrink_caches();
     let inputs: Vec<Arc<LiveSegment>> = chosen.iter().map(|at| Arc::clone(&state.segments[*at])).collect();
     let grown_rows = policy::grown_rows(max_rows);
     let small_inputs = inputs.iter().filter(|live| engine.is_small(live, grown_rows)).count();
@@ -73,12 +75,6 @@ fn load(live: &LiveSegment) -> SegmentLoad {
         dead: u32::try_from(live.deletion_vector.len()).expect("rows are u32"),
         bytes: live.segment.meta().size,
     }
-}
-
-/// Rows that one merge may hold within its share of the memory.
-fn max_rows(engine: &Engine, state: &CollectionState) -> u64 {
-    let row_bytes = index::build_bytes_per_row(usize::from(state.schema.dim)) + merge::ROW_BYTES;
-    (engine.limits.merge_bytes / row_bytes).max(1)
 }
 
 /// A merged segment under its final name, named by no manifest yet.
@@ -145,7 +141,7 @@ fn write(
 ) -> Result<Merged> {
     let level = inputs.iter().map(|live| live.segment.meta().level).max().unwrap_or(0).saturating_add(1);
     let go_on = || !engine.is_closed();
-    let begin = || Merge::new(&state.schema, inputs, &go_on);
+    let begin = || Merge::new(&state.schema, inputs, engine.limits.row_group_bytes, &go_on);
     if inputs.iter().map(|live| load(live)).all(|load| load.dead == load.rows) {
         return Ok(Merged { output: None, map: RowMap::default() });
     }

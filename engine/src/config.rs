@@ -115,13 +115,14 @@ pub struct EngineSettings {
     /// segment worth its footer, small enough to rewrite in a second.
     #[serde(deserialize_with = "file::bytes")]
     pub memtable_bytes: u64,
-    /// Memory of the database, mapped files not counted: half of it for all memtables together, sealed ones included; a
-    /// quarter for the index of a merge; an eighth for memtables that only snapshots hold; the rest for what flushes and searches need for a moment. 256 MiB: a handful of
-    /// busy collections at once, in a container of 512 MiB.
+    /// What the database may hold in memory, mapped files not counted: at half of it in memtables, sealed ones included, one
+    /// is flushed; an eighth is left free for flushes, and a write that finds no room waits; merges hold a quarter at most,
+    /// memtables that only snapshots hold an eighth, what filters keep a quarter. 256 MiB: a handful of busy collections
+    /// at once, in a container of 512 MiB. [`crate::Builder::memory`] stands above it.
     #[serde(deserialize_with = "file::bytes")]
     pub memory_bytes: u64,
     /// Columns that filters read, decoded, and the rows that filters take, kept for the next query. 32 MiB: ten
-    /// columns and some hundred filters over a million rows. 0 keeps nothing: each query decodes its columns again.
+    /// columns and some hundred filters over a million rows. Part of `memory_bytes`, and a quarter of it at most. 0 keeps nothing: each query decodes its columns again.
     #[serde(deserialize_with = "file::bytes")]
     pub filter_cache_bytes: u64,
     /// Memtables of a collection waiting to become segments before writers wait. 2: one being written, one

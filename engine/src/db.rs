@@ -39,7 +39,8 @@ impl Db {
     pub(crate) fn start(place: Place, settings: Settings, create: bool, read_only: bool) -> Result<Self> {
         settings.check()?;
         if read_only {
-            let (engine, recovery) = recovery::open_read_only(place, Limits::from_settings(&settings))?;
+            let limits = Limits::new(&settings, &place.memory);
+            let (engine, recovery) = recovery::open_read_only(place, limits)?;
             return Ok(Self::over(engine, recovery, Arc::new(Uploads::none())));
         }
         let (engine, recovery) = recovery::open(place, &settings, create)?;
@@ -48,6 +49,7 @@ impl Db {
         let ticker = engine.place.spawn.ticker("akidb-driver", driver, Arc::clone(&engine.place.clock));
         let ticker = ticker
             .map_err(|cause| Error::io("AKI-0228", &engine.place.dir, "could not start a thread", &cause))?;
+        engine.place.memory.set_driver(Arc::downgrade(&ticker));
         // Set once: nobody else has seen this engine.
         let _ = engine.driver.set(ticker);
         if settings.engine.compaction {
@@ -147,7 +149,13 @@ impl Db {
             let entry = manifest.collection_by_id(id).expect("just added");
             let dir = engine.place.collection_dir(&entry.dir);
             flush::create_dir(engine, &dir)?;
-            created = Some(recovery::empty_collection(entry, dir, schema.clone(), Vec::new()));
+            created = Some(recovery::empty_collection(
+                entry,
+                dir,
+                schema.clone(),
+                Vec::new(),
+                &engine.place.memory,
+            ));
             Ok(())
         });
         match existing {
@@ -197,7 +205,10 @@ impl Db {
         flush::drop_collection(writer, id, || {
             writer.sequencer.applier().change(|published, apply| {
                 let mut next = published.current().content().clone();
-                next.collections.remove(&id);
+                if let Some(dropped) = next.collections.remove(&id) {
+                    // No flush frees them: they are there for those who still read them.
+                    dropped.memtables().for_each(|memtable| memtable.note_flushed());
+                }
                 published.publish(next, apply);
             });
         })?;
@@ -223,17 +234,18 @@ impl Db {
     /// meanwhile. Never needed: the database merges by itself, a little later. Answers how many merges it made.
     ///
     /// # Errors
-    /// `Corrupt` for a damaged segment, with file and offset; what kept a segment from disk. Nothing is lost.
+    /// `Corrupt` for a damaged segment, with file and offset; what kept a segment from disk; `Full` where there is no memory
+    /// for a merge within `engine.write_stall_timeout_ms`. Nothing is lost.
     pub fn compact(&self) -> Result<u64> {
         let engine = self.engine();
         engine.writer()?;
         let states: Vec<(u32, usize)> =
             engine.current().content().collections.values().map(|c| (c.id, c.segments.len())).collect();
-        let mut merges = 0;
+        let (mut merges, patience) = (0, engine.limits.write_stall_timeout);
         for (id, segments) in states {
             // As many as there are segments now: rows that die meanwhile are for another time.
             for _ in 0..segments {
-                if !compact::compact(engine, id, policy::in_a_hurry)? {
+                if !compact::compact(engine, id, policy::in_a_hurry, patience)? {
                     break;
                 }
                 merges += 1;

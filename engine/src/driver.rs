@@ -53,8 +53,9 @@ impl Driver {
             Some(next) if now < next => next,
             _ => {
                 engine.measure_disk();
+                engine.shrink_caches();
                 let (limits, current) = (&engine.limits, engine.current());
-                let max_bytes = limits.snapshot_bytes;
+                let max_bytes = engine.place.memory.room_for_snapshots();
                 engine.snapshots.expire(now, limits.snapshot_max_age, current.content(), max_bytes);
                 self.uploads.tick(now);
                 self.collect(engine);
@@ -112,6 +113,10 @@ impl Driver {
                 let pause = Duration::from_millis(250) * 2u32.pow(self.failures);
                 tracing::warn!(%error, retry_in_ms = pause.as_millis(), "a flush failed; rows stay in the log");
                 self.retry_at = Some(now + pause);
+                // Until then others give memory back.
+                let memory = &engine.place.memory;
+                memory.note_flushes(engine.current().content().damaged_memtable_bytes(), true);
+                memory.call_first();
                 return self.retry_at;
             }
         }
@@ -153,6 +158,7 @@ fn newest_manifest(engine: &Engine) -> u64 {
 
 fn load(engine: &Engine) -> Load {
     let Ok(view) = engine.view() else { return Load::default() };
+    engine.place.memory.note_flushes(view.content().damaged_memtable_bytes(), false);
     let collections = view.content().collections.values().map(|state| CollectionLoad {
         id: state.id,
         active_bytes: state.active.bytes(),
@@ -163,7 +169,7 @@ fn load(engine: &Engine) -> Load {
     });
     Load {
         collections: collections.collect(),
-        memtable_bytes: view.content().memtable_bytes(),
+        memory_asked: engine.place.memory.is_asked(),
         live_wal_bytes: engine.live_wal_bytes(),
         at_rest: false,
     }

@@ -16,6 +16,7 @@ use crate::index::Coding;
 use crate::limits::Limits;
 use crate::log::EngineLog;
 use crate::lsn::Lsn;
+use crate::memory_budget::Account;
 use crate::ops::Memory;
 use crate::segment::SegmentName;
 use crate::snapshots::Snapshots;
@@ -23,6 +24,9 @@ use crate::version::{Version, View};
 use crate::workers::Workers;
 use crate::write::Sequencer;
 use crate::write_stall::{Pending, Stall, Stalls};
+
+/// The name of the bound that memory is.
+pub(crate) const MEMORY: &str = "memory_bytes";
 
 /// Where the machine and the directory are.
 #[derive(Clone, Debug)]
@@ -35,6 +39,8 @@ pub(crate) struct Place {
     pub(crate) rng: SharedRng,
     /// Backends that the program brought along, by name.
     pub(crate) stores: Vec<(String, Arc<dyn ObjectStore>)>,
+    /// What may be held in memory.
+    pub(crate) memory: Account,
 }
 
 impl Place {
@@ -384,6 +390,12 @@ impl Engine {
             let detail = format!("{small} small segments wait to be merged, and a merge is under way");
             return Some(Stall { which: "max_small_segments", detail });
         }
+        if self.place.memory.holds_back(bytes) {
+            let budget = self.place.memory.budget();
+            let (used, limit) = (budget.used_bytes(), budget.limit_bytes());
+            let detail = format!("{used} bytes are held in memory of {limit} allowed{}", cause());
+            return Some(Stall { which: MEMORY, detail });
+        }
         let live = self.live_wal_bytes();
         if live + bytes >= self.limits.wal_max_bytes {
             let detail =
@@ -447,6 +459,14 @@ impl Engine {
             .collections
             .get(&collection)
             .is_some_and(|c| c.active.bytes() >= self.limits.memtable_bytes || c.active.is_full())
+    }
+
+    /// Lets caches give back what they hold beyond the limit of the memory.
+    pub(crate) fn shrink_caches(&self) {
+        let excess = self.place.memory.excess();
+        if excess > 0 {
+            self.current().content().filters.give_back(excess);
+        }
     }
 
     /// Looks at the free space again.

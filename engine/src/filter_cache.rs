@@ -14,9 +14,10 @@ use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 
 use crate::bitmap::Bitmap;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::filter::{Bound, Coded, Columns, Source};
 use crate::index::Subset;
+use crate::memory_budget::{Account, Charge, MemoryUse};
 use crate::schema::Schema;
 use crate::segment::Segment;
 
@@ -96,6 +97,8 @@ const ROWS_A_SEARCH: u32 = 64;
 /// the same thing for the first time make it once.
 pub(crate) struct FilterCache {
     kept: Cache<Key, Kept, InBytes>,
+    max_bytes: u64,
+    memory: Account,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -134,8 +137,15 @@ impl Hash for Which {
     }
 }
 
+/// A thing and the bytes held for it, until the last who uses it is done.
 #[derive(Clone)]
-enum Kept {
+struct Kept {
+    thing: Thing,
+    _charge: Arc<Charge>,
+}
+
+#[derive(Clone)]
+enum Thing {
     Column(Arc<Coded>),
     Rows(Arc<Matches>),
     Codes(Arc<Subset>),
@@ -151,22 +161,34 @@ struct InBytes;
 
 impl Weighter<Key, Kept> for InBytes {
     fn weight(&self, key: &Key, kept: &Kept) -> u64 {
-        let key = match &key.what {
-            What::Rows(_, filter) | What::Codes(_, filter) => filter.len() as u64,
-            _ => 0,
-        };
-        let kept = match kept {
-            Kept::Column(column) => column.bytes(),
-            Kept::Rows(matches) => matches.bytes(),
-            Kept::Codes(codes) => codes.bytes(),
-        };
-        ENTRY_BYTES + key + kept
+        weight(key, &kept.thing)
     }
 }
 
+fn weight(key: &Key, thing: &Thing) -> u64 {
+    let key = match &key.what {
+        What::Rows(_, filter) | What::Codes(_, filter) => filter.len() as u64,
+        _ => 0,
+    };
+    let thing = match thing {
+        Thing::Column(column) => column.bytes(),
+        Thing::Rows(matches) => matches.bytes(),
+        Thing::Codes(codes) => codes.bytes(),
+    };
+    ENTRY_BYTES + key + thing
+}
+
+/// Why a thing is not kept.
+enum Unkept {
+    /// It could not be made.
+    Failed(Error),
+    /// The memory is taken.
+    NoRoom(Thing),
+}
+
 impl FilterCache {
-    /// A cache of at most so many bytes; 0 keeps nothing.
-    pub(crate) fn new(max_bytes: u64) -> Self {
+    /// A cache of at most so many bytes, held of this account; 0 keeps nothing.
+    pub(crate) fn new(max_bytes: u64, memory: &Account) -> Self {
         let items = usize::try_from(max_bytes / USUAL_BYTES).unwrap_or(usize::MAX).clamp(16, 1 << 20);
         // One shard: a share of the bound for each of several could not hold a large column.
         let options = OptionsBuilder::new()
@@ -177,7 +199,7 @@ impl FilterCache {
             .expect("everything that must be said is");
         let kept =
             Cache::with_options(options, InBytes, DefaultHashBuilder::default(), DefaultLifecycle::default());
-        Self { kept }
+        Self { kept, max_bytes, memory: memory.clone() }
     }
 
     /// The rows of `segment` that `bound` takes. `schema` is the one it was bound to. May read the columns it looks
@@ -192,12 +214,9 @@ impl FilterCache {
         bound: &Bound,
     ) -> Result<Arc<Matches>> {
         let what = What::Rows(schema.version, Arc::clone(bound.key()));
-        let kept = self.kept.get_or_insert_with(&key(segment, what), || {
-            let matches = self.evaluate(segment, schema, bound)?;
-            Ok::<_, crate::error::Error>(Kept::Rows(Arc::new(matches)))
-        })?;
-        match kept {
-            Kept::Rows(matches) => Ok(matches),
+        let rows = || self.evaluate(segment, schema, bound).map(|matches| Thing::Rows(Arc::new(matches)));
+        match self.get_or_make(&key(segment, what), rows)? {
+            Thing::Rows(matches) => Ok(matches),
             _ => unreachable!("rows are kept under the keys of rows"),
         }
     }
@@ -210,7 +229,7 @@ impl FilterCache {
         bound: &Bound,
     ) -> Option<Arc<Subset>> {
         match self.kept.get(&codes_key(segment, schema, bound)) {
-            Some(Kept::Codes(codes)) => Some(codes),
+            Some(Kept { thing: Thing::Codes(codes), .. }) => Some(codes),
             _ => None,
         }
     }
@@ -228,7 +247,10 @@ impl FilterCache {
         let rows: Vec<u32> = matches.rows.iter().collect();
         let vectors: Vec<&[f32]> = rows.iter().map(|row| segment.vector(*row).ok()).collect::<Option<_>>()?;
         let codes = Arc::new(Subset::new(schema.metric, &index.rotation, &rows, &vectors)?);
-        self.kept.insert(codes_key(segment, schema, bound), Kept::Codes(Arc::clone(&codes)));
+        let key = codes_key(segment, schema, bound);
+        if let Ok(kept) = self.keep(&key, Thing::Codes(Arc::clone(&codes))) {
+            self.kept.insert(key, kept);
+        }
         Some(codes)
     }
 
@@ -247,14 +269,43 @@ impl FilterCache {
             Source::Lsn => What::Lsn,
             Source::Field(position) => What::Field(schema.fields[position].id),
         };
-        let kept = self.kept.get_or_insert_with(&key(segment, what), || {
+        let column = || {
             self.forget_dropped();
-            decode::column(segment, schema, source).map(|column| Kept::Column(Arc::new(column)))
-        })?;
-        match kept {
-            Kept::Column(column) => Ok(column),
+            decode::column(segment, schema, source).map(|column| Thing::Column(Arc::new(column)))
+        };
+        match self.get_or_make(&key(segment, what), column)? {
+            Thing::Column(column) => Ok(column),
             _ => unreachable!("columns are kept under the keys of columns"),
         }
+    }
+
+    /// What is kept under `key`, or what `make` makes, kept if there is memory for it.
+    fn get_or_make(&self, key: &Key, make: impl FnOnce() -> Result<Thing>) -> Result<Thing> {
+        let made = || make().map_err(Unkept::Failed).and_then(|thing| self.keep(key, thing));
+        match self.kept.get_or_insert_with(key, made) {
+            Ok(kept) => Ok(kept.thing),
+            Err(Unkept::NoRoom(thing)) => Ok(thing),
+            Err(Unkept::Failed(error)) => Err(error),
+        }
+    }
+
+    /// Takes the memory for a thing; where there is none, what is used least gives way first.
+    fn keep(&self, key: &Key, thing: Thing) -> Result<Kept, Unkept> {
+        let bytes = weight(key, &thing);
+        let charged = self.memory.try_charge(MemoryUse::FilterCaches, bytes).or_else(|| {
+            self.give_back(bytes.min(self.max_bytes));
+            self.memory.try_charge(MemoryUse::FilterCaches, bytes)
+        });
+        match charged {
+            Some(charge) => Ok(Kept { thing, _charge: Arc::new(charge) }),
+            None => Err(Unkept::NoRoom(thing)),
+        }
+    }
+
+    /// Forgets so many bytes of what is used least, or all.
+    pub(crate) fn give_back(&self, bytes: u64) {
+        self.kept.set_capacity(self.kept.weight().saturating_sub(bytes));
+        self.kept.set_capacity(self.max_bytes);
     }
 
     /// Forgets what belongs to segments that nobody holds any more. Walks all that is kept: a few thousand things.

@@ -13,10 +13,11 @@ use crate::error::{Error, ErrorKind, Fate, Result};
 use crate::index;
 use crate::lsn::Lsn;
 use crate::manifest::{Manifest, Reason};
+use crate::memory_budget::MemoryUse;
 use crate::memtable::Memtable;
 use crate::overlay::Overlay;
 use crate::row::Row;
-use crate::segment::{RowSource, RowsInMemory, Segment, Writing, write_segment};
+use crate::segment::{RowSource, RowsInMemory, Segment, Writing, encoding_bytes, write_segment};
 use crate::segment_meta::{DeletionVectorRef, SegmentMeta};
 use crate::write::WriteLog;
 
@@ -46,7 +47,7 @@ fn seal_when(writer: &Writer, collection: u32, due: impl FnOnce(&CollectionState
 fn sealed(writer: &Writer, state: &CollectionState, sealed_at: Lsn) -> CollectionState {
     let mut next = CollectionState::clone(state);
     next.sealed.push((Arc::clone(&state.active), sealed_at));
-    next.active = Arc::default();
+    next.active = Arc::new(state.active.next());
     next.active.begin_codes(writer.coding(state));
     next
 }
@@ -220,6 +221,8 @@ fn flush_locked(engine: &Engine, writer: &Writer, collection: u32) -> Result<Flu
         return Err(poison.clone());
     }
     let _span = tracing::info_span!("flush", collection = %state.name, lsn = %sealed_at).entered();
+    let _charge = engine.place.memory.charge(MemoryUse::Flushes, flush_bytes(engine, state, &memtable));
+    engine.shrink_caches();
 
     let flushed = write_files(engine, writer, state, &memtable, sealed_at)?;
     let unflushed = Unflushed::without(writer, collection, &memtable);
@@ -242,9 +245,19 @@ fn flush_locked(engine: &Engine, writer: &Writer, collection: u32) -> Result<Flu
         }
     })?;
     install(writer, collection, &memtable, sealed_at, flushed);
+    memtable.note_flushed();
     // The manifest that covers everything below is durable now.
     truncate_log(writer, committed.manifest.floor)?;
     Ok(Flush::Done)
+}
+
+/// Bytes in memory that a flush takes, at most about: a pointer to each row twice, and what writing a segment takes.
+fn flush_bytes(engine: &Engine, state: &CollectionState, memtable: &Memtable) -> u64 {
+    let rows = u64::from(memtable.len());
+    let vectors = 4 * u64::from(state.schema.dim) * rows;
+    let beside = memtable.bytes().saturating_sub(vectors).min(engine.limits.row_group_bytes);
+    // The vectors are written from where they lie in the memtable, and so are the rows.
+    64 * rows + index::build_bytes_per_row(usize::from(state.schema.dim)) * rows + encoding_bytes(beside)
 }
 
 /// Nothing above `synced` ever enters a segment, a deletion vector, a manifest or, by way of a manifest, a backend.
@@ -337,7 +350,7 @@ fn write_rows(
         let vectors: Vec<&[f32]> = rows.iter().map(|(_, row)| &*row.vector).collect();
         index::index_bytes(state.schema.metric, &vectors, index::BUILD_SEED, &|| true).map(Arc::new)
     };
-    write_new_segment(engine, writer, state, 0, || Ok(RowsInMemory { rows, index: index.clone() }))
+    write_new_segment(engine, writer, state, 0, || Ok(RowsInMemory::new(rows, index.clone())))
         .map(|(meta, segment, _)| (meta, segment))
 }
 
@@ -357,7 +370,8 @@ pub(crate) fn write_new_segment<S: RowSource>(
     let (meta, source) = loop {
         tries += 1;
         let name = writer.next_segment_name();
-        let file = Writing { fs, dir: &state.dir, name, schema: &state.schema, level };
+        let group_bytes = engine.limits.row_group_bytes;
+        let file = Writing { fs, dir: &state.dir, name, schema: &state.schema, level, group_bytes };
         let mut source = rows()?;
         match write_segment(&file, &mut source) {
             Err(error) if error.kind() == ErrorKind::Unavailable && tries < SEGMENT_TRIES => {

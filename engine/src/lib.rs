@@ -7,6 +7,7 @@ mod apply;
 #[cfg(not(akidb_loom))]
 mod arrow_rows;
 mod lsn;
+mod memory_budget;
 mod sync;
 mod version;
 mod write;
@@ -173,6 +174,8 @@ pub use kept::KeptManifest;
 #[cfg(not(akidb_loom))]
 pub use log_view::{LogFile, LogFrame, LogRecord, LogTail, dump_log_file, log_files, tail_log};
 #[cfg(not(akidb_loom))]
+pub use memory_budget::{MemoryBudget, MemoryUsage, MemoryUse};
+#[cfg(not(akidb_loom))]
 pub use metrics::{MetricFamily, MetricKind, MetricSample, exact as metric_value};
 #[cfg(not(akidb_loom))]
 pub use named_snapshots::NamedSnapshot;
@@ -201,7 +204,9 @@ pub use segment_meta::{DeletionVectorRef, Place, SegmentMeta};
 #[cfg(not(akidb_loom))]
 pub use snapshot::Snapshot;
 #[cfg(not(akidb_loom))]
-pub use stats::{CollectionStats, CompactionStats, SnapshotStats, Stats, WatermarkStats};
+pub use stats::{
+    CollectionStats, CompactionStats, MemoryStats, MemoryUseStats, SnapshotStats, Stats, WatermarkStats,
+};
 #[cfg(not(akidb_loom))]
 pub use upload::{BackendStats, BreakerView};
 #[cfg(not(akidb_loom))]

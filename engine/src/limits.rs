@@ -5,31 +5,31 @@ use std::time::Duration;
 use crate::config::{Durability, Settings};
 use crate::idempotency::KeyBounds;
 use crate::manifest::Kept;
+use crate::memory_budget::{Account, MemoryUse};
 
-/// Memtables that only snapshots hold may take one part in so many.
-const SNAPSHOTS_SHARE: u64 = 8;
 /// Log files grow at least to this size: smaller ones would be changed all the time.
 const LEAST_LOG_FILE_BYTES: u64 = 4 << 20;
-/// All memtables may hold one part in so many of the memory.
-const MEMTABLES_SHARE: u64 = 2;
-/// A merge may hold one part in so many of the memory.
-const MERGE_SHARE: u64 = 4;
+/// The rows of a row group that is written may hold one part in so many of what a merge may: it holds them three times, as rows,
+/// as columns and encoded, and vectors besides.
+const ROW_GROUP_SHARE: u64 = 8;
+/// And this much in any case: the largest payload of a row.
+const LEAST_ROW_GROUP_BYTES: u64 = 1 << 20;
 
 /// Bounds in bytes, counts and times; each is explained at its setting.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     /// A memtable this large is sealed and flushed.
     pub(crate) memtable_bytes: u64,
-    /// All memtables together: above, the collection with the oldest unflushed row is flushed.
-    pub(crate) memtables_bytes: u64,
     /// Whether writes count, and are shown, before they are synced.
     pub(crate) durability: Durability,
     /// Live log above which the collection with the oldest unflushed row is flushed.
     pub(crate) wal_flush_bytes: u64,
     /// Live log above which writes stall.
     pub(crate) wal_max_bytes: u64,
-    /// What one merge may hold.
+    /// What merges may hold.
     pub(crate) merge_bytes: u64,
+    /// What rows of a row group may take beside their vectors.
+    pub(crate) row_group_bytes: u64,
     /// Sealed memtables a collection may have before its writes stall.
     pub(crate) sealed_memtables: usize,
     /// Small segments a collection may have, while it is merged, before its writes stall.
@@ -42,8 +42,6 @@ pub(crate) struct Limits {
     pub(crate) write_stall_timeout: Duration,
     /// How long nobody writes before everything is flushed; zero: never.
     pub(crate) rest_after: Duration,
-    /// What memtables may take that only snapshots hold.
-    pub(crate) snapshot_bytes: u64,
     /// How long a snapshot is held at most.
     pub(crate) snapshot_max_age: Duration,
     /// Keys of batches kept.
@@ -53,22 +51,22 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    pub(crate) fn from_settings(settings: &Settings) -> Self {
+    pub(crate) fn new(settings: &Settings, memory: &Account) -> Self {
         let engine = &settings.engine;
+        let merge_bytes = memory.share(MemoryUse::Merges);
         Self {
             memtable_bytes: engine.memtable_bytes,
-            memtables_bytes: engine.memory_bytes / MEMTABLES_SHARE,
             durability: engine.durability,
             wal_flush_bytes: engine.wal_flush_bytes,
             wal_max_bytes: engine.wal_max_bytes,
-            merge_bytes: engine.memory_bytes / MERGE_SHARE,
+            merge_bytes,
+            row_group_bytes: (merge_bytes / ROW_GROUP_SHARE).max(LEAST_ROW_GROUP_BYTES),
             sealed_memtables: engine.max_sealed_memtables as usize,
             small_segments: engine.max_small_segments as usize,
             max_pending_bytes: engine.max_pending_bytes,
-            filter_cache_bytes: engine.filter_cache_bytes,
+            filter_cache_bytes: engine.filter_cache_bytes.min(memory.share(MemoryUse::FilterCaches)),
             write_stall_timeout: Duration::from_millis(engine.write_stall_timeout_ms),
             rest_after: Duration::from_secs(engine.rest_after_secs),
-            snapshot_bytes: engine.memory_bytes / SNAPSHOTS_SHARE,
             snapshot_max_age: Duration::from_secs(engine.snapshot_max_age_secs),
             batch_keys: KeyBounds {
                 keys: engine.max_idempotency_keys as usize,

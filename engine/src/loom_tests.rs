@@ -159,7 +159,7 @@ fn end_of(placed: Placed) -> Lsn {
 
 /// Checks every interleaving with at most `preemptions` (all of them where that is `None`), and says how many there
 /// were and how long they took. A nightly run sets another bound by `LOOM_MAX_PREEMPTIONS`.
-fn explore(name: &str, preemptions: Option<usize>, check: impl Fn() + Sync + Send + 'static) {
+pub(crate) fn explore(name: &str, preemptions: Option<usize>, check: impl Fn() + Sync + Send + 'static) {
     let executions = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
     let count = std::sync::Arc::clone(&executions);
     let mut builder = loom::model::Builder::new();

@@ -7,7 +7,8 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use crate::id::Id;
 use crate::index::{Coding, Tail};
 use crate::lsn::Lsn;
-use crate::row::{FieldValue, Row};
+use crate::memory_budget::{Account, Charge, MemoryUse};
+use crate::row::Row;
 
 const CHUNK_SLOTS: usize = 1_024;
 const MAX_CHUNKS: usize = 2_048;
@@ -56,6 +57,8 @@ pub(crate) struct Memtable {
     first_op: AtomicU64,
     /// Codes of the rows inserted since they were begun.
     codes: OnceLock<Tail>,
+    /// `bytes`, held of the budget.
+    charge: Charge,
 }
 
 impl std::fmt::Debug for Memtable {
@@ -67,8 +70,9 @@ impl std::fmt::Debug for Memtable {
     }
 }
 
-impl Default for Memtable {
-    fn default() -> Self {
+impl Memtable {
+    /// An empty memtable, whose rows are held of this account.
+    pub(crate) fn new(memory: &Account) -> Self {
         Self {
             chunks: (0..MAX_CHUNKS).map(|_| OnceLock::new()).collect(),
             len: AtomicU32::new(0),
@@ -76,11 +80,20 @@ impl Default for Memtable {
             bytes: AtomicU64::new(0),
             first_op: AtomicU64::new(0),
             codes: OnceLock::new(),
+            charge: memory.charge(MemoryUse::Memtables, 0),
         }
     }
-}
 
-impl Memtable {
+    /// The next one of its collection, empty.
+    pub(crate) fn next(&self) -> Self {
+        Self::new(self.charge.account())
+    }
+
+    /// Its rows are in a segment: from now on it is in memory for the sake of those who read it.
+    pub(crate) fn note_flushed(&self) {
+        self.charge.move_to(MemoryUse::Snapshots);
+    }
+
     /// Encodes the rows inserted from now on. Apply lock.
     pub(crate) fn begin_codes(&self, coding: Option<Coding>) {
         if let Some(coding) = coding {
@@ -131,14 +144,16 @@ impl Memtable {
         let chunk = self.chunks[chunk].get_or_init(|| (0..CHUNK_SLOTS).map(|_| OnceLock::new()).collect());
         let mut newest = self.newest.write().unwrap_or_else(PoisonError::into_inner);
         let previous = newest.insert(row.id.clone(), at).unwrap_or(NO_SLOT);
-        self.bytes.fetch_add(row_bytes(&row) + SLOT_OVERHEAD_BYTES, Ordering::Relaxed);
+        let codes = self.codes.get();
+        let bytes = row_bytes(&row) + SLOT_OVERHEAD_BYTES + codes.map_or(0, Tail::row_bytes);
+        self.charge.grow(bytes);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
         let vector = Arc::clone(&row.vector);
         let slot_value = Slot { lsn, row, hidden_at: AtomicU64::new(Lsn::MAX.as_u64()), previous };
         assert!(chunk[slot].set(slot_value).is_ok(), "slot {at} written twice");
         self.len.store(at + 1, Ordering::Release);
         drop(newest);
-        if let Some(codes) = self.codes.get() {
-            self.bytes.fetch_add(codes.row_bytes(), Ordering::Relaxed);
+        if let Some(codes) = codes {
             codes.push(&vector);
         }
     }
@@ -205,26 +220,13 @@ fn place(at: u32) -> (usize, usize) {
 }
 
 fn row_bytes(row: &Row) -> u64 {
-    let id = match &row.id {
-        Id::Text(text) => text.len(),
-        Id::Int(_) => 8,
-    };
-    let fields: usize = row.fields.iter().map(field_bytes).sum();
-    (id + row.vector.len() * 4 + fields + row.rest.as_ref().map_or(0, |rest| rest.len())) as u64
-}
-
-fn field_bytes(value: &FieldValue) -> usize {
-    size_of::<FieldValue>()
-        + match value {
-            FieldValue::Text(text) => text.len(),
-            FieldValue::TextList(list) => list.iter().map(|text| text.len() + size_of::<Box<str>>()).sum(),
-            _ => 0,
-        }
+    4 * row.vector.len() as u64 + row.bytes_beside_vector()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory_budget::MemoryBudget;
 
     fn row(id: &str) -> Arc<Row> {
         Arc::new(Row { id: id.into(), vector: Arc::from([1.0f32]), fields: Box::default(), rest: None })
@@ -236,7 +238,7 @@ mod tests {
 
     #[test]
     fn a_row_lives_from_its_lsn_until_it_is_hidden() {
-        let table = Memtable::default();
+        let table = Memtable::new(&MemoryBudget::new(0).account());
         table.insert(lsn(1), row("a"));
         assert_eq!(table.hide(&"a".into(), lsn(3)), Some(true));
         table.insert(lsn(3), row("a"));
@@ -253,7 +255,7 @@ mod tests {
 
     #[test]
     fn slots_cross_chunks_and_keep_their_order() {
-        let table = Memtable::default();
+        let table = Memtable::new(&MemoryBudget::new(0).account());
         for n in 0..3_000u64 {
             table.note_op(lsn(n + 1));
             table.insert(lsn(n + 1), row(&n.to_string()));

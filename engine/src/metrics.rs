@@ -8,7 +8,7 @@ use std::path::absolute;
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::lsn::Lsn;
-use crate::stats::{self, Stats};
+use crate::stats::{self, MemoryStats, MemoryUseStats, Stats};
 use crate::upload::{BackendStats, Uploads};
 
 mod breakers;
@@ -84,6 +84,7 @@ pub(crate) fn families(engine: &Engine, uploads: &Uploads) -> Result<Vec<MetricF
     let stats = stats::stats(engine, uploads)?;
     let mut families = Families { db: name_of(engine), all: Vec::new() };
     of_log(&mut families, engine, &stats);
+    of_memory(&mut families, &stats.memory);
     of_health(&mut families, &stats);
     of_compaction(&mut families, &stats);
     of_collections(&mut families, &stats);
@@ -144,6 +145,44 @@ fn of_log(families: &mut Families, engine: &Engine, stats: &Stats) {
             exact(counters.frames_synced),
         );
     }
+}
+
+fn of_memory(families: &mut Families, memory: &MemoryStats) {
+    use MetricKind::{Counter, Gauge};
+    families.one(
+        Gauge,
+        "akidb_memory_limit_bytes",
+        "Bytes that may be held in memory, by all databases of the budget.",
+        exact(memory.limit_bytes),
+    );
+    let of = |value: fn(&MemoryUseStats) -> f64| {
+        let labelled = |used: &MemoryUseStats| (vec![("use", used.name.to_owned())], value(used));
+        memory.uses.iter().map(labelled).collect::<Vec<_>>()
+    };
+    families.give(
+        Gauge,
+        "akidb_memory_bytes",
+        "Bytes held in memory, estimated, by use, by all databases of the budget; mapped files do not count.",
+        of(|used| exact(used.bytes)),
+    );
+    families.give(
+        Gauge,
+        "akidb_memory_peak_bytes",
+        "The same at most since the open.",
+        of(|used| exact(used.peak_bytes)),
+    );
+    families.give(
+        Counter,
+        "akidb_memory_waits_total",
+        "Writes (use memtables) and merges that found no room in memory.",
+        of(|used| exact(used.waits)),
+    );
+    families.give(
+        Counter,
+        "akidb_memory_wait_seconds_total",
+        "Seconds they waited, all together.",
+        of(|used| exact(used.waited_micros) / 1e6),
+    );
 }
 
 fn of_health(families: &mut Families, stats: &Stats) {

@@ -22,6 +22,8 @@ use crate::limits::Limits;
 use crate::log::{EngineLog, from_wal};
 use crate::lsn::Lsn;
 use crate::manifest::{CollectionMeta, Committed, Manifest, Reason, Stamp, Store};
+use crate::memory_budget::Account;
+use crate::memtable::Memtable;
 use crate::ops::Memory;
 use crate::row;
 use crate::schema::Schema;
@@ -43,7 +45,7 @@ const MAX_LOG_FILES: usize = 4;
 
 /// Opens a directory for writing, making it if it does not exist and `create` says so.
 pub(crate) fn open(place: Place, settings: &Settings, create: bool) -> Result<(Arc<Engine>, RecoveryReport)> {
-    let limits = Limits::from_settings(settings);
+    let limits = Limits::new(settings, &place.memory);
     let fs = &*place.fs;
     if create {
         for dir in [place.wal_dir(), place.manifest_dir(), place.dir.join("collections")] {
@@ -274,7 +276,8 @@ fn open_log(
 }
 
 fn load_catalog(place: &Place, manifest: &Manifest, limits: &Limits) -> Result<(Catalog, Schemas)> {
-    let catalog = load_segments(place, manifest, Arc::new(FilterCache::new(limits.filter_cache_bytes)))?;
+    let filters = FilterCache::new(limits.filter_cache_bytes, &place.memory);
+    let catalog = load_segments(place, manifest, Arc::new(filters))?;
     let mut schemas = Schemas::new();
     for entry in &manifest.collections {
         let versions = entry.schemas.iter().cloned().map(Arc::new).collect();
@@ -309,7 +312,7 @@ fn load_collection(place: &Place, entry: &CollectionMeta) -> Result<CollectionSt
         };
         segments.push(Arc::new(LiveSegment::new(segment, dead)));
     }
-    Ok(empty_collection(entry, dir, schema, segments))
+    Ok(empty_collection(entry, dir, schema, segments, &place.memory))
 }
 
 /// What frames are applied to, with the keys of batches that the log does not tell again.
@@ -323,6 +326,7 @@ pub(crate) fn empty_collection(
     dir: PathBuf,
     schema: Schema,
     segments: Vec<Arc<LiveSegment>>,
+    memory: &Account,
 ) -> CollectionState {
     CollectionState {
         id: entry.id,
@@ -330,7 +334,7 @@ pub(crate) fn empty_collection(
         dir: Arc::new(dir),
         schema: Arc::new(schema),
         flushed_lsn: entry.flushed_lsn,
-        active: Arc::default(),
+        active: Arc::new(Memtable::new(memory)),
         sealed: Vec::new(),
         segments: Arc::new(segments),
         generation: 0,

@@ -51,5 +51,28 @@ pub(crate) struct Row {
     pub rest: Option<Box<str>>,
 }
 
+impl Row {
+    /// Bytes it takes in memory beside its vector, about.
+    pub(crate) fn bytes_beside_vector(&self) -> u64 {
+        let id = match &self.id {
+            Id::Text(text) => text.len(),
+            Id::Int(_) => 8,
+        };
+        let fields: usize = self.fields.iter().map(FieldValue::bytes).sum();
+        (id + fields + self.rest.as_ref().map_or(0, |rest| rest.len())) as u64
+    }
+}
+
+impl FieldValue {
+    fn bytes(&self) -> usize {
+        size_of::<Self>()
+            + match self {
+                Self::Text(text) => text.len(),
+                Self::TextList(list) => list.iter().map(|text| text.len() + size_of::<Box<str>>()).sum(),
+                _ => 0,
+            }
+    }
+}
+
 /// A JSON object given or returned as payload.
 pub type Payload = Map<String, Value>;

@@ -22,6 +22,8 @@ mod pages;
 mod plain_page;
 mod reader;
 mod round;
+mod row_group;
+mod row_source;
 mod rows;
 mod sections;
 mod sink;
@@ -45,8 +47,10 @@ pub(crate) use {
     name::SegmentName,
     reader::{Segment, Touched},
     round::{Round, fetch_tails},
+    row_group::{encoding_bytes, usual_group_rows},
+    row_source::{Room, RowSource, RowsInMemory},
     rows::{Batch, Scan},
     vector_index::VectorIndex,
     verify::mending,
-    writer::{RowSource, RowsInMemory, Writing, write_segment},
+    writer::{Writing, write_segment},
 };

@@ -10,6 +10,7 @@ use crate::catalog::Catalog;
 use crate::config::Durability;
 use crate::engine::Engine;
 use crate::error::Result;
+use crate::memory_budget::{MemoryBudget, MemoryUsage, MemoryUse};
 use crate::snapshots::{live_memtables, pinned_bytes};
 use crate::upload::{BackendStats, Uploads};
 
@@ -28,6 +29,8 @@ pub struct Stats {
     pub live_wal_bytes: u64,
     /// Bytes in memtables, estimated.
     pub memtable_bytes: u64,
+    /// What is held in memory, of the limit that this database may share with others of the process.
+    pub memory: MemoryStats,
     /// Free bytes of the disk at the last look.
     pub free_disk_bytes: u64,
     /// The bound that holds writers back now, with its figures.
@@ -77,6 +80,35 @@ pub struct CompactionStats {
     pub bytes_written: u64,
     /// Why the last merge failed, until one succeeds.
     pub failure: Option<String>,
+}
+
+/// What is held in memory, by all databases of the budget; mapped files do not count.
+#[derive(Clone, Debug, Serialize)]
+pub struct MemoryStats {
+    /// The limit: `engine.memory_bytes`, or that of the budget the program gave.
+    pub limit_bytes: u64,
+    /// Bytes held now.
+    pub used_bytes: u64,
+    /// Bytes held at most since the budget was made.
+    pub peak_bytes: u64,
+    /// By what they are held for.
+    pub uses: Vec<MemoryUseStats>,
+}
+
+/// One use of memory.
+#[derive(Clone, Debug, Serialize)]
+pub struct MemoryUseStats {
+    /// `memtables`, `snapshots`, `flushes`, `merges`, `filter_caches` or `uploads`.
+    #[serde(rename = "use")]
+    pub name: &'static str,
+    /// Bytes held now, estimated.
+    pub bytes: u64,
+    /// Bytes held at most since the open.
+    pub peak_bytes: u64,
+    /// How often a write (under `memtables`) or a merge found no room.
+    pub waits: u64,
+    /// How long they waited, all together.
+    pub waited_micros: u64,
 }
 
 /// A snapshot that is held.
@@ -152,6 +184,7 @@ pub(crate) fn stats(engine: &Engine, uploads: &Uploads) -> Result<Stats> {
         newest_manifest: engine.writer_if_any().map_or(0, |writer| writer.committer.newest().manifest.number),
         live_wal_bytes: engine.live_wal_bytes(),
         memtable_bytes: view.content().memtable_bytes(),
+        memory: memory(engine.place.memory.budget()),
         free_disk_bytes: engine.free_disk_bytes.load(Ordering::Relaxed),
         held_back_by: held.map(|stall| format!("{}: {}", stall.which, stall.detail)),
         compaction: compaction(engine),
@@ -162,6 +195,15 @@ pub(crate) fn stats(engine: &Engine, uploads: &Uploads) -> Result<Stats> {
         poisoned: poisoned(engine),
         backends: uploads.stats(),
     })
+}
+
+fn memory(budget: &MemoryBudget) -> MemoryStats {
+    let uses = MemoryUse::ALL.map(|name| {
+        let MemoryUsage { bytes, peak_bytes, waits, waited_micros } = budget.usage(name);
+        MemoryUseStats { name: name.name(), bytes, peak_bytes, waits, waited_micros }
+    });
+    let (limit_bytes, used_bytes) = (budget.limit_bytes(), budget.used_bytes());
+    MemoryStats { limit_bytes, used_bytes, peak_bytes: budget.peak_bytes(), uses: uses.to_vec() }
 }
 
 fn snapshots(engine: &Engine) -> Vec<SnapshotStats> {

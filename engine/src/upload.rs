@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use akidb_backends::{
     Backend, BackendConfig, CallKind, Client, ClockSleep, DeadLetters, FilePlan, Guard, Identity, InFlight,
-    Known, Multiparts, PlanItem, PublishOptions, Reason, Secret, Sleep, State, SweepSettings, Totals,
-    Uploader, UploaderParts,
+    Known, Multiparts, PlanItem, Reason, Secret, Sleep, State, SweepSettings, Totals, Uploader,
+    UploaderParts,
 };
 use akidb_host::{publish_over, read_file};
 use serde::Serialize;
@@ -18,6 +18,8 @@ use crate::config::{BackendSettings, Settings};
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Fate, Result};
 use crate::manifest::Committed;
+
+mod memory;
 
 /// Segments above this go up last: small ones make more rows safe in less time.
 const LARGE_BYTES: u64 = 64 << 20;
@@ -357,10 +359,11 @@ fn start_one(
             writer: writer.writer_id,
         },
         known: Known::from_json(&read_known(engine, &name)),
-        options: PublishOptions::default(),
+        options: memory::options(engine, settings),
         remote_commit_interval: Duration::from_millis(settings.engine.remote_commit_interval_ms),
         letters: Some(Arc::clone(letters)),
         multiparts: Some(Arc::new(open_multiparts(engine, &name))),
+        memory: Some(Arc::new(memory::Pieces(engine.place.memory.clone()))),
         sweep: Some(SweepSettings::new("collections")),
         // The driver measures what is pending: only writers that wait for it must know at once.
         on_change: engine.limits.max_pending_bytes.map(|_| Arc::new(wake_driver) as _),

@@ -8,9 +8,8 @@ use futures::{TryStreamExt, stream};
 use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
 use object_store::{MultipartId, MultipartUpload, ObjectStoreExt, PutPayload};
-use tokio::sync::SemaphorePermit;
 
-use super::{Failed, Putter, TAIL_LEN_BYTES, usize_of};
+use super::{Failed, Putter, Room, TAIL_LEN_BYTES, usize_of};
 use crate::class::{Class, Op};
 use crate::error::Result;
 use crate::multiparts::Begun;
@@ -129,7 +128,7 @@ impl Putter {
         open: &Open<'_>,
         index: usize,
         part: Bytes,
-        _room: SemaphorePermit<'_>,
+        _room: Room<'_>,
     ) -> Result<(usize, PartId)> {
         let put = || open.parts.put_part(open.path, &open.id, index, PutPayload::from_bytes(part.clone()));
         let id = self.client.repeat(Op::Part, &item.key, part.len() as u64, put).await?;

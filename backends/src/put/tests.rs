@@ -1,8 +1,8 @@
 //! Large files in parts: at once, bounded in memory, journalled, and never visible before they are whole.
 
 use std::future::poll_fn;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -20,6 +20,28 @@ use crate::class::Class;
 use crate::fault::{Cause, Fault, FaultStore};
 use crate::test_support::{client_of, item, real_fs};
 
+/// Bytes held now and at most.
+#[derive(Clone, Debug, Default)]
+struct Counted(Arc<Mutex<(u64, u64)>>);
+
+#[derive(Debug)]
+struct Piece(Counted, u64);
+
+impl PieceMemory for Counted {
+    fn hold(&self, bytes: u64) -> Box<dyn fmt::Debug + Send + Sync> {
+        let mut held = self.0.lock().unwrap();
+        held.0 += bytes;
+        held.1 = held.1.max(held.0);
+        Box::new(Piece(self.clone(), bytes))
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        self.0.0.lock().unwrap().0 -= self.1;
+    }
+}
+
 fn store() -> FaultStore {
     FaultStore::over_parts(Arc::new(InMemory::new()))
 }
@@ -32,7 +54,7 @@ impl Putter {
 
 fn putter(store: &FaultStore, part_len_bytes: usize) -> Putter {
     let backend = Backend::from_parts_store("t", Arc::new(store.clone()));
-    Putter::new(client_of(backend, 1), real_fs(), part_len_bytes)
+    Putter::new(client_of(backend, 1), real_fs(), part_len_bytes, 256 << 20)
 }
 
 async fn is_right(store: &FaultStore, item: &PlanItem) -> bool {
@@ -171,10 +193,12 @@ async fn parts_go_at_once_and_no_more_bytes_are_in_memory_than_the_bound() {
         most: AtomicUsize::new(0),
     });
     let backend = Backend::from_store("t", Arc::new(InMemory::new()) as Arc<dyn ObjectStore>);
+    // Room for four parts of four units each, while two files are under way with four parts each.
+    let part = 4 * usize::try_from(UNIT_LEN_BYTES).unwrap();
+    let held = Arc::new(Counted::default());
     let putter = Putter {
-        // Room for four parts of four units each, while two files are under way with four parts each.
-        memory: Arc::new(Semaphore::new(16)),
-        ..Putter::new(client_of(backend, 1), real_fs(), 4 * usize::try_from(UNIT_LEN_BYTES).unwrap())
+        held_by: Some(Arc::clone(&held) as _),
+        ..Putter::new(client_of(backend, 1), real_fs(), part, 16 * UNIT_LEN_BYTES)
     };
     let mut rng = Rng::seeded(4);
     let items = [item(dir.path(), "a", 2 << 20, &mut rng), item(dir.path(), "b", 2 << 20, &mut rng)];
@@ -200,6 +224,9 @@ async fn parts_go_at_once_and_no_more_bytes_are_in_memory_than_the_bound() {
     let most = meeting.most.load(Ordering::SeqCst);
     println!("at most {most} bytes of parts of {part_len} were under way");
     assert!(most <= 16 * usize::try_from(UNIT_LEN_BYTES).unwrap());
+    let held = held.0.lock().unwrap();
+    assert!(held.1 >= most as u64 && held.1 <= 16 * UNIT_LEN_BYTES, "told of what is in memory: {held:?}");
+    assert_eq!(held.0, 0, "and of its end");
 }
 
 #[tokio::test]

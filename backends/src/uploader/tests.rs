@@ -51,6 +51,7 @@ fn parts(client: Client, epoch: u64, interval: Duration) -> UploaderParts {
         remote_commit_interval: interval,
         letters: None,
         multiparts: None,
+        memory: None,
         sweep: None,
         on_change: None,
     }

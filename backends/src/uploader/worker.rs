@@ -68,6 +68,9 @@ impl Worker {
         if let Some(multiparts) = &parts.multiparts {
             publisher = publisher.with_multiparts(Arc::clone(multiparts));
         }
+        if let Some(memory) = parts.memory {
+            publisher = publisher.with_memory(memory);
+        }
         let known = publisher.known();
         let next_abort = clock.now();
         let next_sweep = parts.sweep.as_ref().map(|sweep| clock.now() + sweep.interval);

@@ -184,6 +184,7 @@ fn the_uploader_publishes_over_the_network() {
         options: PublishOptions::default(),
         letters: None,
         multiparts: None,
+        memory: None,
         sweep: None,
         on_change: None,
         remote_commit_interval: Duration::ZERO,

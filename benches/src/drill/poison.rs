@@ -142,6 +142,7 @@ fn start(
         remote_commit_interval: Duration::from_secs(2),
         letters: Some(Arc::clone(letters)),
         multiparts: None,
+        memory: None,
         sweep: None,
         on_change: None,
     };

@@ -12,8 +12,8 @@ use akidb_host::seeded_bug;
 use super::encode::{self, Encoded};
 use super::{Collection, NewRow, as_payload};
 use crate::catalog::CollectionState;
-use crate::engine::{Engine, Room, Writer};
-use crate::error::{Error, ErrorKind, Result};
+use crate::engine::{Engine, MEMORY, Room, Writer};
+use crate::error::{Error, ErrorKind, Fate, Result};
 use crate::flush;
 use crate::id::Id;
 use crate::idempotency::BatchKey;
@@ -111,11 +111,11 @@ impl Receipt {
         let mut looked = None;
         let mut collections = self.ops.iter().map(Op::collection);
         if collections.any(|collection| looked.replace(collection) != Some(collection) && is_due(collection))
-            || catalog.memtable_bytes() >= limits.memtables_bytes
             || self.engine.live_wal_bytes() >= limits.wal_flush_bytes
         {
             self.engine.wake_driver();
         }
+        self.engine.place.memory.call_first();
     }
 }
 
@@ -279,6 +279,7 @@ pub(super) fn append_unless(
     {
         return Ok(repeat(engine, encoded, range, span));
     }
+    check_size(engine, encoded)?;
     // What the write hides is looked up now, before anything is logged: if that cannot be read, nothing is.
     prepare(states, encoded)?;
     let check = || check(engine, encoded, differing);
@@ -388,6 +389,18 @@ pub(super) fn check(engine: &Engine, encoded: &Encoded, differing: &Differing) -
     }
 }
 
+/// Refuses what would never find room.
+fn check_size(engine: &Engine, encoded: &Encoded) -> Result<()> {
+    let (bytes, limit) = (encoded.log_bytes(), engine.place.memory.budget().limit_bytes());
+    if bytes <= limit {
+        return Ok(());
+    }
+    let message = format!("a write of {bytes} bytes, and all memory of the database is {limit}");
+    Err(Error::invalid("AKI-0288", message)
+        .fate_is(Fate::NotWritten)
+        .help_is("write it in parts, or raise engine.memory_bytes"))
+}
+
 fn wait_for_room(engine: &Engine, collection: u32, bytes: u64, may_wait: bool) -> Result<()> {
     match engine.room(collection, bytes) {
         Room::Yes => return Ok(()),
@@ -401,7 +414,19 @@ fn wait_for_room(engine: &Engine, collection: u32, bytes: u64, may_wait: bool) -
     }
     engine.wake_driver();
     let timeout = if may_wait { engine.limits.write_stall_timeout } else { Duration::ZERO };
-    engine.stalls.wait(timeout, || engine.stall(collection, bytes))
+    let (memory, since) = (&engine.place.memory, engine.place.clock.now());
+    let lacks_memory = memory.holds_back(bytes);
+    let waited = engine.stalls.wait(timeout, || {
+        let stall = engine.stall(collection, bytes)?;
+        if stall.which == MEMORY {
+            memory.want(bytes);
+        }
+        Some(stall)
+    });
+    if lacks_memory {
+        memory.note_waited(engine.place.clock.now().saturating_duration_since(since));
+    }
+    waited
 }
 
 fn is_log_full(error: &Error) -> bool {

@@ -13,6 +13,9 @@ use crate::error::{Error, ErrorKind};
 /// Longest pause after failures.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
+/// Pause where the memory is taken.
+const MEMORY_PAUSE: Duration = Duration::from_millis(250);
+
 /// The core of the compactor's thread. It holds the engine weakly: a dropped database ends the loop.
 #[derive(Debug)]
 pub(crate) struct Compactor {
@@ -42,7 +45,7 @@ impl Compactor {
             if self.failed.get(&id).is_some_and(|(_, retry)| retry.is_none_or(|at| now < at)) {
                 continue;
             }
-            match compact::compact(engine, id, choose) {
+            match compact::compact(engine, id, choose, Duration::ZERO) {
                 // Nothing is left that could fail again.
                 Ok(false) => {
                     self.failed.remove(&id);
@@ -55,6 +58,10 @@ impl Compactor {
                     return Next::At(now);
                 }
                 Err(error) if error.kind() == ErrorKind::Closed => return Next::Done,
+                Err(error) if matches!(error.kind(), ErrorKind::Full { .. }) => {
+                    tracing::debug!(%error, "a merge waits for memory");
+                    self.failed.insert(id, (0, Some(now + MEMORY_PAUSE)));
+                }
                 Err(error) => self.note(id, &error, now),
             }
         }

@@ -27,7 +27,8 @@ pub(crate) struct CollectionLoad {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Load {
     pub(crate) collections: Vec<CollectionLoad>,
-    pub(crate) memtable_bytes: u64,
+    /// Memory is short, and this database is the one to give some back.
+    pub(crate) memory_asked: bool,
     pub(crate) live_wal_bytes: u64,
     /// Nobody has written for so long that everything is flushed.
     pub(crate) at_rest: bool,
@@ -65,8 +66,9 @@ pub(crate) fn plan(load: &Load, limits: &Limits) -> Vec<Job> {
         let full = healthy().filter(|c| c.active_bytes >= limits.memtable_bytes || c.active_full);
         jobs.extend(full.map(|c| Job::Seal(c.id)));
     }
-    if jobs.is_empty() && load.memtable_bytes >= limits.memtables_bytes {
-        jobs.extend(oldest().map(|c| Job::Seal(c.id)));
+    if jobs.is_empty() && load.memory_asked {
+        let unflushed = healthy().filter(|c| c.oldest_unflushed.is_some());
+        jobs.extend(unflushed.min_by_key(|c| c.oldest_unflushed).map(|c| Job::Seal(c.id)));
     }
     if jobs.is_empty() && load.at_rest {
         let unflushed = healthy().filter(|c| c.oldest_unflushed.is_some());
@@ -87,18 +89,17 @@ mod tests {
     fn limits() -> Limits {
         Limits {
             memtable_bytes: 100,
-            memtables_bytes: 250,
             durability: Durability::LocalSynced,
             wal_flush_bytes: 1_000,
             wal_max_bytes: 2_000,
             merge_bytes: 100,
+            row_group_bytes: 100,
             sealed_memtables: 2,
             small_segments: 24,
             filter_cache_bytes: 0,
             max_pending_bytes: None,
             write_stall_timeout: Duration::ZERO,
             rest_after: Duration::ZERO,
-            snapshot_bytes: 0,
             snapshot_max_age: Duration::ZERO,
             batch_keys: KeyBounds { keys: 0, window_micros: 0 },
             manifests: Kept::default(),
@@ -113,24 +114,32 @@ mod tests {
     #[test]
     fn what_is_sealed_is_flushed_before_anything_else_is_sealed() {
         let collections = vec![collection(1, 500, 0, 3), collection(2, 0, 1, 1)];
-        let load = Load { collections, memtable_bytes: 500, ..Load::default() };
+        let load = Load { collections, memory_asked: true, ..Load::default() };
         assert_eq!(plan(&load, &limits()), [Job::Flush(2)]);
     }
 
     #[test]
     fn a_long_log_seals_the_collection_with_the_oldest_row_however_small() {
         let collections = vec![collection(1, 90, 0, 7), collection(2, 1, 0, 2), collection(3, 0, 0, 0)];
-        let load = Load { collections, memtable_bytes: 91, live_wal_bytes: 1_000, at_rest: false };
+        let load = Load { collections, memory_asked: false, live_wal_bytes: 1_000, at_rest: false };
         assert_eq!(plan(&load, &limits()), [Job::Seal(2)]);
     }
 
     #[test]
     fn a_busy_collection_does_not_keep_the_oldest_row_waiting() {
         let collections = vec![collection(1, 500, 1, 7), collection(2, 1, 0, 2), collection(3, 500, 0, 9)];
-        let mut load = Load { collections, memtable_bytes: 100, live_wal_bytes: 1_000, at_rest: false };
+        let mut load = Load { collections, memory_asked: false, live_wal_bytes: 1_000, at_rest: false };
         assert_eq!(plan(&load, &limits()), [Job::Seal(2), Job::Flush(1)]);
         load.collections[1].sealed = 1;
         assert_eq!(plan(&load, &limits()), [Job::Flush(2), Job::Flush(1)]);
+    }
+
+    #[test]
+    fn memory_is_given_back_by_the_healthy_collection_with_the_oldest_row() {
+        let mut collections = vec![collection(1, 9, 0, 7), collection(2, 1, 0, 4), collection(3, 1, 0, 2)];
+        collections[2].damaged = true;
+        let load = Load { collections, memory_asked: true, ..Load::default() };
+        assert_eq!(plan(&load, &limits()), [Job::Seal(2)]);
     }
 
     #[test]
@@ -158,7 +167,7 @@ mod tests {
         let mut damaged = collection(1, 500, 1, 1);
         damaged.damaged = true;
         let load =
-            Load { collections: vec![damaged], memtable_bytes: 500, live_wal_bytes: 5_000, at_rest: true };
+            Load { collections: vec![damaged], memory_asked: true, live_wal_bytes: 5_000, at_rest: true };
         assert_eq!(plan(&load, &limits()), []);
     }
 }

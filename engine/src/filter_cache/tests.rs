@@ -13,6 +13,7 @@ use crate::filter::arbitrary::{any_fields, any_filter, schema};
 use crate::filter::{Filter, RowFields};
 use crate::id::Id;
 use crate::lsn::Lsn;
+use crate::memory_budget::MemoryBudget;
 use crate::row::{FieldRef, FieldValue, Row};
 use crate::schema::IdKind;
 use crate::segment::{RowsInMemory, SegmentName, Writing, write_segment};
@@ -23,6 +24,11 @@ struct Written {
     file: PathBuf,
     segment: Arc<Segment>,
     rows: Vec<(Lsn, Arc<Row>)>,
+}
+
+/// A cache with memory enough.
+fn cache_of(max_bytes: u64) -> FilterCache {
+    FilterCache::new(max_bytes, &MemoryBudget::new(1 << 40).account())
 }
 
 /// The schema of the tests with integer ids if asked for.
@@ -47,8 +53,9 @@ fn write(schema: &Schema, known: usize, fields: Vec<Vec<FieldValue>>) -> Written
     let rows: Vec<_> = (0..).zip(fields).map(row).collect();
     let dir = tempfile::tempdir().unwrap();
     let name = SegmentName { epoch: 3, seq: 1, writer: 9 };
-    let writing = Writing { fs: &RealFs, dir: dir.path(), name, schema: &own, level: 0 };
-    let meta = write_segment(&writing, &mut RowsInMemory { rows: &rows, index: None }).unwrap();
+    let writing =
+        Writing { fs: &RealFs, dir: dir.path(), name, schema: &own, level: 0, group_bytes: u64::MAX };
+    let meta = write_segment(&writing, &mut RowsInMemory::new(&rows, None)).unwrap();
     let file = dir.path().join(&meta.file);
     let segment = Segment::open(&RealFs, &file, &meta, schema).unwrap();
     Written { dir, file, segment, rows }
@@ -138,7 +145,7 @@ proptest! {
     fn a_segment_of_any_schema_answers_as_its_rows_do((int_ids, known, fields, filters) in any_segment()) {
         let schema = current(int_ids);
         let written = write(&schema, known, fields);
-        let cache = FilterCache::new(1 << 20);
+        let cache = cache_of(1 << 20);
         for _ in 0..2 {
             for filter in &filters {
                 check(&cache, &written, &schema, filter);
@@ -151,7 +158,7 @@ proptest! {
 fn nothing_everything_and_one_row() {
     let schema = current(false);
     let written = write(&schema, 6, plain_fields(1_000));
-    let cache = FilterCache::new(1 << 20);
+    let cache = cache_of(1 << 20);
     for (text, count, pruned) in [
         ("lang = 'xx'", 0, true),
         ("lang = 'ee'", 0, false),
@@ -181,7 +188,7 @@ fn nothing_everything_and_one_row() {
 fn a_field_younger_than_the_segment_is_null_in_it() {
     let schema = current(false);
     let written = write(&schema, 1, plain_fields(100));
-    let cache = FilterCache::new(1 << 20);
+    let cache = cache_of(1 << 20);
     for (text, count, pruned) in [
         ("year is null", 100, false),
         ("year is not null", 0, true),
@@ -202,7 +209,7 @@ fn statistics_of_every_row_group_are_asked() {
     schema.dim = 4_096;
     let written = write(&schema, 6, plain_fields(1_100));
     assert_eq!(written.segment.group_count(), 2);
-    let cache = FilterCache::new(1 << 20);
+    let cache = cache_of(1 << 20);
     for (text, count, pruned) in [
         ("year = 1090", 1, false),
         ("year = 10", 1, false),
@@ -221,7 +228,7 @@ fn statistics_of_every_row_group_are_asked() {
 fn what_was_asked_before_is_given_out_again() {
     let schema = current(false);
     let written = write(&schema, 6, plain_fields(100));
-    let cache = FilterCache::new(1 << 20);
+    let cache = cache_of(1 << 20);
     let ask = |text: &str| check(&cache, &written, &schema, &filter(text));
     let first = ask("lang = 'en' and year > 7");
     let weight = cache.kept.weight();
@@ -240,7 +247,7 @@ fn the_bound_holds_and_answers_stay_right() {
     let schema = current(false);
     let written = write(&schema, 6, plain_fields(2_000));
     for max_bytes in [0, 1_000, 20_000, 60_000] {
-        let cache = FilterCache::new(max_bytes);
+        let cache = cache_of(max_bytes);
         for round in 0..3 {
             for year in 0..60 {
                 let text = format!("year >= {} and lang = 'en' or weight = {}", year * 30, round + 1);
@@ -256,7 +263,7 @@ fn the_bound_holds_and_answers_stay_right() {
 #[test]
 fn a_segment_that_is_gone_is_forgotten_and_never_mistaken_for_another() {
     let schema = current(false);
-    let cache = FilterCache::new(1 << 20);
+    let cache = cache_of(1 << 20);
     for n in 1..20 {
         let written = write(&schema, 6, plain_fields(n * 10));
         let matches = check(&cache, &written, &schema, &filter("lang = 'en' or year >= 0"));
@@ -272,7 +279,7 @@ fn a_segment_that_is_gone_is_forgotten_and_never_mistaken_for_another() {
 fn many_readers_share_one_result() {
     let schema = current(false);
     let written = write(&schema, 6, plain_fields(5_000));
-    let cache = FilterCache::new(1 << 20);
+    let cache = cache_of(1 << 20);
     let start = Barrier::new(8);
     let all: Vec<Vec<Arc<Matches>>> = std::thread::scope(|threads| {
         let reader = || {
@@ -295,7 +302,7 @@ fn many_readers_share_one_result() {
 fn slots_are_the_same_set_in_another_order() {
     let schema = current(false);
     let written = write(&schema, 6, plain_fields(300));
-    let matches = check(&FilterCache::new(1 << 20), &written, &schema, &filter("year < 100"));
+    let matches = check(&cache_of(1 << 20), &written, &schema, &filter("year < 100"));
     // Rows backwards, every third slot empty, and some rows twice.
     let order: Vec<u32> = (0..300)
         .rev()
@@ -321,7 +328,7 @@ fn a_damaged_column_is_an_error_every_time_and_nothing_is_kept() {
     bytes[1_000] ^= 1;
     std::fs::write(&written.file, bytes).unwrap();
     let segment = Segment::open(&RealFs, &written.file, &meta, &schema).unwrap();
-    let cache = FilterCache::new(1 << 20);
+    let cache = cache_of(1 << 20);
     let bound = filter("id > 'k00100'").bind(&schema).unwrap();
     let mut told = String::new();
     for _ in 0..2 {

@@ -31,6 +31,8 @@ const PAGE_BYTES: usize = 16 * 1024;
 /// Bytes of a text kept as smallest or largest of a page: the page index lies in the tail, which is read at open.
 const PAGE_MIN_MAX_BYTES: usize = 16;
 const ZSTD_LEVEL: i32 = 3;
+/// Row groups have at least this many rows, as a power of two, unless rows are long.
+const LEAST_GROUP_BITS: u8 = 10;
 /// Bytes of vectors a row group aims at.
 const ROW_GROUP_BYTES: u32 = 24 * 1024 * 1024;
 /// Parquet field ids of the columns every segment has; declared fields have their own stable ids, from 1.
@@ -44,7 +46,7 @@ pub(super) fn payload_position(fields: usize) -> usize {
 /// Rows of every row group but the last, as a power of two: about 24 MiB of vectors, 1,024 to 65,536 rows.
 pub(super) fn group_bits(dim: u16) -> u8 {
     let rows = ROW_GROUP_BYTES / (4 * u32::from(dim.max(1)));
-    let bits = rows.max(1).ilog2().clamp(10, 16);
+    let bits = rows.max(1).ilog2().clamp(LEAST_GROUP_BITS.into(), 16);
     u8::try_from(bits).expect("at most 16")
 }
 
@@ -96,10 +98,12 @@ fn with_id(column: ArrowField, id: i32) -> ArrowField {
     column.with_metadata(HashMap::from([(PARQUET_FIELD_ID_META_KEY.to_string(), id.to_string())]))
 }
 
-/// The Parquet schema and how its columns are written.
+/// The Parquet schema and how its columns are written, in row groups of 2^`bits` rows: where rows are so long that these are
+/// few, a page holds no more of them than it must.
 pub(super) fn parquet_schema(
     schema: &Schema,
     arrow: &ArrowSchema,
+    bits: u8,
 ) -> ParquetResult<(TypePtr, WriterProperties)> {
     let parquet = ArrowSchemaConverter::new().schema_root("akidb").convert(arrow)?;
     let zstd = Compression::ZSTD(ZstdLevel::try_new(ZSTD_LEVEL)?);
@@ -108,7 +112,7 @@ pub(super) fn parquet_schema(
         .set_created_by(CREATED_BY.to_string())
         .set_compression(zstd)
         .set_data_page_row_count_limit(PAGE_ROWS)
-        .set_write_batch_size(CHECK_ROWS)
+        .set_write_batch_size(if bits < LEAST_GROUP_BITS { 1 } else { CHECK_ROWS })
         .set_data_page_size_limit(PAGE_BYTES)
         .set_dictionary_page_size_limit(PAGE_BYTES)
         .set_statistics_enabled(EnabledStatistics::Page)

@@ -104,11 +104,22 @@ impl Segment {
 
     /// The rows of `range` in id order, a batch at a time. `schema` is the current one.
     pub(crate) fn scan(&self, schema: &Schema, range: Range<u32>, with_vector: bool) -> Result<Scan<'_>> {
+        self.scan_by(schema, range, with_vector, SCAN_BATCH_ROWS)
+    }
+
+    /// As [`Segment::scan`], no more than `batch_rows` at a time.
+    pub(crate) fn scan_by(
+        &self,
+        schema: &Schema,
+        range: Range<u32>,
+        with_vector: bool,
+        batch_rows: usize,
+    ) -> Result<Scan<'_>> {
         let ranges = if range.is_empty() { Vec::new() } else { vec![range.clone()] };
         if !range.is_empty() {
             self.check_row(range.end - 1)?;
         }
-        let reader = self.row_reader(&ranges, SCAN_BATCH_ROWS, None)?;
+        let reader = self.row_reader(&ranges, batch_rows.min(SCAN_BATCH_ROWS), None)?;
         Ok(Scan { segment: self, schema: schema.clone(), next: range.start, with_vector, reader })
     }
 

@@ -70,8 +70,8 @@ impl Written {
 const NAME: SegmentName = SegmentName { epoch: 3, seq: 7, writer: 0x00c0_ffee };
 
 fn write(dir: &Path, schema: &Schema, rows: &Rows, index: Option<&IndexBytes>) -> Result<SegmentMeta> {
-    let writing = Writing { fs: &RealFs, dir, name: NAME, schema, level: 0 };
-    write_segment(&writing, &mut RowsInMemory { rows, index: index.map(|index| Arc::new(index.clone())) })
+    let writing = Writing { fs: &RealFs, dir, name: NAME, schema, level: 0, group_bytes: u64::MAX };
+    write_segment(&writing, &mut RowsInMemory::new(rows, index.map(|index| Arc::new(index.clone()))))
 }
 
 /// A vector index of that many bytes of head and codes, which looks like nothing.

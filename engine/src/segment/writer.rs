@@ -21,12 +21,13 @@ use super::format::{ALIGN, Kind, SECTION_AREA_ALIGN, padding};
 use super::name::SegmentName;
 use super::plain_page::PlainPage;
 use super::reader::Segment;
+use super::row_group::{fewest, narrower};
+use super::row_source::RowSource;
 use super::sections::{Sections, pad};
 use super::sink::{Sealed, Sink};
 use super::{check, id_index};
 use crate::error::{Error, ErrorKind, Fate, Result};
 use crate::id::Id;
-use crate::index::IndexBytes;
 use crate::lsn::Lsn;
 use crate::row::{FieldValue, Row};
 use crate::schema::{Field, FieldType, IdKind, Schema};
@@ -48,36 +49,12 @@ pub(crate) struct Writing<'a> {
     pub(crate) schema: &'a Schema,
     /// 0 for a flush; a merge is one above the highest of what it merges.
     pub(crate) level: u8,
+    /// What the rows of a row group may take in memory beside their vectors. Where they are longer, row groups have fewer
+    /// of them.
+    pub(crate) group_bytes: u64,
 }
 
 type Rows<'a> = &'a [(Lsn, Arc<Row>)];
-
-/// Where the rows of a segment come from: one version a row, ascending ids, at least one row.
-pub(crate) trait RowSource {
-    /// The next rows: `most` of them while there are so many, none after the last.
-    fn next_rows(&mut self, most: usize) -> Result<Vec<(Lsn, Arc<Row>)>>;
-
-    /// The vector index of all rows, if they have one. Asked for once, after the last row.
-    fn index(&mut self) -> Result<Option<Arc<IndexBytes>>>;
-}
-
-/// Rows that lie in memory.
-pub(crate) struct RowsInMemory<'a> {
-    pub(crate) rows: &'a [(Lsn, Arc<Row>)],
-    pub(crate) index: Option<Arc<IndexBytes>>,
-}
-
-impl RowSource for RowsInMemory<'_> {
-    fn next_rows(&mut self, most: usize) -> Result<Vec<(Lsn, Arc<Row>)>> {
-        let (now, later) = self.rows.split_at(most.min(self.rows.len()));
-        self.rows = later;
-        Ok(now.to_vec())
-    }
-
-    fn index(&mut self) -> Result<Option<Arc<IndexBytes>>> {
-        Ok(self.index.take())
-    }
-}
 
 /// Writes the rows of `source`, one row group in memory at a time, and gives the manifest's entry. Blocks until the file is
 /// synced, read back and checked, and its name is synced.
@@ -136,6 +113,36 @@ fn fits(value: &FieldValue, field: &Field) -> bool {
 }
 
 fn write_tmp(writing: &Writing<'_>, source: &mut dyn RowSource, tmp: &Path) -> Result<SegmentMeta> {
+    let mut bits = group_bits(writing.schema.dim);
+    loop {
+        match write_groups(writing, source, tmp, bits)? {
+            Encoded::Whole(meta) => {
+                Segment::open(writing.fs, tmp, &meta, writing.schema)?.verify()?;
+                return Ok(meta);
+            }
+            // Row groups but the last are equal: from the first one on, then.
+            Encoded::TooLong(fitting) => {
+                bits = narrower(fitting, source.rows());
+                source.begin_again()?;
+            }
+        }
+    }
+}
+
+/// What became of a file.
+enum Encoded<T> {
+    Whole(T),
+    /// Rows are so long that no more than so many fit in what a row group may take.
+    TooLong(usize),
+}
+
+/// Writes and syncs a file with row groups of 2^`bits` rows.
+fn write_groups(
+    writing: &Writing<'_>,
+    source: &mut dyn RowSource,
+    tmp: &Path,
+    bits: u8,
+) -> Result<Encoded<SegmentMeta>> {
     match writing.fs.unlink(tmp) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
             return Err(Error::io("AKI-0511", tmp, "removing a leftover file", &e));
@@ -144,14 +151,16 @@ fn write_tmp(writing: &Writing<'_>, source: &mut dyn RowSource, tmp: &Path) -> R
     }
     let created = writing.fs.create_new(tmp);
     let file = created.map_err(|e| Error::io("AKI-0511", tmp, "creating a segment", &e))?;
-    let (sealed, meta) =
-        encode(writing, source, Sink::new(Arc::clone(&file))).map_err(|e| encode_error(tmp, e))?;
+    let encoded = encode(writing, source, Sink::new(Arc::clone(&file)), bits);
+    let (sealed, meta) = match encoded.map_err(|e| encode_error(tmp, e))? {
+        Encoded::Whole(whole) => whole,
+        Encoded::TooLong(fitting) => return Ok(Encoded::TooLong(fitting)),
+    };
     let synced = if seeded_bug("segment_not_synced") { Ok(()) } else { file.sync_data() };
     synced.map_err(|e| Error::io("AKI-0512", tmp, "syncing a segment", &e))?;
     drop(file);
     let meta = SegmentMeta { size: sealed.size, crc32: sealed.crc32, tail_crc32: sealed.tail_crc32, ..meta };
-    Segment::open(writing.fs, tmp, &meta, writing.schema)?.verify()?;
-    Ok(meta)
+    Ok(Encoded::Whole(meta))
 }
 
 fn publish(writing: &Writing<'_>, tmp: &Path) -> Result<()> {
@@ -227,17 +236,21 @@ fn encode(
     writing: &Writing<'_>,
     source: &mut dyn RowSource,
     sink: Sink,
-) -> ParquetResult<(Sealed, SegmentMeta)> {
+    bits: u8,
+) -> ParquetResult<Encoded<(Sealed, SegmentMeta)>> {
     let schema = writing.schema;
     let arrow = arrow_schema(schema);
-    let (root, properties) = parquet_schema(schema, &arrow)?;
+    let (root, properties) = parquet_schema(schema, &arrow, bits)?;
     let mut file = SerializedFileWriter::new(sink, root, Arc::new(properties))?;
-    let bits = group_bits(schema.dim);
+    let most_bytes = if bits > fewest(source.rows()) { writing.group_bytes } else { u64::MAX };
     let mut passed = Passed::default();
     loop {
-        let group = source.next_rows(1 << bits).map_err(external)?;
+        let group = source.next_rows(1 << bits, most_bytes).map_err(external)?;
         if group.is_empty() {
             break;
+        }
+        if group.len() < 1 << bits && source.has_more() {
+            return Ok(Encoded::TooLong(group.len()));
         }
         check_rows(schema, passed.last_id(), &group).map_err(external)?;
         passed.vectors.push(write_group(&mut file, schema, &arrow, &group)?);
@@ -284,7 +297,7 @@ fn encode(
         codes: sections.place(Kind::Codes),
         deletion_vector: None,
     };
-    Ok((sealed, meta))
+    Ok(Encoded::Whole((sealed, meta)))
 }
 
 /// Carries an error of ours through the Parquet writer.

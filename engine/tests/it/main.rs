@@ -26,6 +26,7 @@ mod keyed;
 mod kill;
 mod kill_uploads;
 mod many;
+mod memory;
 mod model;
 mod named_snapshots;
 mod oracle;

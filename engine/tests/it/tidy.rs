@@ -36,6 +36,7 @@ const ORDER: &[&[&str]] = &[
     &["filter", "distance", "topk"],
     &["row", "record", "schema"],
     &["idempotency"],
+    &["memory_budget"],
     &["config", "id", "lsn", "bitmap"],
     &["sync", "error"],
 ];

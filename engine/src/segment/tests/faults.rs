@@ -13,8 +13,8 @@ fn write_through(
     schema: &Schema,
     rows: &Rows,
 ) -> Result<SegmentMeta> {
-    let writing = Writing { fs, dir, name, schema, level: 0 };
-    write_segment(&writing, &mut RowsInMemory { rows, index: None })
+    let writing = Writing { fs, dir, name, schema, level: 0, group_bytes: u64::MAX };
+    write_segment(&writing, &mut RowsInMemory::new(rows, None))
 }
 
 fn names(dir: &Path) -> Vec<String> {

@@ -1,0 +1,466 @@
+//! The bytes that the databases of a process may hold together: who holds how many, who waits, and who gives back first.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Weak;
+use std::time::Duration;
+
+use akidb_host::{Ticker, seeded_bug};
+
+use crate::sync::{Arc, Condvar, Mutex, MutexGuard};
+
+/// How long a wait lasts before it looks again without having been called.
+const SLICE: Duration = Duration::from_millis(10);
+
+/// What bytes are held for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum MemoryUse {
+    /// Rows that are not flushed yet.
+    Memtables,
+    /// Rows that are flushed, and that snapshots or reads under way still hold.
+    Snapshots,
+    /// What flushes need for the segments they write, with their indexes.
+    Flushes,
+    /// The same of merges.
+    Merges,
+    /// Columns and results of filters that are kept.
+    FilterCaches,
+    /// Pieces of files on their way to backends.
+    Uploads,
+}
+
+impl MemoryUse {
+    /// All of them, in the order of `stats`.
+    pub const ALL: [Self; 6] =
+        [Self::Memtables, Self::Snapshots, Self::Flushes, Self::Merges, Self::FilterCaches, Self::Uploads];
+
+    /// The word for it in `stats` and metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Memtables => "memtables",
+            Self::Snapshots => "snapshots",
+            Self::Flushes => "flushes",
+            Self::Merges => "merges",
+            Self::FilterCaches => "filter_caches",
+            Self::Uploads => "uploads",
+        }
+    }
+
+    /// Which part of the limit it may take: one in so many.
+    fn divisor(self) -> u64 {
+        match self {
+            Self::Memtables => 2,
+            Self::Merges | Self::FilterCaches => 4,
+            Self::Snapshots | Self::Flushes | Self::Uploads => 8,
+        }
+    }
+}
+
+/// What a use of memory holds, and what it waited.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MemoryUsage {
+    /// Bytes now.
+    pub bytes: u64,
+    /// Bytes at most, since the budget was made.
+    pub peak_bytes: u64,
+    /// How often somebody found no room.
+    pub waits: u64,
+    /// Microseconds they waited, all together.
+    pub waited_micros: u64,
+}
+
+/// One limit on the bytes that databases hold in memory: their memtables, what flushes and merges need, kept columns of
+/// filters, pieces on their way to backends. Mapped files do not count: the system takes their pages back when it
+/// needs them. Clones are the same budget; [`crate::Builder::memory`] gives one to several databases.
+///
+/// **No wait is for ever.** Writers and merges wait; what gives memory back never does. Memory comes back from (1) the flush
+/// of a memtable, (2) the end of a merge or an upload, (3) caches, which are only dropped, (4) the end of a read or a
+/// snapshot. A flush takes what it needs without asking, and may pass the limit by what it needs beyond the eighth that
+/// writers leave free for it; nobody waits for that part. Pieces of uploads are bounded by their number, and do not ask
+/// either. A merge takes all it will need before it begins, and waits for nothing of this budget after that. So whoever
+/// holds memory comes to its end without getting any; and when all memtables are empty a write is let through whatever
+/// else is held, for no flush could bring more. The models `loom_memory_*` run this.
+#[derive(Clone)]
+pub struct MemoryBudget {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    limit: u64,
+    state: Mutex<State>,
+    released: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    uses: [MemoryUsage; MemoryUse::ALL.len()],
+    /// Bytes of all uses together, at most so far.
+    peak: u64,
+    /// Bytes of the largest write that found no room since there was enough.
+    wanted: u64,
+    last_account: u64,
+    accounts: BTreeMap<u64, Owner>,
+}
+
+/// One database.
+#[derive(Debug, Default)]
+struct Owner {
+    /// Bytes of its memtables.
+    memtables: u64,
+    /// Bytes of those that are flushed and still read.
+    snapshots: u64,
+    /// Those of them that no flush can free: of damaged collections.
+    held: u64,
+    /// Its last flush failed, and it is not time to try again.
+    stuck: bool,
+    driver: Option<Weak<dyn Ticker>>,
+}
+
+impl Owner {
+    fn flushable(&self) -> u64 {
+        if self.stuck { 0 } else { self.memtables.saturating_sub(self.held) }
+    }
+}
+
+impl State {
+    fn of(&self, usage: MemoryUse) -> &MemoryUsage {
+        &self.uses[usage as usize]
+    }
+
+    fn total(&self) -> u64 {
+        self.uses.iter().map(|used| used.bytes).sum()
+    }
+
+    /// What those who wait have to wait for: caches are dropped at will, and flushes are what they wait for.
+    fn firm(&self) -> u64 {
+        self.total() - self.of(MemoryUse::FilterCaches).bytes - self.of(MemoryUse::Flushes).bytes
+    }
+
+    fn add(&mut self, account: u64, usage: MemoryUse, bytes: u64) {
+        let used = &mut self.uses[usage as usize];
+        used.bytes += bytes;
+        used.peak_bytes = used.peak_bytes.max(used.bytes);
+        self.peak = self.peak.max(self.total());
+        if let Some(held) = self.owned(account, usage) {
+            *held += bytes;
+        }
+    }
+
+    /// What is counted for each account apart.
+    fn owned(&mut self, account: u64, usage: MemoryUse) -> Option<&mut u64> {
+        let owner = self.accounts.get_mut(&account)?;
+        match usage {
+            MemoryUse::Memtables => Some(&mut owner.memtables),
+            MemoryUse::Snapshots => Some(&mut owner.snapshots),
+            _ => None,
+        }
+    }
+
+    fn remove(&mut self, account: u64, usage: MemoryUse, bytes: u64) {
+        self.uses[usage as usize].bytes -= bytes;
+        if let Some(held) = self.owned(account, usage) {
+            *held -= bytes;
+        }
+    }
+
+    /// Whose memtables are flushed first: the one with the most bytes that a flush can free.
+    fn first_to_give(&self) -> Option<u64> {
+        let giving = self.accounts.iter().filter(|(_, owner)| owner.flushable() > 0);
+        giving
+            .max_by_key(|(number, owner)| (owner.flushable(), u64::MAX - **number))
+            .map(|(number, _)| *number)
+    }
+}
+
+impl Shared {
+    fn share(&self, usage: MemoryUse) -> u64 {
+        self.limit / usage.divisor()
+    }
+
+    /// What writers leave free for flushes.
+    fn writers_limit(&self) -> u64 {
+        self.limit - self.share(MemoryUse::Flushes)
+    }
+
+    fn fits(&self, state: &State, usage: MemoryUse, bytes: u64) -> bool {
+        let held = if usage == MemoryUse::FilterCaches { state.total() } else { state.firm() };
+        held + bytes <= self.limit && state.of(usage).bytes + bytes <= self.share(usage)
+    }
+
+    fn holds_back(&self, state: &State, bytes: u64) -> bool {
+        state.of(MemoryUse::Memtables).bytes > 0 && state.firm() + bytes > self.writers_limit()
+    }
+
+    /// Whether memtables have to be flushed for the sake of memory. What cannot be flushed is no reason to flush the rest
+    /// in small pieces, unless somebody waits.
+    fn is_over(&self, state: &State) -> bool {
+        let flushable: u64 = state.accounts.values().map(Owner::flushable).sum();
+        flushable >= self.share(MemoryUse::Memtables)
+            || state.wanted > 0 && self.holds_back(state, state.wanted)
+    }
+
+    fn release(&self, mut state: MutexGuard<'_, State>) {
+        if state.wanted > 0 && !self.holds_back(&state, state.wanted) {
+            state.wanted = 0;
+        }
+        drop(state);
+        if !seeded_bug("memory_released_in_silence") {
+            self.released.notify_all();
+        }
+    }
+}
+
+impl MemoryBudget {
+    /// A budget of so many bytes.
+    #[must_use]
+    pub fn new(limit_bytes: u64) -> Self {
+        let shared = Shared { limit: limit_bytes, state: Mutex::default(), released: Condvar::new() };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// The limit.
+    #[must_use]
+    pub fn limit_bytes(&self) -> u64 {
+        self.shared.limit
+    }
+
+    /// Bytes held now, by all uses together.
+    #[must_use]
+    pub fn used_bytes(&self) -> u64 {
+        self.shared.state.lock().total()
+    }
+
+    /// Bytes held at most so far, by all uses together.
+    #[must_use]
+    pub fn peak_bytes(&self) -> u64 {
+        self.shared.state.lock().peak
+    }
+
+    /// What one use holds now, and held.
+    #[must_use]
+    pub fn usage(&self, usage: MemoryUse) -> MemoryUsage {
+        *self.shared.state.lock().of(usage)
+    }
+
+    /// The part of one more database in this budget.
+    pub(crate) fn account(&self) -> Account {
+        let mut state = self.shared.state.lock();
+        state.last_account += 1;
+        let number = state.last_account;
+        state.accounts.insert(number, Owner::default());
+        drop(state);
+        Account { open: Arc::new(Open { budget: self.clone(), number }) }
+    }
+}
+
+impl fmt::Debug for MemoryBudget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "MemoryBudget({} of {} bytes)", self.used_bytes(), self.limit_bytes())
+    }
+}
+
+/// The part that one database has in a budget.
+#[derive(Clone, Debug)]
+pub(crate) struct Account {
+    open: Arc<Open>,
+}
+
+#[derive(Debug)]
+struct Open {
+    budget: MemoryBudget,
+    number: u64,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.budget.shared.state.lock().accounts.remove(&self.number);
+    }
+}
+
+impl Account {
+    fn shared(&self) -> &Shared {
+        &self.open.budget.shared
+    }
+
+    /// The budget it is of.
+    pub(crate) fn budget(&self) -> &MemoryBudget {
+        &self.open.budget
+    }
+
+    /// What a use may hold at most, of those that wait.
+    pub(crate) fn share(&self, usage: MemoryUse) -> u64 {
+        self.shared().share(usage)
+    }
+
+    /// Takes bytes without asking: for what is in memory already, and for what gives memory back. Never waits, and may pass
+    /// the limit.
+    pub(crate) fn charge(&self, usage: MemoryUse, bytes: u64) -> Charge {
+        if usage == MemoryUse::Flushes
+            && seeded_bug("flush_waits_for_memory")
+            && let Some(charge) = self.charge_within(usage, bytes, Duration::from_secs(10))
+        {
+            return charge;
+        }
+        self.shared().state.lock().add(self.open.number, usage, bytes);
+        Charge { account: self.clone(), held: Mutex::new((usage, bytes)) }
+    }
+
+    /// Takes bytes, if they fit in the limit and in the share of their use.
+    pub(crate) fn try_charge(&self, usage: MemoryUse, bytes: u64) -> Option<Charge> {
+        let mut state = self.shared().state.lock();
+        self.shared().fits(&state, usage, bytes).then(|| state.add(self.open.number, usage, bytes))?;
+        drop(state);
+        Some(Charge { account: self.clone(), held: Mutex::new((usage, bytes)) })
+    }
+
+    /// As [`Account::try_charge`], and waits until they fit, for about `patience` at most. Only for callers that hold no
+    /// charge yet.
+    pub(crate) fn charge_within(&self, usage: MemoryUse, bytes: u64, patience: Duration) -> Option<Charge> {
+        let (shared, mut left) = (self.shared(), patience);
+        let mut state = shared.state.lock();
+        if !shared.fits(&state, usage, bytes) {
+            state.uses[usage as usize].waits += 1;
+        }
+        while !shared.fits(&state, usage, bytes) {
+            if left.is_zero() {
+                return None;
+            }
+            let slice = left.min(SLICE);
+            let (woken, timed_out) = shared.released.wait_timeout(state, slice);
+            state = woken;
+            if timed_out {
+                left = left.saturating_sub(slice);
+                let micros = u64::try_from(slice.as_micros()).unwrap_or(u64::MAX);
+                state.uses[usage as usize].waited_micros += micros;
+            }
+        }
+        state.add(self.open.number, usage, bytes);
+        drop(state);
+        Some(Charge { account: self.clone(), held: Mutex::new((usage, bytes)) })
+    }
+
+    /// What [`Account::try_charge`] would grant now at most.
+    pub(crate) fn room(&self, usage: MemoryUse) -> u64 {
+        let (shared, state) = (self.shared(), self.shared().state.lock());
+        let of_limit = shared.limit.saturating_sub(state.firm());
+        of_limit.min(shared.share(usage).saturating_sub(state.of(usage).bytes))
+    }
+
+    /// What snapshots of this database may hold: the share that others leave, and an equal part of it in any case.
+    pub(crate) fn room_for_snapshots(&self) -> u64 {
+        let (share, state) = (self.share(MemoryUse::Snapshots), self.shared().state.lock());
+        let own = state.accounts.get(&self.open.number).map_or(0, |owner| owner.snapshots);
+        let others = state.of(MemoryUse::Snapshots).bytes.saturating_sub(own);
+        share.saturating_sub(others).max(share / state.accounts.len().max(1) as u64)
+    }
+
+    /// Whether a write that takes about so many bytes has to wait.
+    pub(crate) fn holds_back(&self, bytes: u64) -> bool {
+        self.shared().holds_back(&self.shared().state.lock(), bytes)
+    }
+
+    /// Notes that a write of so many bytes found no room: memtables are flushed until it does.
+    pub(crate) fn want(&self, bytes: u64) {
+        let mut state = self.shared().state.lock();
+        state.wanted = state.wanted.max(bytes.max(1));
+        drop(state);
+        self.call_first();
+    }
+
+    /// Notes that a write waited for memory, and how long.
+    pub(crate) fn note_waited(&self, waited: Duration) {
+        let micros = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
+        let mut state = self.shared().state.lock();
+        let used = &mut state.uses[MemoryUse::Memtables as usize];
+        used.waits += 1;
+        used.waited_micros += micros;
+    }
+
+    /// Bytes beyond the limit that caches should give back.
+    pub(crate) fn excess(&self) -> u64 {
+        self.shared().state.lock().total().saturating_sub(self.shared().limit)
+    }
+
+    /// Whether this database is to flush for the sake of memory: there is too little, and it holds the most.
+    pub(crate) fn is_asked(&self) -> bool {
+        let state = self.shared().state.lock();
+        self.shared().is_over(&state) && state.first_to_give() == Some(self.open.number)
+    }
+
+    /// Wakes the driver of the database that is to flush for the sake of memory, if there is too little.
+    pub(crate) fn call_first(&self) {
+        let state = self.shared().state.lock();
+        if !self.shared().is_over(&state) {
+            return;
+        }
+        let first = state.first_to_give().and_then(|number| state.accounts.get(&number)?.driver.clone());
+        drop(state);
+        if let Some(driver) = first.and_then(|driver| driver.upgrade()) {
+            driver.wake();
+        }
+    }
+
+    /// The loop that flushes this database.
+    pub(crate) fn set_driver(&self, driver: Weak<dyn Ticker>) {
+        if let Some(owner) = self.shared().state.lock().accounts.get_mut(&self.open.number) {
+            owner.driver = Some(driver);
+        }
+    }
+
+    /// What of its memtables no flush can free, and whether its flushes fail for now: then others give first.
+    pub(crate) fn note_flushes(&self, held: u64, stuck: bool) {
+        if let Some(owner) = self.shared().state.lock().accounts.get_mut(&self.open.number) {
+            (owner.held, owner.stuck) = (held, stuck);
+        }
+    }
+}
+
+/// Bytes that are held; dropping it gives them back.
+#[derive(Debug)]
+pub(crate) struct Charge {
+    account: Account,
+    held: Mutex<(MemoryUse, u64)>,
+}
+
+impl Charge {
+    /// Takes more, without asking.
+    pub(crate) fn grow(&self, bytes: u64) {
+        let mut held = self.held.lock();
+        self.account.shared().state.lock().add(self.account.open.number, held.0, bytes);
+        held.1 += bytes;
+    }
+
+    /// Holds them for another use from now on.
+    pub(crate) fn move_to(&self, usage: MemoryUse) {
+        let mut held = self.held.lock();
+        let (number, shared) = (self.account.open.number, self.account.shared());
+        let mut state = shared.state.lock();
+        state.remove(number, held.0, held.1);
+        state.add(number, usage, held.1);
+        held.0 = usage;
+        shared.release(state);
+    }
+
+    /// The part of the budget it is of.
+    pub(crate) fn account(&self) -> &Account {
+        &self.account
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        let (usage, bytes) = *self.held.lock();
+        let shared = self.account.shared();
+        let mut state = shared.state.lock();
+        state.remove(self.account.open.number, usage, bytes);
+        shared.release(state);
+    }
+}
+
+#[cfg(all(test, akidb_loom))]
+mod loom_tests;
+#[cfg(all(test, not(akidb_loom)))]
+mod tests;
