@@ -14,6 +14,7 @@ use crate::catalog::{CollectionState, LiveSegment};
 use crate::deletion_vector::DeletionVector;
 use crate::engine::{Engine, Merging, Writer};
 use crate::error::{Error, Result};
+use crate::expiry::is_overdue;
 use crate::flush;
 use crate::index;
 use crate::manifest::{Manifest, Reason};
@@ -47,7 +48,7 @@ pub(crate) fn compact(engine: &Engine, collection: u32, choose: Choose) -> Resul
     if state.damage.get().is_some() {
         return Ok(false);
     }
-    let loads: Vec<SegmentLoad> = state.segments.iter().map(|live| load(live)).collect();
+    let loads = loads(engine, state);
     let max_rows = max_rows(engine, state);
     let chosen = choose(&loads, max_rows);
     if chosen.is_empty() {
@@ -67,11 +68,23 @@ pub(crate) fn compact(engine: &Engine, collection: u32, choose: Choose) -> Resul
     Ok(true)
 }
 
+/// What the choice depends on, of every segment.
+fn loads(engine: &Engine, state: &CollectionState) -> Vec<SegmentLoad> {
+    let now_micros = engine.place.clock.unix_micros();
+    let before = engine.limits.ttl_erase_micros.map(|after| now_micros.saturating_sub(after));
+    let load = |live: &Arc<LiveSegment>| SegmentLoad {
+        overdue: before.is_some_and(|before| is_overdue(state, &live.segment, before)),
+        ..load(live)
+    };
+    state.segments.iter().map(load).collect()
+}
+
 fn load(live: &LiveSegment) -> SegmentLoad {
     SegmentLoad {
         rows: live.segment.rows(),
         dead: u32::try_from(live.deletion_vector.len()).expect("rows are u32"),
         bytes: live.segment.meta().size,
+        overdue: false,
     }
 }
 

@@ -51,5 +51,15 @@ pub(crate) struct Row {
     pub rest: Option<Box<str>>,
 }
 
+impl Row {
+    /// When the row expires, by the field at this position.
+    pub(crate) fn expires_at(&self, expiry: usize) -> Option<i64> {
+        match self.fields.get(expiry) {
+            Some(FieldValue::Timestamp(micros)) => Some(*micros),
+            _ => None,
+        }
+    }
+}
+
 /// A JSON object given or returned as payload.
 pub type Payload = Map<String, Value>;

@@ -16,6 +16,7 @@ mod compaction;
 mod docs;
 mod durability;
 mod every_file_flips;
+mod expiry;
 mod filters;
 mod flips;
 mod history;
