@@ -65,6 +65,9 @@ pub(crate) struct Import {
     /// With --create: a typed field: text, int, float, bool, timestamp or text_list (repeatable)
     #[arg(long = "field", value_name = "NAME:TYPE", requires = "create")]
     fields: Vec<String>,
+    /// With --create: the timestamp field that says when a row expires
+    #[arg(long, value_name = "FIELD", requires = "create")]
+    expires_by: Option<String>,
     /// Rows written at a time
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     batch_rows: u32,
@@ -129,7 +132,7 @@ impl Import {
             return Ok((db, rows));
         };
         let dim = u16::try_from(first.vector.len()).unwrap_or(u16::MAX);
-        let schema = schema(dim, self.metric, &self.fields, first.id.is_int())?;
+        let schema = schema(dim, self.metric, &self.fields, self.expires_by.as_deref(), first.id.is_int())?;
         let (db, _) = globals.open_or_create()?;
         let rows = db.create_collection(&self.collection, schema)?;
         Ok((db, rows))

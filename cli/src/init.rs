@@ -44,6 +44,9 @@ pub(crate) struct Init {
     /// A typed field: text, int, float, bool, timestamp or text_list (repeatable)
     #[arg(long = "field", value_name = "NAME:TYPE")]
     fields: Vec<String>,
+    /// The timestamp field that says when a row expires; from then on it is hidden, and soon deleted
+    #[arg(long, value_name = "FIELD", requires = "dim")]
+    expires_by: Option<String>,
     /// Ids are 64-bit integers instead of text
     #[arg(long)]
     int_ids: bool,
@@ -52,7 +55,9 @@ pub(crate) struct Init {
 impl Init {
     pub(crate) fn run(self, globals: &Globals) -> Result<()> {
         let schema = match self.dim {
-            Some(dim) => Some(schema(dim, self.metric, &self.fields, self.int_ids)?),
+            Some(dim) => {
+                Some(schema(dim, self.metric, &self.fields, self.expires_by.as_deref(), self.int_ids)?)
+            }
             None if !self.fields.is_empty() => {
                 return Err(Failure::usage(
                     "--field needs a collection: akidb init NAME --dim N --field ...",
@@ -74,10 +79,19 @@ impl Init {
 }
 
 /// The schema these options describe, checked.
-pub(crate) fn schema(dim: u16, metric: MetricWord, fields: &[String], int_ids: bool) -> Result<Schema> {
+pub(crate) fn schema(
+    dim: u16,
+    metric: MetricWord,
+    fields: &[String],
+    expires_by: Option<&str>,
+    int_ids: bool,
+) -> Result<Schema> {
     let schema = Schema::new(dim, metric.into());
     let schema = if int_ids { schema.int_ids() } else { schema };
-    let schema = row_text::fields(schema, fields)?;
+    let mut schema = row_text::fields(schema, fields)?;
+    if let Some(field) = expires_by {
+        schema = schema.expires_by(field);
+    }
     schema.check()?;
     Ok(schema)
 }

@@ -116,6 +116,9 @@ impl Listed {
             "name": self.name, "rows": self.rows, "dim": schema.dim, "metric": schema.metric,
             "ids": schema.id_kind, "fields": schema.fields.iter().map(field).collect::<Vec<_>>(),
         });
+        if let Some(field) = &schema.expires_by {
+            object["expires_by"] = json!(field);
+        }
         if let Some((segments, bytes)) = self.segments {
             object["segments"] = json!(segments);
             object["segment_bytes"] = json!(bytes);
@@ -125,8 +128,11 @@ impl Listed {
 
     fn cells(&self) -> Vec<String> {
         let schema = &self.schema;
-        let fields: Vec<String> =
-            schema.fields.iter().map(|f| format!("{}:{}", f.name, type_word(f.field_type))).collect();
+        let field = |f: &akidb::Field| {
+            let expires = if schema.expires_by.as_ref() == Some(&f.name) { " (expires)" } else { "" };
+            format!("{}:{}{expires}", f.name, type_word(f.field_type))
+        };
+        let fields: Vec<String> = schema.fields.iter().map(field).collect();
         let word = |value: serde_json::Value| value.as_str().unwrap_or_default().to_owned();
         vec![
             self.name.clone(),

@@ -52,6 +52,11 @@ impl LiveSegment {
         self.overlay.hidden_at(lsn).filter(|row| !self.deletion_vector.contains(*row))
     }
 
+    /// Whether any row is hidden that the deletion vector does not name.
+    pub(crate) fn has_unflushed_hides(&self) -> bool {
+        self.overlay.len() > 0 && self.hidden_at(Lsn::MAX).next().is_some()
+    }
+
     /// Whether anything may be dead.
     pub(crate) fn has_dead_rows(&self) -> bool {
         !self.deletion_vector.is_empty() || self.overlay.len() > 0

@@ -15,6 +15,7 @@ use crate::catalog::{CollectionState, LiveSegment};
 use crate::deletion_vector::DeletionVector;
 use crate::engine::{Engine, Merging, Writer};
 use crate::error::{Error, Result};
+use crate::expiry::is_overdue;
 use crate::flush;
 use crate::manifest::{Manifest, Reason};
 use crate::overlay::Overlay;
@@ -49,7 +50,7 @@ pub(crate) fn compact(engine: &Engine, collection: u32, choose: Choose, patience
     if state.damage.get().is_some() {
         return Ok(false);
     }
-    let loads: Vec<SegmentLoad> = state.segments.iter().map(|live| load(live)).collect();
+    let loads = loads(engine, state);
     let Some(admitted) = admit(engine, state, &loads, choose, patience)? else {
         engine.compactions.note(collection, None);
         return Ok(false);
@@ -69,11 +70,23 @@ pub(crate) fn compact(engine: &Engine, collection: u32, choose: Choose, patience
     Ok(true)
 }
 
+/// What the choice depends on, of every segment.
+fn loads(engine: &Engine, state: &CollectionState) -> Vec<SegmentLoad> {
+    let now_micros = engine.place.clock.unix_micros();
+    let before = engine.limits.ttl_erase_micros.map(|after| now_micros.saturating_sub(after));
+    let load = |live: &Arc<LiveSegment>| SegmentLoad {
+        overdue: before.is_some_and(|before| is_overdue(state, &live.segment, before)),
+        ..load(live)
+    };
+    state.segments.iter().map(load).collect()
+}
+
 fn load(live: &LiveSegment) -> SegmentLoad {
     SegmentLoad {
         rows: live.segment.rows(),
         dead: u32::try_from(live.deletion_vector.len()).expect("rows are u32"),
         bytes: live.segment.meta().size,
+        overdue: false,
     }
 }
 

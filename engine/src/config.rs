@@ -153,6 +153,12 @@ pub struct EngineSettings {
     /// a twentieth is dead are merged. 30: a database that nobody writes to opens at once, takes little more space than its rows and
     /// is whole on its backends. Where there is less than 8 MiB to gain it takes thirty times as long. 0: never.
     pub rest_after_secs: u64,
+    /// Seconds after which a row that expired is deleted, at the latest. 60: whoever asks when it is gone from the newest
+    /// state gets a short answer, and a look at the memtables each half minute costs nothing. 0: never, it is only hidden.
+    pub ttl_purge_secs: u64,
+    /// Hours after which a segment is rewritten for the sake of rows in it that expired and were deleted, however few. 24:
+    /// a segment is rewritten at most once a day for that. 0: when enough of it is dead, as for any row.
+    pub ttl_erase_hours: u32,
     /// Old manifests kept, at most. 100: a bad day can be looked back over.
     pub manifest_keep: u32,
     /// Hours an old manifest is kept, at most. 24, for the same reason.
@@ -195,6 +201,8 @@ impl Default for EngineSettings {
             write_stall_timeout_ms: 1_000,
             min_free_disk_bytes: None,
             rest_after_secs: 30,
+            ttl_purge_secs: 60,
+            ttl_erase_hours: 24,
             manifest_keep: 100,
             manifest_keep_hours: 24,
             snapshot_max_age_secs: 3_600,
@@ -304,6 +312,8 @@ impl EngineSettings {
             ("wal_flush_bytes", self.wal_flush_bytes, 64 * KIB, u64::MAX / 2),
             ("wal_max_bytes", self.wal_max_bytes, self.wal_flush_bytes + 1, u64::MAX),
             ("write_stall_timeout_ms", self.write_stall_timeout_ms, 0, HOUR_MS),
+            ("ttl_purge_secs", self.ttl_purge_secs, 0, 24 * 3_600),
+            ("ttl_erase_hours", self.ttl_erase_hours.into(), 0, 24 * 3_660),
             ("manifest_keep", self.manifest_keep.into(), 1, 100_000),
             ("manifest_keep_hours", self.manifest_keep_hours.into(), 1, 24 * 3_660),
             ("snapshot_max_age_secs", self.snapshot_max_age_secs, 1, 366 * 24 * 3_600),
@@ -348,6 +358,8 @@ impl fmt::Display for Settings {
             Some(bytes) => writeln!(f, "min_free_disk_bytes = {bytes}")?,
             None => writeln!(f, "# min_free_disk_bytes: the smaller of 1 GiB and 5 % of the disk")?,
         }
+        writeln!(f, "ttl_purge_secs = {}", e.ttl_purge_secs)?;
+        writeln!(f, "ttl_erase_hours = {}", e.ttl_erase_hours)?;
         writeln!(f, "manifest_keep = {}", e.manifest_keep)?;
         writeln!(f, "manifest_keep_hours = {}", e.manifest_keep_hours)?;
         writeln!(f, "snapshot_max_age_secs = {}", e.snapshot_max_age_secs)?;

@@ -13,9 +13,11 @@ use crate::upload::Uploads;
 
 pub(crate) mod compactor;
 pub(crate) mod plan;
+mod purge;
 mod rest;
 
 use plan::{CollectionLoad, Job, Load};
+use purge::Purge;
 use rest::Rest;
 
 /// How often the free space is measured and old manifests are looked through.
@@ -31,6 +33,7 @@ pub(crate) struct Driver {
     retry_at: Option<Instant>,
     failures: u32,
     rest: Rest,
+    purge: Purge,
     /// The newest manifest when old ones and their files were removed last.
     collected: u64,
 }
@@ -44,6 +47,7 @@ impl Driver {
             retry_at: None,
             failures: 0,
             rest: Rest::default(),
+            purge: Purge::default(),
             collected: 0,
         }
     }
@@ -145,10 +149,11 @@ impl Tick for Driver {
             return Next::Done;
         }
         let look = self.look_if_due(&engine, now);
+        let more = self.purge.tick(&engine, now);
         let retry = self.work(&engine, now);
         self.uploads.offer(&engine);
         self.uploads.measure(&engine);
-        Next::At(retry.map_or(look, |retry| retry.min(look)))
+        Next::At([retry, more].into_iter().flatten().fold(look, Instant::min))
     }
 }
 

@@ -284,7 +284,7 @@ impl Engine {
         if self.closed.load(Ordering::Acquire) {
             return Err(closed());
         }
-        Ok(self.applier().published().view())
+        Ok(self.applier().published().view(self.place.clock.unix_micros()))
     }
 
     /// The writing half.

@@ -263,7 +263,16 @@ impl FilterCache {
         Ok(Matches::new(rows, false))
     }
 
-    fn column(&self, segment: &Arc<Segment>, schema: &Schema, source: Source) -> Result<Arc<Coded>> {
+    /// A column of `segment`, decoded; may block on the disk.
+    ///
+    /// # Errors
+    /// As [`FilterCache::matching`].
+    pub(crate) fn column(
+        &self,
+        segment: &Arc<Segment>,
+        schema: &Schema,
+        source: Source,
+    ) -> Result<Arc<Coded>> {
         let what = match source {
             Source::Id => What::Id,
             Source::Lsn => What::Lsn,

@@ -159,5 +159,7 @@ fn view_of(engine: &Engine, newest: &Manifest, Committed { manifest, .. }: Commi
     };
     let filters = Arc::clone(&engine.current().content().filters);
     let catalog = recovery::load_segments(&engine.place, &manifest, filters)?;
-    Ok(Opened { view: Published::new(catalog, lsn).view(), kept })
+    // What had expired by then is gone, and nothing else: the same answers for as long as it is kept.
+    let view = Published::new(catalog, lsn).view(manifest.created_at.as_microsecond());
+    Ok(Opened { view, kept })
 }

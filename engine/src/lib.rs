@@ -51,6 +51,7 @@ mod driver;
 mod engine;
 #[cfg(not(akidb_loom))]
 mod error;
+mod expiry;
 #[cfg(not(akidb_loom))]
 mod filter;
 #[cfg(not(akidb_loom))]

@@ -42,6 +42,10 @@ pub(crate) struct Limits {
     pub(crate) write_stall_timeout: Duration,
     /// How long nobody writes before everything is flushed; zero: never.
     pub(crate) rest_after: Duration,
+    /// How long after its expiry a row is deleted, at the latest; zero: not by itself.
+    pub(crate) ttl_purge: Duration,
+    /// How long after the expiry of a row its segment is rewritten without it; none: as for any dead row.
+    pub(crate) ttl_erase_micros: Option<i64>,
     /// How long a snapshot is held at most.
     pub(crate) snapshot_max_age: Duration,
     /// Keys of batches kept.
@@ -67,6 +71,10 @@ impl Limits {
             filter_cache_bytes: engine.filter_cache_bytes.min(memory.share(MemoryUse::FilterCaches)),
             write_stall_timeout: Duration::from_millis(engine.write_stall_timeout_ms),
             rest_after: Duration::from_secs(engine.rest_after_secs),
+            ttl_purge: Duration::from_secs(engine.ttl_purge_secs),
+            // What is not deleted cannot be left out.
+            ttl_erase_micros: (engine.ttl_purge_secs > 0 && engine.ttl_erase_hours > 0)
+                .then(|| i64::from(engine.ttl_erase_hours) * 3_600_000_000),
             snapshot_max_age: Duration::from_secs(engine.snapshot_max_age_secs),
             batch_keys: KeyBounds {
                 keys: engine.max_idempotency_keys as usize,

@@ -228,7 +228,7 @@ fn frame_aligned(shows_unsynced: bool) {
         assert!(a.applier().published().visible() >= last);
     });
     let reader = thread::spawn(move || {
-        let view = b.applier().published().view();
+        let view = b.applier().published().view(0);
         (view.lsn(), view.content().newest.load(Ordering::Acquire))
     });
     let last = submit(&model, 2);
@@ -397,7 +397,7 @@ fn loom_version_then_lsn() {
             let last = submit(&writer, 1);
             writer.finish(last).unwrap();
         });
-        let view = model.applier().published().view();
+        let view = model.applier().published().view(0);
         let (base, newest) = (view.content().base, view.content().newest.load(Ordering::Acquire));
         assert!(base <= view.lsn(), "L {} is below what version {base} was built on", view.lsn());
         assert!(view.lsn().as_u64() <= newest, "L {} is beyond the version's memtable", view.lsn());

@@ -13,6 +13,7 @@ use crate::lsn::Lsn;
 use crate::schema::{FieldType, Schema, check_name};
 use crate::segment_meta::SegmentMeta;
 
+mod features;
 mod files;
 mod format;
 mod hex;
@@ -272,6 +273,7 @@ impl Manifest {
             schemas: vec![schema],
             segments: Vec::new(),
         });
+        self.note_features();
         Ok(id)
     }
 
@@ -343,6 +345,7 @@ impl Manifest {
         let Some(at) = self.collections.iter().position(|c| c.id == id) else { return false };
         let gone = self.collections.remove(at);
         self.dropped.push(DroppedCollection { id: gone.id, dir: gone.dir });
+        self.note_features();
         true
     }
 

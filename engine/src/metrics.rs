@@ -279,6 +279,12 @@ fn of_collections(families: &mut Families, stats: &Stats) {
         "Bytes of the segment files.",
         of(&|c| exact(c.segment_bytes)),
     );
+    families.give(
+        gauge,
+        "akidb_expired_rows",
+        "Rows that have expired and are not deleted yet.",
+        of(&|c| exact(c.expired_rows)),
+    );
     families.give(gauge, "akidb_dead_rows", "Dead rows still in segments.", of(&|c| exact(c.dead_rows)));
     families.give(
         gauge,

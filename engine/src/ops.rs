@@ -1,7 +1,7 @@
 //! The operations of a logged frame, what each of them hides, and how they are applied to memtables and overlays.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::apply::{Applier, Target};
@@ -55,8 +55,14 @@ pub(crate) struct Op {
     batch_key: Option<Box<BatchKey>>,
     /// The hash of collection and id.
     mark: u64,
+    /// When the row it writes expires.
+    expires_at: Option<i64>,
+    /// Whether it matters when the row expires that it hides.
+    asks_expiry: bool,
     found: Mutex<Found>,
     existed: AtomicBool,
+    /// When the row that was hidden would have expired.
+    hidden_expires_at: AtomicI64,
     /// Why a logged operation could not be applied.
     failure: OnceLock<Error>,
 }
@@ -71,13 +77,19 @@ enum Found {
         place: Option<RowPlace>,
         /// The version there; only if the write demands one.
         version: Option<Lsn>,
+        /// When it expires, if that was asked.
+        expires_at: Option<i64>,
     },
     Failed(Error),
 }
 
+/// What stands for the time of a row that never expires.
+const NEVER: i64 = i64::MAX;
+
 impl Op {
+    /// An operation of whose row nobody asks anything.
     pub(crate) fn new(collection: u32, change: Change) -> Self {
-        Self::expecting(collection, change, None)
+        Self { asks_expiry: false, ..Self::expecting(collection, change, None) }
     }
 
     /// An operation that is logged only if its row is as expected.
@@ -88,9 +100,12 @@ impl Op {
             expect,
             batch_key: None,
             mark: id.map_or(0, |id| mark_of(collection, id)),
+            expires_at: None,
+            asks_expiry: expect.is_some() || matches!(change, Change::Delete(_)),
             change,
             found: Mutex::default(),
             existed: AtomicBool::new(false),
+            hidden_expires_at: AtomicI64::new(NEVER),
             failure: OnceLock::new(),
         }
     }
@@ -106,6 +121,28 @@ impl Op {
 
     pub(crate) fn collection(&self) -> u32 {
         self.collection
+    }
+
+    /// One whose row expires then.
+    pub(crate) fn expiring(self, expires_at: Option<i64>) -> Self {
+        Self { expires_at, ..self }
+    }
+
+    /// The delete of this version of a row, which was found at this place of the segments, or in a memtable.
+    pub(crate) fn removing(
+        collection: &CollectionState,
+        (id, version): (Id, Lsn),
+        place: Option<RowPlace>,
+    ) -> Self {
+        let segment_version = place.as_ref().map(|_| version);
+        let found = Found::At {
+            generation: collection.generation,
+            place,
+            version: segment_version,
+            expires_at: None,
+        };
+        let removing = Self::expecting(collection.id, Change::Delete(id), Some(Expect::Version(version)));
+        Self { found: Mutex::new(found), asks_expiry: false, ..removing }
     }
 
     /// The last operation of a batch that has a key.
@@ -126,9 +163,9 @@ impl Op {
         self.change.id()
     }
 
-    /// Whether a live row was hidden; known once the write is visible.
-    pub(crate) fn existed(&self) -> bool {
-        self.existed.load(Ordering::Acquire)
+    /// Whether a row was hidden that lived and had not expired at this moment; known once the write is visible.
+    pub(crate) fn existed(&self, now_micros: i64) -> bool {
+        self.existed.load(Ordering::Acquire) && self.hidden_expires_at.load(Ordering::Acquire) > now_micros
     }
 
     /// Why the operation, durable as it is, could not be applied; known once its frame is visible.
@@ -144,7 +181,8 @@ impl Op {
             return false;
         }
         // A memtable leaves a collection by a flush, and that raises the generation.
-        let found = Found::At { generation: collection.generation, place: None, version: None };
+        let found =
+            Found::At { generation: collection.generation, place: None, version: None, expires_at: None };
         *self.found.lock().unwrap_or_else(PoisonError::into_inner) = found;
         true
     }
@@ -158,13 +196,7 @@ impl Op {
             return Ok(());
         }
         let Some(id) = self.id() else { return Ok(()) };
-        let found = collection.find_in_segments(id).and_then(|place| {
-            let version = match &place {
-                Some((live, row)) if self.expect.is_some() => Some(live.segment.lsn_at(*row)?),
-                _ => None,
-            };
-            Ok(Found::At { generation: collection.generation, place, version })
-        });
+        let found = collection.find_in_segments(id).and_then(|place| self.found_at(collection, place));
         let (found, result) = match found {
             Ok(found) => (found, Ok(())),
             Err(error) => (Found::Failed(error.clone()), Err(error)),
@@ -173,17 +205,32 @@ impl Op {
         result
     }
 
-    /// As [`Op::prepare`] for the many that demand nothing of their rows: each segment's ids are passed over once. Where a segment
-    /// cannot be read all are left to be looked up one by one, and the failure to whom it concerns.
+    /// What the look for its row gave, with what of the row is asked.
+    fn found_at(&self, collection: &CollectionState, place: Option<RowPlace>) -> crate::error::Result<Found> {
+        let version = match &place {
+            Some((live, row)) if self.expect.is_some() => Some(live.segment.lsn_at(*row)?),
+            _ => None,
+        };
+        let expires_at = match (&place, collection.schema.expiry()) {
+            (Some((live, row)), Some(field)) if self.asks_expiry => {
+                live.segment.time_at(&collection.schema, field, *row)?
+            }
+            _ => None,
+        };
+        Ok(Found::At { generation: collection.generation, place, version, expires_at })
+    }
+
+    /// As [`Op::prepare`] for many: each segment's ids are passed over once. Where a segment cannot be read they are left to be looked
+    /// up one by one, and the failure to whom it concerns.
     pub(crate) fn prepare_each(ops: &[&Self], collection: &CollectionState) {
-        let free = ops.iter().copied().filter(|op| op.expect.is_none());
-        let asked: Vec<&Self> = free.filter(|op| !op.prepare_in_memory(collection)).collect();
+        let asked: Vec<&Self> = ops.iter().copied().filter(|op| !op.prepare_in_memory(collection)).collect();
         let ids: Vec<&Id> = asked.iter().filter_map(|op| op.id()).collect();
         assert_eq!(ids.len(), asked.len(), "what has no id is prepared in memory");
         let Ok(places) = collection.find_each_in_segments(&ids) else { return };
         for (op, place) in asked.into_iter().zip(places) {
-            let found = Found::At { generation: collection.generation, place, version: None };
-            *op.found.lock().unwrap_or_else(PoisonError::into_inner) = found;
+            if let Ok(found) = op.found_at(collection, place) {
+                *op.found.lock().unwrap_or_else(PoisonError::into_inner) = found;
+            }
         }
     }
 
@@ -226,15 +273,23 @@ impl Op {
         }
     }
 
+    fn note_expiry(&self, expires_at: Option<i64>) {
+        self.hidden_expires_at.store(expires_at.unwrap_or(NEVER), Ordering::Release);
+    }
+
     /// Hides the one live older version, wherever it is.
     fn hide_older(&self, collection: &CollectionState, id: &Id, lsn: Lsn) -> crate::error::Result<bool> {
         for memtable in collection.memtables() {
             if let Some(was_alive) = memtable.hide(id, lsn) {
+                if let Some(field) = collection.schema.expiry().filter(|_| self.asks_expiry) {
+                    self.note_expiry(memtable.newest(id).and_then(|slot| slot.row().expires_at(field)));
+                }
                 return Ok(was_alive);
             }
         }
         match &*self.found.lock().unwrap_or_else(PoisonError::into_inner) {
-            Found::At { place: Some((live, row)), .. } => {
+            Found::At { place: Some((live, row)), expires_at, .. } => {
+                self.note_expiry(*expires_at);
                 Ok(!live.deletion_vector.contains(*row) && live.overlay.hide(*row, lsn))
             }
             Found::At { place: None, .. } => Ok(false),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::catalog::{Catalog, CollectionState, LiveSegment};
 use crate::error::Result;
+use crate::expiry::{Alive, Expiry};
 use crate::filter::Filter;
 use crate::id::Id;
 use crate::lsn::Lsn;
@@ -15,8 +16,10 @@ use crate::version::View;
 
 /// The live row with this id.
 pub(crate) fn get(view: &View<Catalog>, state: &CollectionState, id: &Id) -> Result<Option<(Lsn, Row)>> {
+    let expiry = Expiry::of(view, state);
     for memtable in state.memtables() {
         match memtable.get(id, view.lsn()) {
+            Some(Some(slot)) if expiry.hides(slot.row()) => return Ok(None),
             Some(Some(slot)) => return Ok(Some((slot.lsn(), Row::clone(slot.row())))),
             Some(None) => return Ok(None),
             None => {}
@@ -31,7 +34,8 @@ pub(crate) fn get(view: &View<Catalog>, state: &CollectionState, id: &Id) -> Res
         if let Some(row) = live.segment.find(id)?
             && live.lives_at(row, view.lsn())
         {
-            return live.segment.row_at(&state.schema, row, id);
+            let found = live.segment.row_at(&state.schema, row, id)?;
+            return Ok(found.filter(|(_, row)| !expiry.hides(row)));
         }
     }
     Ok(None)
@@ -40,11 +44,12 @@ pub(crate) fn get(view: &View<Catalog>, state: &CollectionState, id: &Id) -> Res
 /// Rows that live and match.
 pub(crate) fn count(view: &View<Catalog>, state: &CollectionState, filter: Option<&Filter>) -> Result<u64> {
     let bound = filter.map(|filter| filter.bind(&state.schema)).transpose()?;
+    let expiry = Expiry::of(view, state);
     let mut count = 0u64;
     for memtable in state.memtables() {
         count += memtable
             .slots()
-            .filter(|(_, slot)| slot.lives_at(view.lsn()))
+            .filter(|(_, slot)| slot.lives_at(view.lsn()) && !expiry.hides(slot.row()))
             .filter(|(_, slot)| {
                 bound
                     .as_ref()
@@ -52,16 +57,22 @@ pub(crate) fn count(view: &View<Catalog>, state: &CollectionState, filter: Optio
             })
             .count() as u64;
     }
-    for live in state.segments.iter() {
+    for (live, alive) in state.segments.iter().zip(Alive::of_all(view, state)?) {
         count += match &bound {
-            None => live.live_rows(view.lsn()),
+            None => alive.count(),
             Some(bound) => {
-                let matches = view.content().filters.matching(&live.segment, &state.schema, bound)?;
-                live.live_matches(&matches, view.lsn())
+                alive.count_of(&*view.content().filters.matching(&live.segment, &state.schema, bound)?)
             }
         };
     }
     Ok(count)
+}
+
+/// Rows that are not deleted, expired or not. Reads nothing.
+pub(crate) fn undeleted(view: &View<Catalog>, state: &CollectionState) -> u64 {
+    let slots = state.memtables().flat_map(|memtable| memtable.slots());
+    let in_memory = slots.filter(|(_, slot)| slot.lives_at(view.lsn())).count() as u64;
+    in_memory + state.segments.iter().map(|live| live.live_rows(view.lsn())).sum::<u64>()
 }
 
 /// A page of live, matching rows with ids above `after`, in id order, at most `limit`.
@@ -74,6 +85,7 @@ pub(crate) fn scan(
 ) -> Result<Vec<(Lsn, Row)>> {
     let _span = tracing::info_span!("scan", collection = %state.name, limit, lsn = %view.lsn()).entered();
     let bound = filter.map(|filter| filter.bind(&state.schema)).transpose()?;
+    let (expiry, alive) = (Expiry::of(view, state), Alive::of_all(view, state)?);
     let mut page: Vec<(Lsn, At)> = Vec::new();
     let mut ids: Vec<(Id, usize)> = Vec::new();
     let mut take = |id: Id, lsn: Lsn, at: At| {
@@ -85,6 +97,7 @@ pub(crate) fn scan(
             .slots()
             .filter(|(_, slot)| slot.lives_at(view.lsn()) && after.is_none_or(|after| slot.row().id > *after))
             .map(|(_, slot)| (slot.lsn(), slot.row()))
+            .filter(|(_, row)| !expiry.hides(row))
             .filter(|(lsn, row)| {
                 bound.as_ref().is_none_or(|b| b.matches(&MemoryRow::new(*lsn, row, &state.schema)))
             })
@@ -108,7 +121,7 @@ pub(crate) fn scan(
             bound.as_ref().map(|b| filters.matching(&live.segment, &state.schema, b)).transpose()?;
         let rows: Vec<u32> = (start..live.segment.rows())
             .filter(|row| matching.as_ref().is_none_or(|m| m.rows.contains(*row)))
-            .filter(|row| live.lives_at(*row, view.lsn()))
+            .filter(|row| alive[n].shows(*row))
             .take(limit)
             .collect();
         for (row, id) in rows.iter().zip(ids_of(live, &rows)?) {
@@ -130,19 +143,21 @@ pub(crate) fn matching(
     limit: usize,
 ) -> Result<Vec<(Id, Lsn)>> {
     let bound = filter.bind(&state.schema)?;
+    let expiry = Expiry::of(view, state);
     let mut found: Vec<(Id, Lsn)> = Vec::new();
     for memtable in state.memtables() {
         let slots = memtable.slots().map(|(_, slot)| slot);
         let live = slots.filter(|s| s.lives_at(view.lsn()) && after.is_none_or(|after| s.row().id > *after));
+        let live = live.filter(|s| !expiry.hides(s.row()));
         let matching = live.filter(|s| bound.matches(&MemoryRow::new(s.lsn(), s.row(), &state.schema)));
         found.extend(matching.map(|slot| (slot.row().id.clone(), slot.lsn())));
         keep_first(&mut found, limit);
     }
-    for live in state.segments.iter() {
+    for (live, alive) in state.segments.iter().zip(Alive::of_all(view, state)?) {
         let start = after.map_or(Ok(0), |after| rows_up_to(live, after))?;
         let matches = view.content().filters.matching(&live.segment, &state.schema, &bound)?;
-        let rows = (start..live.segment.rows())
-            .filter(|row| matches.rows.contains(*row) && live.lives_at(*row, view.lsn()));
+        let rows =
+            (start..live.segment.rows()).filter(|row| matches.rows.contains(*row) && alive.shows(*row));
         for row in rows.take(limit) {
             let (lsn, id) = live.segment.row_key(row)?;
             found.push((id, lsn));

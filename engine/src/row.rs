@@ -61,6 +61,14 @@ impl Row {
         let fields: usize = self.fields.iter().map(FieldValue::bytes).sum();
         (id + fields + self.rest.as_ref().map_or(0, |rest| rest.len())) as u64
     }
+
+    /// When the row expires, by the field at this position.
+    pub(crate) fn expires_at(&self, expiry: usize) -> Option<i64> {
+        match self.fields.get(expiry) {
+            Some(FieldValue::Timestamp(micros)) => Some(*micros),
+            _ => None,
+        }
+    }
 }
 
 impl FieldValue {

@@ -96,13 +96,16 @@ pub struct Schema {
     pub id_kind: IdKind,
     /// Declared fields in order.
     pub fields: Vec<Field>,
+    /// The declared timestamp that says when a row expires, if rows of this collection do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_by: Option<String>,
 }
 
 impl Schema {
     /// A schema of `dim`-dimensional vectors with text ids and no declared fields.
     #[must_use]
     pub fn new(dim: u16, metric: Metric) -> Self {
-        Self { version: 1, dim, metric, id_kind: IdKind::Text, fields: Vec::new() }
+        Self { version: 1, dim, metric, id_kind: IdKind::Text, fields: Vec::new(), expires_by: None }
     }
 
     /// Ids are 64-bit integers.
@@ -156,6 +159,19 @@ impl Schema {
         self.field(name, FieldType::TextList)
     }
 
+    /// Lets rows expire: from the time in this declared timestamp on no read shows a row any more, and the database
+    /// deletes it soon after. A row without a value there never expires. Fixed when the collection is made.
+    #[must_use]
+    pub fn expires_by(mut self, field: impl Into<String>) -> Self {
+        self.expires_by = Some(field.into());
+        self
+    }
+
+    /// Position of the field that says when a row expires.
+    pub(crate) fn expiry(&self) -> Option<usize> {
+        self.position(self.expires_by.as_deref()?)
+    }
+
     /// Position of a declared field in [`Schema::fields`].
     #[must_use]
     pub fn position(&self, name: &str) -> Option<usize> {
@@ -166,7 +182,7 @@ impl Schema {
     ///
     /// # Errors
     /// `Invalid`: dimension outside 1..=4096, over 1,000 fields, a name that is empty, too long, reserved or
-    /// differs from another only in case.
+    /// differs from another only in case; rows that expire by something else than a declared timestamp.
     pub fn check(&self) -> Result<()> {
         if self.dim == 0 || self.dim > MAX_DIM {
             let message = format!("dimension {} is outside 1..={MAX_DIM}", self.dim);
@@ -190,7 +206,18 @@ impl Schema {
                 return Err(Error::invalid("AKI-0113", message));
             }
         }
-        Ok(())
+        self.check_expiry()
+    }
+
+    fn check_expiry(&self) -> Result<()> {
+        let Some(name) = &self.expires_by else { return Ok(()) };
+        let what = match self.position(name).map(|at| self.fields[at].field_type) {
+            Some(FieldType::Timestamp) => return Ok(()),
+            Some(other) => format!("it is declared as {}", other.name()),
+            None => "there is no field of that name".to_owned(),
+        };
+        let message = format!("rows cannot expire by \"{name}\": {what}");
+        Err(Error::invalid("AKI-0278", message).help_is("declare it as a timestamp"))
     }
 }
 

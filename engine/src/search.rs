@@ -8,6 +8,7 @@ use akidb_host::{Clock, RealClock};
 
 use crate::catalog::{Catalog, CollectionState};
 use crate::error::Result;
+use crate::expiry::Alive;
 use crate::filter::Bound;
 use crate::row;
 use crate::segment::Fetched;
@@ -92,12 +93,13 @@ fn best(
     query: &Query,
     bound: Option<&Bound>,
 ) -> Result<(Vec<Scored>, Explained)> {
+    let alive = Alive::of_all(view, state)?;
     SCRATCH.with(|scratch| {
         // A search inside a search cannot be: nothing of ours calls back. A fresh room costs some allocations.
         let mut own = Scratch::default();
         let mut shared = scratch.try_borrow_mut().ok();
         let scratch = shared.as_deref_mut().unwrap_or(&mut own);
-        Run::new(view, state, query, bound, scratch).finish()
+        Run::new(view, state, &alive, query, bound, scratch).finish()
     })
 }
 

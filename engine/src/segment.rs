@@ -29,6 +29,7 @@ mod sections;
 mod sink;
 mod source;
 mod statistics;
+mod times;
 mod touched;
 mod vector_index;
 mod verify;

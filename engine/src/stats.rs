@@ -131,8 +131,10 @@ pub struct SnapshotStats {
 pub struct CollectionStats {
     /// Name.
     pub name: String,
-    /// Live rows.
+    /// Live rows that have not expired.
     pub rows: u64,
+    /// Rows that have expired and are not deleted yet.
+    pub expired_rows: u64,
     /// Rows in memtables, dead ones included.
     pub memtable_rows: u64,
     /// Segments.
@@ -156,9 +158,13 @@ pub(crate) fn stats(engine: &Engine, uploads: &Uploads) -> Result<Stats> {
     for state in view.content().collections.values() {
         let in_segments: u64 = state.segments.iter().map(|live| u64::from(live.segment.rows())).sum();
         let live_in_segments: u64 = state.segments.iter().map(|live| live.live_rows(view.lsn())).sum();
+        let undeleted = crate::read::undeleted(&view, state);
+        // Times that cannot be read are no reason to say nothing.
+        let rows = crate::read::count(&view, state, None).unwrap_or(undeleted);
         collections.push(CollectionStats {
             name: state.name.to_string(),
-            rows: crate::read::count(&view, state, None)?,
+            rows,
+            expired_rows: undeleted - rows,
             memtable_rows: state.memtables().map(|memtable| u64::from(memtable.len())).sum(),
             segments: state.segments.len(),
             segment_bytes: state.segments.iter().map(|live| live.segment.meta().size).sum(),

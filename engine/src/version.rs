@@ -29,11 +29,12 @@ impl<C> Version<C> {
 pub(crate) struct View<C> {
     version: Arc<Version<C>>,
     lsn: Lsn,
+    now_micros: i64,
 }
 
 impl<C> Clone for View<C> {
     fn clone(&self) -> Self {
-        Self { version: Arc::clone(&self.version), lsn: self.lsn }
+        Self { version: Arc::clone(&self.version), lsn: self.lsn, now_micros: self.now_micros }
     }
 }
 
@@ -45,6 +46,11 @@ impl<C> View<C> {
     /// L: rows with `lsn <= L < hidden_at` live here.
     pub(crate) fn lsn(&self) -> Lsn {
         self.lsn
+    }
+
+    /// The moment, in microseconds since 1970: rows that expired by then are not there.
+    pub(crate) fn now_micros(&self) -> i64 {
+        self.now_micros
     }
 }
 
@@ -62,14 +68,15 @@ impl<C> Published<C> {
     }
 
     /// The pair a read works on. The version is taken **first**: an L loaded before it could pass the version's
-    /// retirement unseen and show rows that a later write replaced in structures this version lacks.
-    pub(crate) fn view(&self) -> View<C> {
+    /// retirement unseen and show rows that a later write replaced in structures this version lacks. The moment stands
+    /// still with it.
+    pub(crate) fn view(&self, now_micros: i64) -> View<C> {
         let early = seeded_bug("l_before_version").then(|| self.visible.load(Ordering::Acquire));
         let version = Arc::clone(&*self.current.lock());
         let visible = early.unwrap_or_else(|| self.visible.load(Ordering::Acquire));
         let retired = version.retired_at.load(Ordering::Acquire);
         let lsn = lsn_of(visible.min(retired));
-        View { version, lsn }
+        View { version, lsn, now_micros }
     }
 
     /// The current version, for its holder of the apply lock and for work that checks again later.

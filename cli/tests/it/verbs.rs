@@ -52,6 +52,29 @@ fn init_twice_is_one_database_and_another_schema_is_a_conflict() {
 }
 
 #[test]
+fn a_row_whose_time_is_over_is_not_there() {
+    let place = Place::new();
+    let init = ["init", "docs", "--dim", "2", "--field", "until:timestamp", "--expires-by"];
+    let refused = place.fails(2, &[&init[..], &["unless"]].concat());
+    assert!(refused.contains("AKI-0278") && refused.contains("declare it as a timestamp"), "{refused}");
+    place.ok(&[&init[..], &["until"]].concat());
+    let put = |id: &'static str, payload: &'static str| {
+        place.ok(&["upsert", "docs", id, "--vector", "1,0", "--payload", payload]);
+    };
+    put("over", "{\"until\": \"2020-01-01T00:00:00Z\"}");
+    put("later", "{\"until\": \"2999-01-01T00:00:00Z\"}");
+    put("never", "{}");
+    assert_eq!(ids(&place.json(&["ls", "docs"])), ["later", "never"]);
+    assert_eq!(place.json(&["search", "docs", "--vector", "1,0", "-k", "3"]).len(), 2);
+    place.fails(1, &["get", "docs", "over"]);
+    let listed = place.json(&["ls"]);
+    assert_eq!((&listed[0]["rows"], &listed[0]["expires_by"]), (&json!(2), &json!("until")));
+    assert!(place.ok(&["ls"]).contains("until:timestamp (expires)"));
+    place.ok(&["upsert", "docs", "later", "--patch", "{\"until\": 1}"]);
+    assert_eq!(ids(&place.json(&["ls", "docs"])), ["never"]);
+}
+
+#[test]
 fn an_upsert_with_a_key_is_written_once() {
     let place = Place::with_rows();
     let upsert = |key: &'static str, year: &'static str| {

@@ -202,14 +202,16 @@ fn upsert(state: &CollectionState, row: RowRef<'_>, expect: Option<Expect>, out:
     check_id(&state.schema, id)?;
     row::check_vector(&state.schema, vector)?;
     let (fields, rest) = row::split_payload(&state.schema, payload)?;
+    let row = Row { id: id.clone(), vector: vector.into(), fields, rest };
+    let expires_at = state.schema.expiry().and_then(|field| row.expires_at(field));
     let record = Record {
         op: record::Op::Upsert,
         collection: state.id,
+        expires_at: expires_at.unwrap_or(0),
         key: &id.key(),
         vector: record::Vector::from(vector),
         ..Record::new(state.schema.version)
     };
     record.encode_with(out, |out| row::payload_into(payload, out))?;
-    let row = Row { id: id.clone(), vector: vector.into(), fields, rest };
-    Ok(Op::expecting(state.id, Change::Upsert(Arc::new(row)), expect))
+    Ok(Op::expecting(state.id, Change::Upsert(Arc::new(row)), expect).expiring(expires_at))
 }

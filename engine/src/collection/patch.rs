@@ -7,6 +7,7 @@ use super::encode::{self, RowRef};
 use super::write::{self, Differing};
 use super::{Collection, as_payload, check_id};
 use crate::error::{Error, ErrorKind, Result};
+use crate::expiry::Expiry;
 use crate::id::Id;
 use crate::lsn::Lsn;
 use crate::ops::{Expect, newest_row};
@@ -48,7 +49,9 @@ impl Collection {
             let _entered = span.clone().entered();
             check_id(&state.schema, id)?;
             state.check_damage()?;
-            let Some((version, row)) = newest_row(applier, self.id, id)? else {
+            let expiry = Expiry::at(engine.place.clock.unix_micros(), &state);
+            let newest = newest_row(applier, self.id, id)?.filter(|(_, row)| !expiry.hides(row));
+            let Some((version, row)) = newest else {
                 return Err(Error::new(ErrorKind::NotFound, "AKI-0217", format!("there is no row {id}")));
             };
             let mut payload = row::join_payload(&state.schema, &row.fields, row.rest.as_deref())?;

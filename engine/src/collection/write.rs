@@ -97,7 +97,8 @@ impl Receipt {
 
     /// Whether a live row was removed or replaced; known once the write is visible.
     pub(super) fn existed(&self) -> bool {
-        self.ops.iter().any(Op::existed)
+        let now_micros = self.engine.place.clock.unix_micros();
+        self.ops.iter().any(|op| op.existed(now_micros))
     }
 
     /// Lets the driver look when a memtable this write went to, or the log, is due.
@@ -376,8 +377,9 @@ pub(super) fn check(engine: &Engine, encoded: &Encoded, differing: &Differing) -
     }
     let mut differing = differing.borrow_mut();
     differing.clear();
+    let now_micros = engine.place.clock.unix_micros();
     for (n, op) in encoded.ops.iter().enumerate() {
-        match op.verdict(applier)? {
+        match op.verdict(applier, now_micros)? {
             Verdict::Holds => {}
             Verdict::Stale => return Ok(Checked::Stale),
             Verdict::Differs(newest) => differing.push((n, newest)),

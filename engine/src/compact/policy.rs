@@ -28,6 +28,8 @@ pub(crate) struct SegmentLoad {
     pub(crate) dead: u32,
     /// Bytes of the file.
     pub(crate) bytes: u64,
+    /// Whether the dead among them include such as expired so long ago that they must not be there any more.
+    pub(crate) overdue: bool,
 }
 
 impl SegmentLoad {
@@ -42,6 +44,11 @@ impl SegmentLoad {
 
     fn is_dead_above(&self, percent: u64) -> bool {
         u64::from(self.dead) * 100 > u64::from(self.rows) * percent
+    }
+
+    /// Whether it has to go for what is dead in it, however little that is.
+    fn is_overdue(&self) -> bool {
+        self.overdue && self.dead > 0
     }
 
     fn tier(&self) -> u32 {
@@ -59,12 +66,16 @@ pub(crate) fn due(segments: &[SegmentLoad], max_rows: u64) -> Vec<usize> {
     let all: u64 = segments.iter().map(|s| s.bytes).sum();
     let bounds = Bounds { rows: max_rows, bytes: SMALL_MERGE_BYTES.max(all / SPACE_SHARE) };
     let chosen = full_tier(segments, &by_size, &bounds);
+    // Rewritten alone: what is dead in it is more than what a merge with others would save, or has had its time. One that
+    // was made with more memory than there is now stays.
+    let fits = |at: &usize| segments[*at].live_rows() <= max_rows;
+    let overdue = by_size.iter().copied().filter(fits).find(|at| segments[*at].is_overdue());
+    if let Some(overdue) = overdue.filter(|at| chosen.len() < 2 || !chosen.contains(at)) {
+        return vec![overdue];
+    }
     if chosen.len() >= 2 {
         return chosen;
     }
-    // Rewritten alone: what is dead in it is more than what a merge with others would save. One that was made with more
-    // memory than there is now stays.
-    let fits = |at: &usize| segments[*at].live_rows() <= max_rows;
     let mostly_dead =
         by_size.into_iter().filter(fits).filter(|at| segments[*at].is_dead_above(MOST_DEAD_PERCENT));
     mostly_dead.take(1).collect()
@@ -118,6 +129,7 @@ fn full_tier(segments: &[SegmentLoad], by_size: &[usize], bounds: &Bounds) -> Ve
             rows: u32::try_from(sum(SegmentLoad::live_rows)).unwrap_or(u32::MAX),
             dead: 0,
             bytes: sum(SegmentLoad::live_bytes),
+            overdue: false,
         };
         // One more of the tier above would be a merge again at once.
         if merged.tier() <= tier || in_tier(merged.tier()) + 1 < FANOUT {
@@ -155,7 +167,7 @@ mod tests {
     use super::*;
 
     fn segment(rows: u32, dead: u32) -> SegmentLoad {
-        SegmentLoad { rows, dead, bytes: u64::from(rows) * 1_000 }
+        SegmentLoad { rows, dead, bytes: u64::from(rows) * 1_000, overdue: false }
     }
 
     #[test]
@@ -186,6 +198,20 @@ mod tests {
         assert_eq!(due(&[segment(90_000, 0), segment(7, 7)], 1_000_000), [1]);
         assert!(due(&[segment(90_000, 40_000)], 49_999).is_empty(), "made with more memory than there is");
         assert!(in_a_hurry(&[segment(90_000, 40_000)], 49_999).is_empty());
+    }
+
+    #[test]
+    fn what_expired_long_ago_goes_however_little_it_is_and_that_ends() {
+        let overdue = |rows, dead| SegmentLoad { overdue: true, ..segment(rows, dead) };
+        let segments = [segment(90_000, 1), overdue(90_000, 1), overdue(1_000, 0)];
+        assert_eq!(due(&segments, 1_000_000), [1], "neither what is not overdue nor what has nothing dead");
+        assert!(due(&segments, 80_000).is_empty(), "made with more memory than there is");
+        let four = [segment(20_000, 0), segment(20_000, 0), overdue(20_000, 9), segment(20_000, 0)];
+        assert_eq!(due(&four, 1_000_000), [0, 1, 2, 3], "once, along with what is merged anyway");
+        let others =
+            [overdue(900_000, 9), segment(9_000, 0), segment(9_000, 0), segment(9_000, 0), segment(9_000, 0)];
+        assert_eq!(due(&others, 1_000_000), [0], "before what is merged anyway without it");
+        assert_eq!(due_at_rest(&segments, 1_000_000), [1]);
     }
 
     #[test]

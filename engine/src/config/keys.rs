@@ -62,6 +62,8 @@ pub(super) const TABLES: [(&str, &[&str]); 6] = [
             "compaction",
             "max_small_segments",
             "rest_after_secs",
+            "ttl_purge_secs",
+            "ttl_erase_hours",
             "wal_max_bytes",
             "wal_flush_bytes",
             "write_stall_timeout_ms",

@@ -100,6 +100,8 @@ mod tests {
             max_pending_bytes: None,
             write_stall_timeout: Duration::ZERO,
             rest_after: Duration::ZERO,
+            ttl_purge: Duration::ZERO,
+            ttl_erase_micros: None,
             snapshot_max_age: Duration::ZERO,
             batch_keys: KeyBounds { keys: 0, window_micros: 0 },
             manifests: Kept::default(),

@@ -129,6 +129,21 @@ impl Coded {
         Self { rows, form: Form::Codes { values: stored(&mut distinct.into_iter()), codes }, nulls }
     }
 
+    /// The value of a row of a column of timestamps.
+    pub(crate) fn time(&self, row: u32) -> Option<i64> {
+        match &self.form {
+            // The code of a row without a value is past the last.
+            Form::Codes { values: Values::Timestamps(values), codes } => {
+                values.get(codes.at(row as usize)?).copied()
+            }
+            Form::Plain(Values::Timestamps(values)) => {
+                let is_null = self.nulls.as_ref().is_some_and(|nulls| nulls.contains(row));
+                values.get(row as usize).copied().filter(|_| !is_null)
+            }
+            _ => None,
+        }
+    }
+
     /// Rows it has.
     pub(crate) fn rows(&self) -> u32 {
         self.rows
@@ -277,6 +292,15 @@ impl Codes {
             Self::Two(codes.iter().map(|code| u16::try_from(*code).expect(FITS)).collect())
         } else {
             Self::Four(codes.into())
+        }
+    }
+
+    /// The code at a place.
+    fn at(&self, at: usize) -> Option<usize> {
+        match self {
+            Self::One(codes) => codes.get(at).map(|code| usize::from(*code)),
+            Self::Two(codes) => codes.get(at).map(|code| usize::from(*code)),
+            Self::Four(codes) => codes.get(at).map(|code| *code as usize),
         }
     }
 

@@ -15,7 +15,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::named::NAMED_SNAPSHOTS;
+use super::features::KNOWN_INCOMPATIBLE;
 use super::{Committed, Manifest, hex, invariants};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -27,9 +27,6 @@ pub const FORMAT_MINOR: u16 = 2;
 pub(super) const MINOR_OF_INDEX: u16 = 1;
 /// The minor format that has `idempotency_keys`.
 pub(super) const MINOR_OF_KEYS: u16 = 2;
-
-/// Incompatible features this version knows.
-const KNOWN_INCOMPATIBLE: [&str; 1] = [NAMED_SNAPSHOTS];
 
 const TRAILER_HEAD: &[u8] = b"{\"crc32\":\"";
 const TRAILER_TAIL: &[u8] = b"\"}\n";

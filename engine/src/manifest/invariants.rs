@@ -5,6 +5,7 @@ use std::cmp::Ordering;
 use std::collections::HashSet;
 use std::fmt;
 
+use super::features::ROW_EXPIRY;
 use super::{CollectionMeta, Committed, Manifest, Reason};
 use crate::idempotency::BatchKey;
 use crate::lsn::Lsn;
@@ -53,6 +54,7 @@ pub fn check_alone(m: &Manifest) -> Checked {
     }
     segment_files_are_unique(m)?;
     keys_lie_below_the_floor(m)?;
+    row_expiry_is_announced(m)?;
     named::named_snapshots_are_announced(m)?;
     named::named_snapshots_are_whole(m)?;
     named::named_snapshot_is_flushed(m)?;
@@ -153,8 +155,8 @@ fn collection_dirs_stay_inside(m: &Manifest) -> Checked {
     Ok(())
 }
 
-/// Schema versions count from 1; each next one keeps dimension, metric, kind of id and all fields in place,
-/// and adds fields with new ids.
+/// Schema versions count from 1; each next one keeps dimension, metric, kind of id, what rows expire by and all fields
+/// in place, and adds fields with new ids.
 fn schemas_only_grow(c: &CollectionMeta) -> Checked {
     let rule = "schemas_only_grow";
     hold(rule, !c.schemas.is_empty(), || format!("\"{}\" has no schema", c.name))?;
@@ -175,6 +177,7 @@ fn schemas_only_grow(c: &CollectionMeta) -> Checked {
 fn grows(from: &Schema, to: &Schema) -> bool {
     let top = from.fields.iter().map(|f| f.id).max().unwrap_or(0);
     (from.dim, from.metric, from.id_kind) == (to.dim, to.metric, to.id_kind)
+        && from.expires_by == to.expires_by
         && to.fields.starts_with(&from.fields)
         && to.fields[from.fields.len()..].iter().all(|f| f.id > top)
 }
@@ -183,6 +186,14 @@ fn grows(from: &Schema, to: &Schema) -> bool {
 fn format_has_the_fields(m: &Manifest) -> Checked {
     let (said, needed) = (m.format.minor, m.minor_needed());
     hold("format_has_the_fields", said >= needed, || format!("minor format {said}, and fields of {needed}"))
+}
+
+/// Versions that would show expired rows stay away while rows of any collection expire, and no longer.
+fn row_expiry_is_announced(m: &Manifest) -> Checked {
+    let (said, expires) = (m.says_incompatible(ROW_EXPIRY), m.has_expiry());
+    hold("row_expiry_is_announced", said == expires, || {
+        format!("rows of a collection expire: {expires}, feature {ROW_EXPIRY}: {said}")
+    })
 }
 
 /// A segment's own facts fit together: name, epoch, rows, LSNs, ids, schema and places inside the file.

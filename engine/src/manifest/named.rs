@@ -87,7 +87,7 @@ impl Manifest {
         self.check_new_snapshot(name)?;
         let (manifest, created_at) = (self.number, self.created_at);
         self.snapshots.push(NamedManifest { name: name.to_owned(), manifest, flushed_lsn, created_at });
-        self.note_named();
+        self.note_features();
         Ok(())
     }
 
@@ -98,23 +98,15 @@ impl Manifest {
     pub(crate) fn forget_snapshot(&mut self, name: &str) -> Result<()> {
         self.snapshot(name)?;
         self.snapshots.retain(|named| named.name != name);
-        self.note_named();
+        self.note_features();
         Ok(())
     }
 
     /// Lets all names go, and returns them: their manifests are not here.
     pub(crate) fn forget_snapshots(&mut self) -> Vec<String> {
         let names = std::mem::take(&mut self.snapshots);
-        self.note_named();
+        self.note_features();
         names.into_iter().map(|named| named.name).collect()
-    }
-
-    /// Says that older versions must stay away while any name is there.
-    fn note_named(&mut self) {
-        self.format.incompatible.retain(|feature| feature != NAMED_SNAPSHOTS);
-        if !self.snapshots.is_empty() {
-            self.format.incompatible.push(NAMED_SNAPSHOTS.to_owned());
-        }
     }
 
     /// The highest LSN of which it may show anything, and the highest up to which it shows everything.

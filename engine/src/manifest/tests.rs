@@ -93,6 +93,14 @@ pub(super) fn sample_with_a_name() -> Manifest {
     m
 }
 
+/// The sample, and a collection whose rows expire.
+pub(super) fn sample_with_expiry() -> Manifest {
+    let mut m = sample();
+    let schema = Schema::new(8, Metric::L2).timestamp("until").expires_by("until");
+    m.add_collection("Sessions", schema, 9).unwrap();
+    m
+}
+
 pub(super) fn committed(manifest: Manifest) -> Committed {
     let (_, crc32) = manifest.encode().unwrap();
     Committed { manifest, crc32 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError};
 use super::{Applier, Change, Found, Memory, Op, mark_of};
 use crate::catalog::CollectionState;
 use crate::error::{Error, ErrorKind, Result};
+use crate::expiry::Expiry;
 use crate::id::Id;
 use crate::lsn::Lsn;
 use crate::row::Row;
@@ -63,13 +64,14 @@ impl Op {
         self.expect.is_some()
     }
 
-    /// Whether what the write demands holds, by the newest appended state. Called under the sequencer lock; reads no file.
+    /// Whether what the write demands holds, by the newest appended state, a row that expired by now being none. Called
+    /// under the sequencer lock; reads no file.
     ///
     /// # Errors
     /// `NotFound` if the collection was dropped.
-    pub(crate) fn verdict(&self, applier: &Applier<Memory>) -> Result<Verdict> {
+    pub(crate) fn verdict(&self, applier: &Applier<Memory>, now_micros: i64) -> Result<Verdict> {
         let Some(expect) = self.expect else { return Ok(Verdict::Holds) };
-        Ok(match self.newest(applier)? {
+        Ok(match self.newest(applier, now_micros)? {
             None => Verdict::Stale,
             Some(newest) if expect.holds(newest.version) => Verdict::Holds,
             Some(newest) => Verdict::Differs(newest),
@@ -77,24 +79,27 @@ impl Op {
     }
 
     /// The newest appended state of the row; `None` if the segments would have to be looked at again.
-    fn newest(&self, applier: &Applier<Memory>) -> Result<Option<Newest>> {
+    fn newest(&self, applier: &Applier<Memory>, now_micros: i64) -> Result<Option<Newest>> {
         let Some(id) = self.id() else { return Ok(None) };
-        let writes = |ops: &Vec<Self>, n: usize| {
-            ops.get(n).filter(|op| op.writes(self.collection, id)).map(Self::is_upsert)
+        let is_over = |expires_at: Option<i64>| expires_at.is_some_and(|at| at <= now_micros);
+        let leaves_a_row = |ops: &Vec<Self>, n: usize| {
+            let write = ops.get(n).filter(|op| op.writes(self.collection, id))?;
+            Some(write.is_upsert() && !is_over(write.expires_at))
         };
-        if let Some(queued) = applier.newest_queued(self.mark, writes) {
+        if let Some(queued) = applier.newest_queued(self.mark, leaves_a_row) {
             let version = queued.write.then_some(queued.lsn);
             return Ok(Some(Newest { version, settled: queued.frame_last }));
         }
         // Taken after the look at the queue: whatever left it is applied here.
         let current = applier.published().current();
         let collection = current.content().get(self.collection)?;
-        if let Some(newest) = newest_in_memory(collection, id) {
+        if let Some(newest) = newest_in_memory(collection, id, now_micros) {
             return Ok(Some(newest));
         }
         Ok(match &*self.found.lock().unwrap_or_else(PoisonError::into_inner) {
-            Found::At { generation, place, version } if *generation == collection.generation => {
+            Found::At { generation, place, version, expires_at } if *generation == collection.generation => {
                 let lives = place.as_ref().is_some_and(|(live, row)| live.lives_at(*row, Lsn::MAX.pred()));
+                let lives = lives && !is_over(*expires_at);
                 Some(Newest { version: version.filter(|_| lives), settled: Lsn::ZERO })
             }
             _ => None,
@@ -125,16 +130,19 @@ impl Op {
     }
 }
 
-fn newest_in_memory(collection: &CollectionState, id: &Id) -> Option<Newest> {
+fn newest_in_memory(collection: &CollectionState, id: &Id, now_micros: i64) -> Option<Newest> {
     let slot = collection.memtables().find_map(|memtable| memtable.newest(id))?;
     let (lsn, hidden_at) = (slot.lsn(), slot.hidden_at());
     Some(match hidden_at == Lsn::MAX {
+        true if Expiry::at(now_micros, collection).hides(slot.row()) => {
+            Newest { version: None, settled: lsn }
+        }
         true => Newest { version: Some(lsn), settled: lsn },
         false => Newest { version: None, settled: hidden_at },
     })
 }
 
-/// The newest appended version of a row, visible yet or not; `None` if there is no such row. Reads files.
+/// The newest appended version of a row, visible yet or not, expired or not; `None` if there is no such row. Reads files.
 ///
 /// # Errors
 /// `NotFound` if the collection was dropped; `Corrupt` for a damaged block.
@@ -169,7 +177,8 @@ pub(crate) fn newest_row(
         // A write that came between the looks may have hidden the row in the one place before it was looked at, and
         // put the next version into the other after that. It is in the queue until it is applied whole.
         let now = applier.published().current();
-        let newest = |state: &CollectionState| newest_in_memory(state, id).map(|newest| newest.settled);
+        let newest =
+            |state: &CollectionState| newest_in_memory(state, id, i64::MIN).map(|newest| newest.settled);
         if queued().is_none()
             && Arc::ptr_eq(&now, &current)
             && newest(state) == slot.map(|slot| slot.hidden_at())

@@ -52,7 +52,7 @@ pub(super) fn codes<'a>(
 ) -> Result<()> {
     let mut round = Round::default();
     for part in parts {
-        let (segment, lists) = (&*part.live.segment, &part.index.lists);
+        let (segment, lists) = (part.alive.segment(), &part.index.lists);
         if part.matches.is_some() || segment.takes_all_codes() {
             round.all_codes(segment);
             continue;

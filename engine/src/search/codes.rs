@@ -3,12 +3,11 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::catalog::LiveSegment;
 use crate::distance::Kernel;
 use crate::error::Result;
+use crate::expiry::Alive;
 use crate::filter_cache::Matches;
 use crate::index::{Asked, Candidates, CoarseScratch, Near, Rotation, Subset, Tail, rotate};
-use crate::lsn::Lsn;
 use crate::memtable::Memtable;
 use crate::schema::Metric;
 use crate::search::exact::Seen;
@@ -58,9 +57,8 @@ pub(crate) struct Scanned {
 pub(crate) struct Part<'a> {
     /// Its position among the state's segments.
     pub(crate) source: u32,
-    pub(crate) live: &'a LiveSegment,
+    pub(crate) alive: &'a Alive<'a>,
     pub(crate) index: &'a VectorIndex,
-    pub(crate) lsn: Lsn,
     pub(crate) matches: Option<&'a Matches>,
 }
 
@@ -68,10 +66,9 @@ pub(crate) struct Part<'a> {
 pub(crate) struct SubsetPart<'a> {
     /// The segment's position among the state's.
     pub(crate) source: u32,
-    pub(crate) live: &'a LiveSegment,
+    pub(crate) alive: &'a Alive<'a>,
     pub(crate) rotation: &'a Arc<Rotation>,
     pub(crate) codes: &'a Subset,
-    pub(crate) lsn: Lsn,
 }
 
 impl SubsetPart<'_> {
@@ -88,8 +85,7 @@ impl SubsetPart<'_> {
         lists.ask(kernel, &scratch.rotated, scratch.norm, &mut scratch.asked);
         let Scratch { asked, candidates, .. } = scratch;
         let scan = self.codes.scan(asked, self.source);
-        let has_dead = self.live.has_dead_rows();
-        let alive = |row: u32| !has_dead || self.live.lives_at(row, self.lsn);
+        let alive = |row: u32| self.alive.shows(row);
         let slots = scan.run(kernel, &asked.probe, lists.nibbles(), |_| u32::MAX, alive, candidates);
         Scanned { slots: u64::from(slots), lists: 1, bytes: scan.blocks.len() as u64 }
     }
@@ -124,8 +120,10 @@ impl Part<'_> {
         scratch.rotate(kernel, metric, &self.index.rotation, &query.vector);
         lists.ask(kernel, &scratch.rotated, scratch.norm, &mut scratch.asked);
         let matched = self.matches.map_or(lists.rows, |matches| matches.count);
-        let masks =
-            self.matches.map(|matches| matches.slots(|| self.live.segment.slot_rows(lists))).transpose()?;
+        let masks = self
+            .matches
+            .map(|matches| matches.slots(|| self.alive.segment().slot_rows(lists)))
+            .transpose()?;
         let concentration = match (self.matches, masks) {
             (Some(matches), Some(masks)) => matches.concentration(|| self.concentration(masks)),
             _ => 1.0,
@@ -186,13 +184,12 @@ impl Part<'_> {
         if masks.is_some_and(|masks| (0..blocks).all(|block| mask(masks, block) == 0)) {
             return Ok(());
         }
-        let bytes = self.live.segment.list_codes(lists, &lists.lists[list])?;
+        let bytes = self.alive.segment().list_codes(lists, &lists.lists[list])?;
         scanned.bytes += bytes.len() as u64;
         let scan = lists.scan(&scratch.asked, near, bytes, self.source);
         let (probe, nibbles, candidates) = (&scratch.asked.probe, lists.nibbles(), &mut scratch.candidates);
-        let (rows, live, lsn) = (lists.rows, self.live, self.lsn);
-        let has_dead = live.has_dead_rows();
-        let alive = |row: u32| row < rows && (!has_dead || live.lives_at(row, lsn));
+        let rows = lists.rows;
+        let alive = |row: u32| row < rows && self.alive.shows(row);
         let compared = match masks {
             None => scan.run(kernel, probe, nibbles, |_| u32::MAX, alive, candidates),
             Some(masks) => scan.run(kernel, probe, nibbles, |block| mask(masks, block), alive, candidates),

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::catalog::{CollectionState, LiveSegment};
+use crate::catalog::CollectionState;
 use crate::distance::{Kernel, Scorer};
 use crate::error::Result;
+use crate::expiry::{Alive, Expiry};
 use crate::filter::Bound;
 use crate::filter_cache::Matches;
 use crate::id::Id;
@@ -51,6 +52,7 @@ pub(crate) fn memtable(
 pub(crate) struct Seen<'a> {
     pub(crate) state: &'a CollectionState,
     pub(crate) lsn: Lsn,
+    pub(crate) expiry: Expiry,
     pub(crate) bound: Option<&'a Bound>,
     pub(crate) k: usize,
 }
@@ -59,23 +61,23 @@ impl Seen<'_> {
     /// Whether the row of a slot lives and matches.
     pub(crate) fn matches(&self, slot: &Slot) -> bool {
         let fields = || MemoryRow::new(slot.lsn(), slot.row(), &self.state.schema);
-        slot.lives_at(self.lsn) && self.bound.is_none_or(|bound| bound.matches(&fields()))
+        slot.lives_at(self.lsn)
+            && !self.expiry.hides(slot.row())
+            && self.bound.is_none_or(|bound| bound.matches(&fields()))
     }
 }
 
 /// Adds the best k rows of segment `n`; gives how many were scored.
 pub(crate) fn segment(
     n: usize,
-    live: &LiveSegment,
-    lsn: Lsn,
+    alive: &Alive<'_>,
     query: &Query,
     scorer: &Scorer,
     wanted: Option<&Matches>,
     best: &mut Vec<Scored>,
 ) -> Result<u64> {
-    let segment = &live.segment;
-    let has_dead = live.has_dead_rows();
-    let lives = |row: u32| !has_dead || live.lives_at(row, lsn);
+    let segment = alive.segment();
+    let lives = |row: u32| alive.shows(row);
     // Rows are in id order, so the row number breaks ties as the id would.
     let mut top: TopK<u32, ()> = TopK::new(query.k);
     let scored = match wanted {

@@ -9,6 +9,7 @@ use akidb_host::{Clock, RealClock};
 use crate::catalog::{Catalog, CollectionState};
 use crate::distance::{Kernel, Scorer};
 use crate::error::{Error, ErrorKind, Result};
+use crate::expiry::{Alive, Expiry};
 use crate::filter::Bound;
 use crate::filter_cache::Matches;
 use crate::index::{Exact, Subset, can_code, rerank, width};
@@ -27,6 +28,8 @@ use crate::version::View;
 pub(super) struct Run<'a> {
     view: &'a View<Catalog>,
     state: &'a CollectionState,
+    /// What the view shows of each segment.
+    alive: &'a [Alive<'a>],
     query: &'a Query,
     bound: Option<&'a Bound>,
     scratch: &'a mut Scratch,
@@ -63,6 +66,7 @@ impl<'a> Run<'a> {
     pub(super) fn new(
         view: &'a View<Catalog>,
         state: &'a CollectionState,
+        alive: &'a [Alive<'a>],
         query: &'a Query,
         bound: Option<&'a Bound>,
         scratch: &'a mut Scratch,
@@ -71,6 +75,7 @@ impl<'a> Run<'a> {
         Self {
             view,
             state,
+            alive,
             query,
             bound,
             scratch,
@@ -114,7 +119,8 @@ impl<'a> Run<'a> {
     }
 
     fn seen(&self) -> Seen<'a> {
-        Seen { state: self.state, lsn: self.view.lsn(), bound: self.bound, k: self.query.k }
+        let (view, state) = (self.view, self.state);
+        Seen { state, lsn: view.lsn(), expiry: Expiry::of(view, state), bound: self.bound, k: self.query.k }
     }
 
     /// Scores the rows of memtables that have no codes; the others wait.
@@ -213,8 +219,7 @@ impl<'a> Run<'a> {
     }
 
     fn score_segment(&mut self, n: usize, matches: Option<&Matches>, part: usize) -> Result<()> {
-        let (live, lsn) = (&self.state.segments[n], self.view.lsn());
-        let scored = exact::segment(n, live, lsn, self.query, &self.scorer, matches, &mut self.best)?;
+        let scored = exact::segment(n, &self.alive[n], self.query, &self.scorer, matches, &mut self.best)?;
         let part = &mut self.explained.parts[part];
         (part.exact, part.kind) = (true, PartKind::Exact);
         part.scanned += scored;
@@ -223,7 +228,7 @@ impl<'a> Run<'a> {
     }
 
     fn scan_codes(&mut self) -> Result<()> {
-        let (state, metric, lsn, seen) = (self.state, self.state.schema.metric, self.view.lsn(), self.seen());
+        let (state, metric, alive, seen) = (self.state, self.state.schema.metric, self.alive, self.seen());
         let known = self.kth().threshold().map_or(f32::INFINITY, |score| Exact::of(metric, score).key);
         let width = match self.query.accuracy {
             Accuracy::Recall(recall) => width(recall),
@@ -238,9 +243,8 @@ impl<'a> Run<'a> {
             let parts = self.by_codes.iter().filter_map(|by_codes| match &by_codes.place {
                 Place::Memtable(..) => None,
                 Place::Segment(n, matches, _) => {
-                    let live = &state.segments[*n];
-                    let index = live.segment.vector_index()?;
-                    Some(Part { source: source(*n), live, index, lsn, matches: matches.as_deref() })
+                    let index = state.segments[*n].segment.vector_index()?;
+                    Some(Part { source: source(*n), alive: &alive[*n], index, matches: matches.as_deref() })
                 }
             });
             ahead::codes(parts, self.kernel, metric, self.query, self.scratch)?;
@@ -256,15 +260,14 @@ impl<'a> Run<'a> {
                     (Ok(part.scan(self.kernel, metric, self.query, self.scratch)), PartKind::Memtable)
                 }
                 Place::Segment(n, matches, own_codes) => {
-                    let live = &state.segments[*n];
-                    let Some(index) = live.segment.vector_index() else { continue };
-                    let matches = matches.as_deref();
+                    let Some(index) = state.segments[*n].segment.vector_index() else { continue };
+                    let (alive, matches) = (&alive[*n], matches.as_deref());
                     let (source, kernel, scratch) = (source(*n), self.kernel, &mut *self.scratch);
                     if let Some(codes) = own_codes.as_deref() {
-                        let part = SubsetPart { source, live, rotation: &index.rotation, codes, lsn };
+                        let part = SubsetPart { source, alive, rotation: &index.rotation, codes };
                         (Ok(part.scan(kernel, metric, self.query, scratch)), PartKind::Subset)
                     } else {
-                        let part = Part { source, live, index, lsn, matches };
+                        let part = Part { source, alive, index, matches };
                         let kind =
                             if index.lists.coarse.is_some() { PartKind::Lists } else { PartKind::Flat };
                         (part.scan(kernel, metric, self.query, scratch), kind)
@@ -371,10 +374,10 @@ impl<'a> Run<'a> {
             .collect();
         let filters = &self.view.content().filters;
         for n in exact_already {
-            let live = &self.state.segments[n];
-            let matches = self.bound.map(|bound| filters.matching(&live.segment, &self.state.schema, bound));
-            let (lsn, matches) = (self.view.lsn(), matches.transpose()?);
-            exact::segment(n, live, lsn, self.query, &self.scorer, matches.as_deref(), &mut self.best)?;
+            let segment = &self.state.segments[n].segment;
+            let matches = self.bound.map(|bound| filters.matching(segment, &self.state.schema, bound));
+            let (alive, matches) = (&self.alive[n], matches.transpose()?);
+            exact::segment(n, alive, self.query, &self.scorer, matches.as_deref(), &mut self.best)?;
         }
         for ByCodes { place, part } in by_codes {
             match place {

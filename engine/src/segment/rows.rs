@@ -124,7 +124,7 @@ impl Segment {
     }
 
     /// The field of this file that is field `position` of `schema`.
-    fn own_position(&self, schema: &Schema, position: usize) -> Option<usize> {
+    pub(super) fn own_position(&self, schema: &Schema, position: usize) -> Option<usize> {
         let id = schema.fields.get(position)?.id;
         self.schema().fields.iter().position(|f| f.id == id)
     }

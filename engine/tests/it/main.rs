@@ -18,6 +18,7 @@ mod deletion_vector_files;
 mod docs;
 mod durability;
 mod every_file_flips;
+mod expiry;
 mod filters;
 mod flips;
 mod history;

@@ -28,6 +28,7 @@ const ORDER: &[&[&str]] = &[
     &["ops"],
     &["write"],
     &["apply"],
+    &["expiry"],
     &["catalog", "version"],
     &["filter_cache"],
     &["overlay", "memtable", "segment", "manifest"],

@@ -49,10 +49,13 @@ fn codes_are_as_wide_as_the_values_need_and_say_the_value_of_every_row() {
         let of = |row: i64| row * 7_919 % distinct - 3;
         let ints = Coded::ints((0..rows).map(|row| (row % 5 != 1).then_some(of(row))));
         assert_eq!((form(&ints), i64::from(ints.rows())), (wanted, rows), "{distinct} values");
+        let times = Coded::timestamps((0..rows).map(|row| (row % 5 != 1).then_some(of(row))));
+        assert_eq!(form(&times), wanted);
         let words: Vec<String> = (0..rows).map(|row| of(row).to_string()).collect();
         let texts = Coded::texts(words.iter().map(|word| (word != "0").then_some(word.as_str())));
         for row in 0..rows {
             let at = u32::try_from(row).unwrap();
+            assert_eq!(times.time(at), (row % 5 != 1).then_some(of(row)));
             match value(&ints, at) {
                 FieldRef::Int(n) => assert_eq!(n, of(row)),
                 other => assert!(matches!(other, FieldRef::Null) && row % 5 == 1),
@@ -82,6 +85,7 @@ fn a_column_without_values_has_nulls_alone() {
     for column in [Coded::null(70), Coded::bools((0..70).map(|_| None)), Coded::null(0)] {
         assert_eq!(form(&column), "null");
         assert_eq!(column.nulls.as_ref().map(Bitmap::count), Some(column.rows()));
+        assert_eq!(column.time(3), None);
     }
 }
 

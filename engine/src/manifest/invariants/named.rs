@@ -8,7 +8,7 @@ use crate::manifest::named::{MAX_NAMED, NAMED_SNAPSHOTS, check_snapshot_name};
 
 /// Versions that do not know names, and would remove what they keep, are told to stay away.
 pub(super) fn named_snapshots_are_announced(m: &Manifest) -> Checked {
-    let said = m.format.incompatible.iter().any(|feature| feature == NAMED_SNAPSHOTS);
+    let said = m.says_incompatible(NAMED_SNAPSHOTS);
     hold("named_snapshots_are_announced", said != m.snapshots.is_empty(), || {
         format!("{} names, feature {NAMED_SNAPSHOTS}: {said}", m.snapshots.len())
     })

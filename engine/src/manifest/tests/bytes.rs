@@ -4,13 +4,14 @@ use std::path::Path;
 
 use akidb_host::Rng;
 
-use super::{committed, sample, sample_with_a_name, sample_with_index, sample_with_keys};
+use super::{committed, sample, sample_with_a_name, sample_with_expiry, sample_with_index, sample_with_keys};
 use crate::error::{Error, ErrorKind};
 use crate::manifest::{Manifest, file_name, number_of};
 
 const GOLDEN: &[u8] = include_bytes!("../../../tests/golden/manifest_v1.json");
 const GOLDEN_1_1: &[u8] = include_bytes!("../../../tests/golden/manifest_v1_1.json");
 const GOLDEN_1_2: &[u8] = include_bytes!("../../../tests/golden/manifest_v1_2.json");
+const GOLDEN_EXPIRY: &[u8] = include_bytes!("../../../tests/golden/manifest_expiry.json");
 const GOLDEN_NAMED: &[u8] = include_bytes!("../../../tests/golden/manifest_named.json");
 
 fn decode(bytes: &[u8]) -> Result<Manifest, Error> {
@@ -76,6 +77,31 @@ fn a_name_adds_a_list_and_the_feature_that_keeps_older_versions_away_until_the_l
     let mut m = sample_with_a_name();
     assert_eq!(m.forget_snapshots(), ["before-the-import"]);
     assert_eq!(m, sample());
+}
+
+#[test]
+fn rows_that_expire_add_a_field_to_the_schema_and_the_feature_that_keeps_older_versions_away() {
+    let (bytes, _) = sample_with_expiry().encode().unwrap();
+    assert_eq!(String::from_utf8_lossy(&bytes), String::from_utf8_lossy(GOLDEN_EXPIRY));
+    assert_eq!(Manifest::decode(Path::new("x"), GOLDEN_EXPIRY).unwrap(), committed(sample_with_expiry()));
+    let mut m = sample_with_expiry();
+    assert_eq!(m.format.incompatible, ["row-expiry"]);
+    m.name_snapshot("a", crate::lsn::Lsn::new(1, 154)).unwrap();
+    assert_eq!(m.format.incompatible, ["named-snapshots", "row-expiry"]);
+    m.forget_snapshot("a").unwrap();
+    let unannounced = |m: &Manifest| {
+        let e = decode(&m.encode().unwrap().0).unwrap_err();
+        assert!(e.code() == "AKI-0307" && e.message().contains("row_expiry_is_announced"), "{e}");
+    };
+    let mut silent = m.clone();
+    silent.format.incompatible.clear();
+    unannounced(&silent);
+    assert!(
+        m.drop_collection(3) && m.format.incompatible.is_empty(),
+        "with the last such collection it goes"
+    );
+    m.format.incompatible.push("row-expiry".into());
+    unannounced(&m);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use akidb_host::sim::{CrashDisk, EIO, ENOSPC};
 
 use super::machine::{Fault, Inside, Machine, Moment, World, settings};
 use super::report::Report;
-use super::rows::{Scale, id, payload, schema, search, vector};
+use super::rows::{Scale, expire, id, payload, schema, search, vector};
 use super::truth::{Event, Keyed, Op, Row, Tables, Truth, difference, read};
 
 /// Longer than it takes a database of any size to come to rest.
@@ -487,7 +487,9 @@ fn new_ops(world: &World, schema: &Schema, count: u64, delete: bool) -> Vec<Op> 
         let version = state.versions;
         let rng = &mut state.rng;
         let row = || {
-            Arc::new(Row { lsn: None, vector: vector(schema, rng), payload: payload(scale, version, rng) })
+            let (vector, mut payload) = (vector(schema, rng), payload(scale, version, rng));
+            expire(schema, version, &mut payload);
+            Arc::new(Row { lsn: None, vector, payload })
         };
         ops.push(Op { id, row: (!delete).then(row) });
     }

@@ -285,6 +285,7 @@ pub(crate) fn settings(scale: Scale, rng: &mut Rng) -> Settings {
     engine.write_stall_timeout_ms = 0;
     engine.min_free_disk_bytes = Some(0);
     engine.rest_after_secs = 1;
+    engine.ttl_purge_secs = 1;
     // Longer than the clock can jump.
     engine.idempotency_window_secs = 366 * 24 * 3_600;
     engine.manifest_keep = 1 + rng.below(6) as u32;

@@ -35,7 +35,27 @@ impl Scale {
 pub(crate) fn schema(rng: &mut Rng) -> Schema {
     let metric = [Metric::Cosine, Metric::L2, Metric::Dot][rng.below(3) as usize];
     let schema = Schema::new(8 + rng.below(9) as u16, metric).text("lang").int("year");
-    if rng.below(2) == 0 { schema.int_ids() } else { schema }
+    let schema = if rng.below(2) == 0 { schema.int_ids() } else { schema };
+    // Nothing is drawn for it: a seed goes on meaning what it meant.
+    if schema.dim % 3 == 2 { schema.timestamp("until").expires_by("until") } else { schema }
+}
+
+/// Times that are over before any clock of ours begins, and that none comes to.
+const OVER: &str = "0001-01-01T00:00:00Z";
+const NEVER_OVER: &str = "9000-01-01T00:00:00Z";
+
+/// Gives the row with this version a time, or none, where its collection has one.
+pub(crate) fn expire(schema: &Schema, version: u64, payload: &mut Payload) {
+    if schema.expires_by.is_some()
+        && let Some(until) = [Some(OVER), Some(NEVER_OVER), None][(version % 3) as usize]
+    {
+        payload.insert("until".into(), json!(until));
+    }
+}
+
+/// Whether a row has expired: it is as good as deleted from its write on, and the database has it to purge.
+pub(crate) fn is_over(row: &Row) -> bool {
+    row.payload.get("until").is_some_and(|until| until == OVER)
 }
 
 /// The `n`-th id of a collection, from 0; integers are on both sides of zero.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use akidb::{Batch, Db, Id, Lsn, Payload, Schema};
 
-use super::rows::{Scale, id};
+use super::rows::{Scale, id, is_over};
 
 /// A row as it was written. Its LSN is not known while its write has not returned.
 #[derive(Debug)]
@@ -53,7 +53,7 @@ impl Event {
             Self::Write { table, ops, lsns } => {
                 let rows = &mut tables.get_mut(table).expect("writes go to collections that are there").rows;
                 for (n, op) in (0..).zip(ops.iter()) {
-                    match &op.row {
+                    match op.row.as_ref().filter(|row| !is_over(row)) {
                         None => drop(rows.remove(&op.id)),
                         Some(row) => {
                             let lsn = lsns.map(|(first, _)| first.plus(n));
@@ -145,7 +145,8 @@ impl Truth {
     pub(crate) fn holds(&self, name: &str, id: &Id) -> bool {
         let of = |event: &Event| match event {
             Event::Write { table, ops, .. } if table == name => {
-                ops.iter().rfind(|op| op.id == *id).map(|op| op.row.is_some())
+                let there = |op: &Op| op.row.as_ref().is_some_and(|row| !is_over(row));
+                ops.iter().rfind(|op| op.id == *id).map(there)
             }
             _ => None,
         };
