@@ -13,7 +13,7 @@ use bytes::Bytes;
 use crate::apply::Applier;
 use crate::catalog::{Catalog, LiveSegment};
 use crate::config::Settings;
-use crate::deletion_vector::{self, DeletionVector, DeletionVectorRef};
+use crate::deletion_vector::{self, DeletionVector, DeletionVectorRef, VectorFile};
 use crate::engine::{Engine, Place};
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter_cache::FilterCache;
@@ -149,12 +149,12 @@ impl Cold {
             let dead = match &meta.deletion_vector {
                 None => continue,
                 Some(reference @ DeletionVectorRef::Inline { .. }) => {
-                    deletion_vector::decode(Path::new(&self.url), &[], reference, meta.rows)
+                    deletion_vector::inline(reference, meta.rows)
                 }
                 Some(reference @ DeletionVectorRef::File { file, size, .. }) => {
                     let key = format!("collections/{}/dv/{file}", collection.dir);
                     let bytes = fetched.get(key.as_str()).cloned().unwrap_or_default();
-                    self.deletion_vector((key.into(), 0..*size), &bytes, reference, meta.rows)
+                    self.deletion_vector((key.into(), 0..*size), bytes, reference, meta.rows)
                 }
             };
             found.insert(key_of(collection, meta), dead?);
@@ -166,17 +166,14 @@ impl Cold {
     fn deletion_vector(
         &self,
         piece: (Arc<str>, Range<u64>),
-        bytes: &[u8],
+        bytes: Bytes,
         reference: &DeletionVectorRef,
         rows: u32,
     ) -> Result<DeletionVector> {
         let path = Path::new(&self.url).join(&*piece.0);
-        let decoded = deletion_vector::decode(&path, bytes, reference, rows);
-        decoded.or_else(|error| match error.kind() {
-            ErrorKind::Corrupt => {
-                let again = self.remote.fetch(vec![piece])?.pop().unwrap_or_default();
-                deletion_vector::decode(&path, &again, reference, rows)
-            }
+        let read = |bytes| VectorFile::new(path.clone(), bytes, reference)?.read(reference, rows);
+        read(bytes).or_else(|error| match error.kind() {
+            ErrorKind::Corrupt => read(self.remote.fetch(vec![piece])?.pop().unwrap_or_default()),
             _ => Err(error),
         })
     }

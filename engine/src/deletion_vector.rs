@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 mod file;
 
-pub(crate) use file::{Vectors, decode, read, write};
+pub(crate) use file::{VectorFile, Vectors, inline, read, write};
 
 const MAGIC: u32 = 1_681_511_377;
 /// Bytes before the bitmap of the only key.

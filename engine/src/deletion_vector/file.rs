@@ -8,6 +8,7 @@ use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 
 use akidb_host::{Fs, read_file as read_whole};
+use bytes::Bytes;
 use uuid::Uuid;
 
 use super::{DeletionVector, DeletionVectorRef};
@@ -92,13 +93,65 @@ fn publish(fs: &dyn Fs, dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
     })
 }
 
-/// The deletion vectors of a collection, read one after the other: a file that holds several is read and checked once.
+/// A file of deletion vectors in memory.
+#[derive(Debug)]
+pub(crate) struct VectorFile {
+    path: PathBuf,
+    bytes: Bytes,
+    /// Whether it is the very file that was written.
+    is_whole: bool,
+}
+
+impl VectorFile {
+    /// The file that `found` names, of these bytes. One that rotted may still hold vectors that did not.
+    ///
+    /// # Errors
+    /// `Corrupt` with file and offset where none can be read: it has another size or version.
+    pub(crate) fn new(path: PathBuf, bytes: Bytes, found: &DeletionVectorRef) -> Result<Self> {
+        let DeletionVectorRef::File { crc32, size, .. } = found else {
+            return Err(Error::new(ErrorKind::Internal, "AKI-0601", "a deletion vector that has no file"));
+        };
+        if bytes.len() as u64 != *size {
+            let at = (*size).min(bytes.len() as u64);
+            return Err(damaged(Some(&path), (at, "its file has another size than the manifest says")));
+        }
+        let is_whole = crc32fast::hash(&bytes) == *crc32;
+        if is_whole && bytes.first() != Some(&FILE_VERSION) {
+            return Err(damaged(Some(&path), (0, "its version is not 1")));
+        }
+        Ok(Self { path, bytes, is_whole })
+    }
+
+    /// The vector that `found` names in it; `rows` are the rows of its segment.
+    ///
+    /// # Errors
+    /// `Corrupt` with file and offset when anything differs from what was written.
+    pub(crate) fn read(&self, found: &DeletionVectorRef, rows: u32) -> Result<DeletionVector> {
+        let DeletionVectorRef::File { offset, len, .. } = found else { return inline(found, rows) };
+        let decoded = unframe(&self.bytes, *offset, *len).and_then(|bytes| {
+            DeletionVector::deserialize(bytes, rows).map_err(|what| (u64::from(*offset) + 4, what))
+        });
+        counted(decoded, found).map_err(|wrong| damaged(Some(&self.path), wrong))
+    }
+
+    /// Refuses a file of which anything rotted, be it what no vector needs.
+    ///
+    /// # Errors
+    /// `Corrupt`.
+    pub(crate) fn check_whole(&self) -> Result<()> {
+        if self.is_whole {
+            return Ok(());
+        }
+        Err(damaged(Some(&self.path), (0, "the file does not match its checksum")))
+    }
+}
+
+/// The deletion vectors of a collection, read one after the other: a file that holds several is read once.
 #[derive(Debug)]
 pub(crate) struct Vectors<'a> {
     fs: &'a dyn Fs,
     dir: PathBuf,
-    /// Whole files whose checksums match, by name.
-    files: BTreeMap<String, Vec<u8>>,
+    files: BTreeMap<String, VectorFile>,
 }
 
 impl<'a> Vectors<'a> {
@@ -110,21 +163,30 @@ impl<'a> Vectors<'a> {
     /// The deletion vector that `found` names; `rows` are the rows of its segment. Blocks.
     ///
     /// # Errors
-    /// `Corrupt` with file and offset when anything differs from what was written; `NotFound`, `Unavailable`.
+    /// `Corrupt` with file and offset when anything of it differs from what was written; `NotFound`, `Unavailable`.
     pub(crate) fn read(&mut self, found: &DeletionVectorRef, rows: u32) -> Result<DeletionVector> {
-        let DeletionVectorRef::File { file, crc32, size, .. } = found else {
-            return decode(&self.dir, &[], found, rows);
-        };
-        let path = self.dir.join(file);
-        let bytes = match self.files.entry(file.clone()) {
+        match self.file(found)? {
+            Some(file) => file.read(found, rows),
+            None => inline(found, rows),
+        }
+    }
+
+    /// The file that holds it, if one does.
+    ///
+    /// # Errors
+    /// `NotFound`, `Unavailable`; as [`VectorFile::new`].
+    pub(crate) fn file(&mut self, found: &DeletionVectorRef) -> Result<Option<&VectorFile>> {
+        let DeletionVectorRef::File { file, .. } = found else { return Ok(None) };
+        let read = match self.files.entry(file.clone()) {
             Entry::Occupied(read) => read.into_mut(),
             Entry::Vacant(place) => {
-                let bytes = read_file(self.fs, &path, *size)?;
-                is_whole(&bytes, *crc32, *size).map_err(|wrong| damaged(Some(&path), wrong))?;
-                place.insert(bytes)
+                let path = self.dir.join(file);
+                let io = |e: &std::io::Error| Error::io("AKI-0602", &path, "reading deletion vectors", e);
+                let bytes = read_whole(self.fs, &path).map_err(|e| io(&e).help_is(mending(&path)))?;
+                place.insert(VectorFile::new(path.clone(), bytes.into(), found)?)
             }
         };
-        decode_whole(Some(&path), bytes, found, rows)
+        Ok(Some(read))
     }
 }
 
@@ -133,46 +195,31 @@ pub(crate) fn read(fs: &dyn Fs, dir: &Path, found: &DeletionVectorRef, rows: u32
     Vectors::new(fs, dir.to_path_buf()).read(found, rows)
 }
 
-/// The deletion vector that `found` names, of the bytes of its file at `path`; of none if it lies in the manifest.
-///
-/// # Errors
-/// `Corrupt` with file and offset when anything differs from what was written.
-pub(crate) fn decode(
-    path: &Path,
-    bytes: &[u8],
-    found: &DeletionVectorRef,
-    rows: u32,
-) -> Result<DeletionVector> {
-    match found {
-        DeletionVectorRef::Inline { .. } => decode_whole(None, bytes, found, rows),
-        DeletionVectorRef::File { crc32, size, .. } => {
-            is_whole(bytes, *crc32, *size).map_err(|wrong| damaged(Some(path), wrong))?;
-            decode_whole(Some(path), bytes, found, rows)
-        }
-    }
-}
-
 /// What is wrong, and at which offset.
 type Wrong = (u64, &'static str);
 
-fn decode_whole(
-    path: Option<&Path>,
-    file: &[u8],
-    found: &DeletionVectorRef,
-    rows: u32,
-) -> Result<DeletionVector> {
+/// The vector that lies in the manifest.
+///
+/// # Errors
+/// `Corrupt` when anything differs from what was written.
+pub(crate) fn inline(found: &DeletionVectorRef, rows: u32) -> Result<DeletionVector> {
     let decoded = match found {
-        DeletionVectorRef::Inline { z85, len, .. } => inline(z85, *len)
-            .and_then(|bytes| DeletionVector::deserialize(&bytes, rows).map_err(|what| (0, what))),
-        DeletionVectorRef::File { offset, len, .. } => unframe(file, *offset, *len).and_then(|bytes| {
-            DeletionVector::deserialize(bytes, rows).map_err(|what| (u64::from(*offset) + 4, what))
-        }),
+        DeletionVectorRef::Inline { z85, len, .. } => from_z85(z85, *len),
+        DeletionVectorRef::File { .. } => Err((0, "it is said to lie in a file")),
     };
-    let counted = decoded.and_then(|vector| match vector.len() == u64::from(found.count()) {
+    let decoded =
+        decoded.and_then(|bytes| DeletionVector::deserialize(&bytes, rows).map_err(|what| (0, what)));
+    counted(decoded, found).map_err(|wrong| damaged(None, wrong))
+}
+
+fn counted(
+    decoded: Result<DeletionVector, Wrong>,
+    found: &DeletionVectorRef,
+) -> Result<DeletionVector, Wrong> {
+    decoded.and_then(|vector| match vector.len() == u64::from(found.count()) {
         true => Ok(vector),
         false => Err((0, "it has another number of rows than the manifest says")),
-    });
-    counted.map_err(|wrong| damaged(path, wrong))
+    })
 }
 
 fn damaged(path: Option<&Path>, (offset, what): Wrong) -> Error {
@@ -183,23 +230,12 @@ fn damaged(path: Option<&Path>, (offset, what): Wrong) -> Error {
     }
 }
 
-fn inline(z85: &str, len: u32) -> Result<Vec<u8>, Wrong> {
+fn from_z85(z85: &str, len: u32) -> Result<Vec<u8>, Wrong> {
     let padded = (len as usize).next_multiple_of(4);
     let bytes = z85::decode(z85).ok().filter(|bytes| bytes.len() == padded);
     let mut bytes = bytes.ok_or((0, "its text is not Z85 of its length"))?;
     bytes.truncate(len as usize);
     Ok(bytes)
-}
-
-/// Reads a file that should have `size` bytes, and one more if there is one.
-fn read_file(fs: &dyn Fs, path: &Path, size: u64) -> Result<Vec<u8>> {
-    let io = |doing: &str, e: &std::io::Error| Error::io("AKI-0602", path, doing, e);
-    let len = fs.metadata(path).map_err(|e| io("opening a deletion vector", &e).help_is(mending(path)))?.len;
-    if len != size {
-        let message = format!("a deletion vector has {len} bytes, the manifest says {size}");
-        return Err(Error::corrupt("AKI-0604", path, len.min(size), message).help_is(mending(path)));
-    }
-    read_whole(fs, path).map_err(|e| io("reading a deletion vector", &e))
 }
 
 /// What mends the damaged deletion vector at `path`. Without it the dead rows of its segment would live again.
@@ -209,20 +245,6 @@ fn mending(path: &Path) -> String {
          up the segments whose dead rows it holds by `--drop`: `akidb verify` names them",
         path.display()
     )
-}
-
-/// Whether a file is the one the manifest names, byte by byte.
-fn is_whole(file: &[u8], crc32: u32, size: u64) -> Result<(), Wrong> {
-    if file.len() as u64 != size {
-        return Err((0, "its file has another size than the manifest says"));
-    }
-    if crc32fast::hash(file) != crc32 {
-        return Err((0, "the file does not match its checksum"));
-    }
-    if file.first() != Some(&FILE_VERSION) {
-        return Err((0, "its version is not 1"));
-    }
-    Ok(())
 }
 
 /// The serialized bytes of the frame at `offset`.

@@ -7,7 +7,7 @@ use akidb_host::Fs;
 
 use super::rows::TouchedRows;
 use super::{FileDamage, Verification};
-use crate::deletion_vector::{self, DeletionVector};
+use crate::deletion_vector::{DeletionVector, VectorFile, Vectors};
 use crate::error::{Error, ErrorKind};
 use crate::manifest::{CollectionMeta, Manifest, Store};
 use crate::named_snapshots;
@@ -21,8 +21,19 @@ pub(super) struct Files<'a> {
     seen: HashSet<PathBuf>,
     /// Deletion vectors by their file and their offset in it.
     seen_vectors: HashSet<(PathBuf, u32)>,
+    /// Files of deletion vectors of which something rotted: the first segment whose vector in it is whole.
+    rotten: Vec<Rotten>,
     /// By file the named snapshots that show it.
     snapshots: BTreeMap<String, Vec<String>>,
+}
+
+/// A file of deletion vectors that is not as it was written, and a segment whose vector in it is.
+struct Rotten {
+    path: PathBuf,
+    key: String,
+    home: PathBuf,
+    meta: SegmentMeta,
+    error: Error,
 }
 
 /// The manifest that names a file.
@@ -41,7 +52,7 @@ impl NamedBy<'_> {
 
 impl<'a> Files<'a> {
     pub(super) fn new(fs: &'a dyn Fs, dir: &'a Path, snapshots: BTreeMap<String, Vec<String>>) -> Self {
-        Self { fs, dir, seen: HashSet::new(), seen_vectors: HashSet::new(), snapshots }
+        Self { fs, dir, seen: HashSet::new(), seen_vectors: HashSet::new(), rotten: Vec::new(), snapshots }
     }
 
     /// What this manifest names, and none did that was given before. Begin with the newest: the rows a damage of its files
@@ -57,6 +68,14 @@ impl<'a> Files<'a> {
         for collection in &manifest.collections {
             for meta in &collection.segments {
                 self.one(collection, meta, named, found);
+            }
+        }
+        for rotten in std::mem::take(&mut self.rotten) {
+            // Unless a vector is what rotted.
+            if found.damages.iter().all(|damage| damage.file != rotten.path) {
+                let help = nothing_is_lost(&rotten.path);
+                let damage = FileDamage { help, ..FileDamage::of(&rotten.error, &rotten.path) };
+                self.note(vec![damage], &rotten.key, &rotten.home, &rotten.meta, named, found);
             }
         }
     }
@@ -154,7 +173,7 @@ impl<'a> Files<'a> {
     ) -> Option<DeletionVector> {
         let Some(reference) = &meta.deletion_vector else { return Some(DeletionVector::new()) };
         let dir = home.join("dv");
-        let (path, key, is_new) = match reference {
+        let (path, key, is_new, is_new_file) = match reference {
             DeletionVectorRef::File { file, offset, .. } => {
                 let path = dir.join(file);
                 let is_new_file = self.seen.insert(path.clone());
@@ -162,15 +181,23 @@ impl<'a> Files<'a> {
                 found.bytes += self.fs.metadata(&path).map_or(0, |m| if is_new_file { m.len } else { 0 });
                 // The file may hold those of other segments, whose rows are at stake as well.
                 let is_new = self.seen_vectors.insert((path.clone(), *offset));
-                (path, format!("{}/dv/{file}", collection.dir), is_new)
+                (path, format!("{}/dv/{file}", collection.dir), is_new, is_new_file)
             }
-            DeletionVectorRef::Inline { .. } => (by.store.path(by.number), String::new(), true),
+            DeletionVectorRef::Inline { .. } => (by.store.path(by.number), String::new(), true, false),
         };
         if !is_new && !wanted {
             return None;
         }
-        match deletion_vector::read(self.fs, &dir, reference, meta.rows) {
-            Ok(dead) => Some(dead),
+        let mut vectors = Vectors::new(self.fs, dir);
+        match vectors.read(reference, meta.rows) {
+            Ok(dead) => {
+                let file = vectors.file(reference).ok().flatten();
+                if is_new_file && let Some(Err(error)) = file.map(VectorFile::check_whole) {
+                    let (home, meta) = (home.to_path_buf(), meta.clone());
+                    self.rotten.push(Rotten { path, key, home, meta, error });
+                }
+                Some(dead)
+            }
             Err(error) => {
                 if is_new && self.is_gone(&error, by) {
                     self.seen.remove(&path);
@@ -199,6 +226,15 @@ impl<'a> Files<'a> {
             .iter()
             .any(|path| self.fs.metadata(path).is_ok())
     }
+}
+
+/// What mends a file that rotted where no manifest looks.
+fn nothing_is_lost(file: &Path) -> String {
+    format!(
+        "no row is touched: a backend that lacks the file does not get it until then, but it goes once the dead rows of \
+         its segments change; or take it back from a backend that has it: `akidb repair segment {} --from BACKEND`",
+        file.display()
+    )
 }
 
 /// What mends a file that only older manifests without a name have.
