@@ -51,6 +51,7 @@ mod driver;
 mod engine;
 #[cfg(not(akidb_loom))]
 mod error;
+#[cfg(not(akidb_loom))]
 mod expiry;
 #[cfg(not(akidb_loom))]
 mod filter;

@@ -15,6 +15,7 @@ use crate::log::from_wal;
 use crate::lsn::Lsn;
 use crate::manifest::{Manifest, Store};
 use crate::record::{Op, Record};
+use crate::row::timestamp_text;
 use crate::schema::IdKind;
 
 /// How often a reader beside a living writer looks again when a file changed under it.
@@ -86,6 +87,8 @@ pub struct LogRecord {
     pub key: Option<String>,
     /// The idempotency key of the batch that ends with this record, if it has one.
     pub batch_key: Option<String>,
+    /// When the row expires, RFC 3339 in UTC, if it does.
+    pub expires_at: Option<String>,
     /// Why the bytes could not be read, in words.
     pub undecodable: Option<String>,
     /// Below or at the proven LSN: on disk for certain. `None` where that was not looked at.
@@ -282,6 +285,11 @@ impl Names {
             collection_name: known.map(|(name, _)| name.clone()),
             key: decoded.as_ref().ok().map(|record| key_text(record.key, known.map(|(_, kind)| *kind))),
             batch_key: decoded.as_ref().ok().and_then(|record| batch_key(record, lsn)),
+            expires_at: decoded
+                .as_ref()
+                .ok()
+                .filter(|record| record.expires_at != 0)
+                .map(|record| timestamp_text(record.expires_at)),
             undecodable: decoded.err().map(|error| error.to_string()),
             proven,
         }

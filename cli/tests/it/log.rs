@@ -31,7 +31,7 @@ fn a_dump_tells_every_file_frame_and_record() {
     assert_eq!(keys(frames[0]), "bytes durable file kind lsn offset ok records type");
     assert_eq!(
         keys(records[0]),
-        "batch_key bytes collection collection_name file key kind lsn op proven undecodable"
+        "batch_key bytes collection collection_name expires_at file key kind lsn op proven undecodable"
     );
     assert!(frames.iter().all(|frame| frame["ok"] == true));
     let what =

@@ -65,6 +65,9 @@ fn a_row_whose_time_is_over_is_not_there() {
     put("later", "{\"until\": \"2999-01-01T00:00:00Z\"}");
     put("never", "{}");
     assert_eq!(ids(&place.json(&["ls", "docs"])), ["later", "never"]);
+    let logged = place.json(&["wal", "dump", "--records"]);
+    let told = |line: &serde_json::Value| line["op"] == "upsert" && line["expires_at"].is_null();
+    assert!(logged.iter().any(|line| told(line) && line["key"] == "never"), "{logged:?}");
     assert_eq!(place.json(&["search", "docs", "--vector", "1,0", "-k", "3"]).len(), 2);
     place.fails(1, &["get", "docs", "over"]);
     let listed = place.json(&["ls"]);

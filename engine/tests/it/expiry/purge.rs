@@ -183,7 +183,7 @@ fn a_crash_at_every_call_of_a_purge_loses_nothing_and_brings_nothing_back() {
     let start = world.clock.unix_micros();
     watching.store(true, Ordering::SeqCst);
     for part in 0..3u32 {
-        let until = |n: u32| (n % 4 > 0).then(|| start + i64::from(n % 4 + part) * MINUTE);
+        let until = |n: u32| (!n.is_multiple_of(4)).then(|| start + i64::from(n % 4 + part) * MINUTE);
         let numbers = part * 200..(part + 1) * 200;
         fill(&rows, numbers.clone(), until);
         promised.lock().unwrap().extend(numbers.map(|n| (id(n), until(n))));

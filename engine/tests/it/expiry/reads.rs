@@ -50,6 +50,18 @@ fn ids(hits: &[Hit]) -> Vec<String> {
     hits.iter().map(|hit| hit.id.to_string()).collect()
 }
 
+/// The k nearest of the odd rows, of a part if one is named.
+fn nearest(vectors: &[Vec<f32>], query: &[f32], part: Option<u64>, k: usize) -> Vec<String> {
+    let distance = |n: u64| {
+        let square = |(a, b): (&f32, &f32)| f64::from(a - b).powi(2);
+        query.iter().zip(&vectors[n as usize]).map(square).sum::<f64>()
+    };
+    let taken = (0..vectors.len() as u64).filter(|n| n % 2 == 1 && part.is_none_or(|part| n % 7 == part));
+    let mut all: Vec<(f64, String)> = taken.map(|n| (distance(n), format!("{n:06}"))).collect();
+    all.sort_by(|a, b| a.partial_cmp(b).unwrap());
+    all.into_iter().take(k).map(|(_, id)| id).collect()
+}
+
 /// The rows nearest to a query are asked for; of those every second has expired. In a memtable, in a segment searched flat
 /// and by lists, with and without a filter, alone and in a batch.
 #[test]
@@ -67,7 +79,7 @@ fn k_live_rows_come_back_with_half_of_the_near_ones_expired() {
             // The even ones expire; every third row of those never has a time.
             let payload = match n % 2 {
                 0 => json!({ "part": n % 7, "until": until + (n % 100) as i64 }),
-                _ if n % 3 == 0 => json!({ "part": n % 7 }),
+                _ if n.is_multiple_of(3) => json!({ "part": n % 7 }),
                 _ => json!({ "part": n % 7, "until": until + 1_000 * MINUTE }),
             };
             NewRow::new(format!("{n:06}"), vectors[n as usize].clone(), payload).unwrap()
@@ -80,17 +92,7 @@ fn k_live_rows_come_back_with_half_of_the_near_ones_expired() {
         }
         world.clock.jump_wall(6 * MINUTE);
         assert_eq!(rows.count().unwrap(), rows_there / 2);
-        let live = (0..rows_there).filter(|n| n % 2 == 1);
-        let nearest = |query: &[f32], part: Option<u64>, k: usize| {
-            let distance = |n: u64| {
-                let square = |(a, b): (&f32, &f32)| f64::from(a - b).powi(2);
-                query.iter().zip(&vectors[n as usize]).map(square).sum::<f64>()
-            };
-            let taken = live.clone().filter(|n| part.is_none_or(|part| n % 7 == part));
-            let mut all: Vec<(f64, String)> = taken.map(|n| (distance(n), format!("{n:06}"))).collect();
-            all.sort_by(|a, b| a.partial_cmp(b).unwrap());
-            all.into_iter().take(k).map(|(_, id)| id).collect::<Vec<_>>()
-        };
+        let nearest = |query: &[f32], part: Option<u64>, k: usize| nearest(&vectors, query, part, k);
         let (mut found, mut of) = (0, 0);
         for q in 0..12u64 {
             // Around rows that have expired.
