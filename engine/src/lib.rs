@@ -175,7 +175,6 @@ pub use inspect::inspect;
 pub use kept::KeptManifest;
 #[cfg(not(akidb_loom))]
 pub use log_view::{LogFile, LogFrame, LogRecord, LogTail, dump_log_file, log_files, tail_log};
-#[cfg(not(akidb_loom))]
 pub use memory_budget::{MemoryBudget, MemoryUsage, MemoryUse};
 #[cfg(not(akidb_loom))]
 pub use metrics::{MetricFamily, MetricKind, MetricSample, exact as metric_value};
