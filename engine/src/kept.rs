@@ -3,8 +3,6 @@
 //! Takes no lock: gc removes a manifest before the files that only it named, in this process or another, so whoever finds
 //! a file gone finds the manifest gone too.
 
-use std::sync::Arc;
-
 use crate::catalog::Catalog;
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
@@ -157,7 +155,7 @@ fn view_of(engine: &Engine, newest: &Manifest, Committed { manifest, .. }: Commi
         lsn,
         complete_to,
     };
-    let filters = Arc::clone(&engine.current().content().filters);
-    let catalog = recovery::load_segments(&engine.place, &manifest, filters)?;
+    let empty = engine.current().content().without_collections();
+    let catalog = recovery::load_segments(&engine.place, &manifest, empty)?;
     Ok(Opened { view: Published::new(catalog, lsn).view(), kept })
 }

@@ -201,7 +201,7 @@ pub use segment_meta::{DeletionVectorRef, Place, SegmentMeta};
 #[cfg(not(akidb_loom))]
 pub use snapshot::Snapshot;
 #[cfg(not(akidb_loom))]
-pub use stats::{CollectionStats, CompactionStats, SnapshotStats, Stats, WatermarkStats};
+pub use stats::{CollectionStats, CompactionStats, PageCacheStats, SnapshotStats, Stats, WatermarkStats};
 #[cfg(not(akidb_loom))]
 pub use upload::{BackendStats, BreakerView};
 #[cfg(not(akidb_loom))]
