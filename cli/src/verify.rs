@@ -13,6 +13,12 @@ pub(crate) struct Verify {}
 
 impl Verify {
     pub(crate) fn run(self, globals: &Globals) -> Result<()> {
+        if globals.cold {
+            return Err(Failure::usage(
+                "verify reads the files of a database directory, and with --cold there are none",
+            )
+            .help("`akidb restore` checks every file that it takes from a backend"));
+        }
         let found = akidb::verify(&globals.db)?;
         let output = globals.output();
         if output.is_json() {

@@ -13,7 +13,7 @@ use crate::lsn::Lsn;
 use crate::memtable::Memtable;
 use crate::overlay::Overlay;
 use crate::schema::Schema;
-use crate::segment::Segment;
+use crate::segment::{PageCache, Segment};
 
 /// A segment and what is dead in it.
 #[derive(Debug)]
@@ -146,12 +146,25 @@ pub(crate) struct Catalog {
     pub(crate) collections: BTreeMap<u32, Arc<CollectionState>>,
     /// Shared by all versions.
     pub(crate) filters: Arc<FilterCache>,
+    /// The same, of all their segments.
+    pub(crate) pages: Arc<PageCache>,
 }
 
 impl Catalog {
     /// No collection yet.
-    pub(crate) fn new(filters: FilterCache) -> Self {
-        Self { collections: BTreeMap::new(), filters: Arc::new(filters) }
+    pub(crate) fn new(filters: FilterCache, pages: PageCache) -> Self {
+        Self { collections: BTreeMap::new(), filters: Arc::new(filters), pages: Arc::new(pages) }
+    }
+
+    /// No collection, and the same caches.
+    pub(crate) fn without_collections(&self) -> Self {
+        Self { collections: BTreeMap::new(), ..self.clone() }
+    }
+
+    /// Adds a collection, whose segments keep their pages here.
+    pub(crate) fn insert(&mut self, collection: CollectionState) {
+        collection.segments.iter().for_each(|live| live.segment.keep_pages_in(&self.pages));
+        self.collections.insert(collection.id, Arc::new(collection));
     }
 
     pub(crate) fn get(&self, id: u32) -> Result<&Arc<CollectionState>> {
@@ -185,7 +198,7 @@ impl Catalog {
     /// A copy with one collection replaced.
     pub(crate) fn with(&self, collection: CollectionState) -> Self {
         let mut next = self.clone();
-        next.collections.insert(collection.id, Arc::new(collection));
+        next.insert(collection);
         next
     }
 }

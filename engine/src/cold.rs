@@ -16,7 +16,6 @@ use crate::config::Settings;
 use crate::deletion_vector::{self, DeletionVector, DeletionVectorRef, VectorFile};
 use crate::engine::{Engine, Place};
 use crate::error::{Error, ErrorKind, Result};
-use crate::filter_cache::FilterCache;
 use crate::limits::Limits;
 use crate::lsn::Lsn;
 use crate::manifest::{CollectionMeta, Manifest, NamedFile, file_name};
@@ -110,7 +109,7 @@ impl Cold {
         }
         let tails: Vec<_> = segments_of(manifest).map(|(c, meta)| (&files[&key_of(c, meta)], meta)).collect();
         fetch_tails(&tails)?;
-        let mut catalog = Catalog::new(FilterCache::new(limits.filter_cache_bytes, &self.place.memory));
+        let mut catalog = limits.empty_catalog(&self.place.memory);
         for entry in &manifest.collections {
             let mut segments = Vec::with_capacity(entry.segments.len());
             for meta in &entry.segments {
@@ -121,7 +120,7 @@ impl Cold {
             }
             let dir = self.place.collection_dir(&entry.dir);
             let state = empty_collection(entry, dir, entry.schema().clone(), segments, &self.place.memory);
-            catalog.collections.insert(entry.id, Arc::new(state));
+            catalog.insert(state);
         }
         Ok(catalog)
     }

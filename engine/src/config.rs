@@ -125,6 +125,10 @@ pub struct EngineSettings {
     /// columns and some hundred filters over a million rows. Part of `memory_bytes`, and a quarter of it at most. 0 keeps nothing: each query decodes its columns again.
     #[serde(deserialize_with = "file::bytes")]
     pub filter_cache_bytes: u64,
+    /// Unpacked pages of segments, kept for the next row that is read of them. 32 MiB: the rows of some 60,000 entries of
+    /// half a kilobyte. 0 keeps nothing: each row unpacks a page a column.
+    #[serde(deserialize_with = "file::bytes")]
+    pub page_cache_bytes: u64,
     /// Memtables of a collection waiting to become segments before writers wait. 2: one being written, one
     /// behind it; more would only hide a disk that is too slow.
     pub max_sealed_memtables: u32,
@@ -193,6 +197,7 @@ impl Default for EngineSettings {
             memtable_bytes: 32 * MIB,
             memory_bytes: 256 * MIB,
             filter_cache_bytes: 32 * MIB,
+            page_cache_bytes: 32 * MIB,
             max_sealed_memtables: 2,
             compaction: true,
             max_small_segments: 24,
@@ -307,6 +312,7 @@ impl EngineSettings {
             ("memtable_bytes", self.memtable_bytes, 64 * KIB, GIB),
             ("memory_bytes", self.memory_bytes, self.memtable_bytes, u64::MAX),
             ("filter_cache_bytes", self.filter_cache_bytes, 0, u64::MAX / 2),
+            ("page_cache_bytes", self.page_cache_bytes, 0, u64::MAX / 2),
             ("max_sealed_memtables", self.max_sealed_memtables.into(), 1, 64),
             ("max_small_segments", self.max_small_segments.into(), 8, 100_000),
             ("wal_flush_bytes", self.wal_flush_bytes, 64 * KIB, u64::MAX / 2),
@@ -348,6 +354,7 @@ impl fmt::Display for Settings {
         writeln!(f, "memtable_bytes = {}", e.memtable_bytes)?;
         writeln!(f, "memory_bytes = {}", e.memory_bytes)?;
         writeln!(f, "filter_cache_bytes = {}", e.filter_cache_bytes)?;
+        writeln!(f, "page_cache_bytes = {}", e.page_cache_bytes)?;
         writeln!(f, "max_sealed_memtables = {}", e.max_sealed_memtables)?;
         writeln!(f, "compaction = {}", e.compaction)?;
         writeln!(f, "max_small_segments = {}", e.max_small_segments)?;

@@ -3,8 +3,6 @@
 //! Takes no lock: gc removes a manifest before the files that only it named, in this process or another, so whoever finds
 //! a file gone finds the manifest gone too.
 
-use std::sync::Arc;
-
 use crate::catalog::Catalog;
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
@@ -157,8 +155,8 @@ fn view_of(engine: &Engine, newest: &Manifest, Committed { manifest, .. }: Commi
         lsn,
         complete_to,
     };
-    let filters = Arc::clone(&engine.current().content().filters);
-    let catalog = recovery::load_segments(&engine.place, &manifest, filters)?;
+    let empty = engine.current().content().without_collections();
+    let catalog = recovery::load_segments(&engine.place, &manifest, empty)?;
     // What had expired by then is gone, and nothing else: the same answers for as long as it is kept.
     let view = Published::new(catalog, lsn).view(manifest.created_at.as_microsecond());
     Ok(Opened { view, kept })

@@ -206,7 +206,8 @@ pub use segment_meta::{DeletionVectorRef, Place, SegmentMeta};
 pub use snapshot::Snapshot;
 #[cfg(not(akidb_loom))]
 pub use stats::{
-    CollectionStats, CompactionStats, MemoryStats, MemoryUseStats, SnapshotStats, Stats, WatermarkStats,
+    CollectionStats, CompactionStats, MemoryStats, MemoryUseStats, PageCacheStats, SnapshotStats, Stats,
+    WatermarkStats,
 };
 #[cfg(not(akidb_loom))]
 pub use upload::{BackendStats, BreakerView};

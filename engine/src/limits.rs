@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use crate::catalog::Catalog;
 use crate::config::{Durability, Settings};
+use crate::filter_cache::FilterCache;
 use crate::idempotency::KeyBounds;
 use crate::manifest::Kept;
 use crate::memory_budget::{Account, MemoryUse};
+use crate::segment::PageCache;
 
 /// Log files grow at least to this size: smaller ones would be changed all the time.
 const LEAST_LOG_FILE_BYTES: u64 = 4 << 20;
@@ -38,6 +41,8 @@ pub(crate) struct Limits {
     pub(crate) max_pending_bytes: Option<u64>,
     /// Decoded columns and results of filters kept.
     pub(crate) filter_cache_bytes: u64,
+    /// Unpacked pages kept.
+    pub(crate) page_cache_bytes: u64,
     /// How long a write waits at a bound before it is refused.
     pub(crate) write_stall_timeout: Duration,
     /// How long nobody writes before everything is flushed; zero: never.
@@ -69,6 +74,7 @@ impl Limits {
             small_segments: engine.max_small_segments as usize,
             max_pending_bytes: engine.max_pending_bytes,
             filter_cache_bytes: engine.filter_cache_bytes.min(memory.share(MemoryUse::FilterCaches)),
+            page_cache_bytes: engine.page_cache_bytes,
             write_stall_timeout: Duration::from_millis(engine.write_stall_timeout_ms),
             rest_after: Duration::from_secs(engine.rest_after_secs),
             ttl_purge: Duration::from_secs(engine.ttl_purge_secs),
@@ -91,6 +97,12 @@ impl Limits {
     /// Segments below this are small: made of one memtable, or of few that were not full.
     pub(crate) fn small_segment_bytes(&self) -> u64 {
         self.memtable_bytes.saturating_mul(2)
+    }
+
+    /// A catalog with its caches and without collections.
+    pub(crate) fn empty_catalog(&self, memory: &Account) -> Catalog {
+        let filters = FilterCache::new(self.filter_cache_bytes, memory);
+        Catalog::new(filters, PageCache::new(self.page_cache_bytes))
     }
 
     /// How the log is opened.

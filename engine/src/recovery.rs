@@ -1,6 +1,5 @@
 //! From a directory to a running database: lock, newest manifest, log, segments, replay.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,7 +13,6 @@ use crate::config::{Durability, Settings};
 use crate::deletion_vector::{self, DeletionVector};
 use crate::engine::{Engine, Place, Writer, deletion_vector_dir};
 use crate::error::{Error, ErrorKind, Result};
-use crate::filter_cache::FilterCache;
 use crate::flush;
 use crate::gc;
 use crate::idempotency::RecentKeys;
@@ -276,8 +274,7 @@ fn open_log(
 }
 
 fn load_catalog(place: &Place, manifest: &Manifest, limits: &Limits) -> Result<(Catalog, Schemas)> {
-    let filters = FilterCache::new(limits.filter_cache_bytes, &place.memory);
-    let catalog = load_segments(place, manifest, Arc::new(filters))?;
+    let catalog = load_segments(place, manifest, limits.empty_catalog(&place.memory))?;
     let mut schemas = Schemas::new();
     for entry in &manifest.collections {
         let versions = entry.schemas.iter().cloned().map(Arc::new).collect();
@@ -286,15 +283,10 @@ fn load_catalog(place: &Place, manifest: &Manifest, limits: &Limits) -> Result<(
     Ok((catalog, schemas))
 }
 
-/// What a manifest names, opened; nothing is in memory.
-pub(crate) fn load_segments(
-    place: &Place,
-    manifest: &Manifest,
-    filters: Arc<FilterCache>,
-) -> Result<Catalog> {
-    let mut catalog = Catalog { collections: BTreeMap::new(), filters };
+/// What a manifest names, opened and put into `catalog`; nothing is in memory.
+pub(crate) fn load_segments(place: &Place, manifest: &Manifest, mut catalog: Catalog) -> Result<Catalog> {
     for entry in &manifest.collections {
-        catalog.collections.insert(entry.id, Arc::new(load_collection(place, entry)?));
+        catalog.insert(load_collection(place, entry)?);
     }
     Ok(catalog)
 }

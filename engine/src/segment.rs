@@ -5,10 +5,12 @@
 
 mod arrow_schema;
 mod blocks;
+mod cells;
 mod check;
 mod checked_file;
 mod cold_file;
 mod columns;
+mod encodings;
 mod footer;
 mod format;
 mod id_index;
@@ -18,6 +20,9 @@ mod inspect;
 mod joined;
 mod name;
 mod origin;
+mod page;
+mod page_cache;
+mod page_header;
 mod pages;
 mod plain_page;
 mod reader;
@@ -46,6 +51,7 @@ pub(crate) use {
     cold_file::{ColdFile, Fetched, Remote},
     columns::{Column, Columns},
     name::SegmentName,
+    page_cache::{PageCache, PageCounts},
     reader::{Segment, Touched},
     round::{Round, fetch_tails},
     row_group::{encoding_bytes, usual_group_rows},

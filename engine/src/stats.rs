@@ -11,6 +11,7 @@ use crate::config::Durability;
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::memory_budget::{MemoryBudget, MemoryUsage, MemoryUse};
+use crate::segment::{PageCache, PageCounts};
 use crate::snapshots::{live_memtables, pinned_bytes};
 use crate::upload::{BackendStats, Uploads};
 
@@ -42,6 +43,8 @@ pub struct Stats {
     pub removal_failure: Option<String>,
     /// What merges of segments did since the open.
     pub compaction: CompactionStats,
+    /// Pages of segments that are kept unpacked.
+    pub page_cache: PageCacheStats,
     /// Keys of batches that are remembered.
     pub idempotency_keys: usize,
     /// Snapshots that are held, the oldest first.
@@ -111,6 +114,17 @@ pub struct MemoryUseStats {
     pub waited_micros: u64,
 }
 
+/// Pages that reads of rows unpacked since the open, and what is kept of them.
+#[derive(Clone, Debug, Serialize)]
+pub struct PageCacheStats {
+    /// Bytes kept.
+    pub bytes: u64,
+    /// Pages that reads found there.
+    pub found: u64,
+    /// Pages that had to be unpacked.
+    pub unpacked: u64,
+}
+
 /// A snapshot that is held.
 #[derive(Clone, Debug, Serialize)]
 pub struct SnapshotStats {
@@ -149,6 +163,11 @@ pub struct CollectionStats {
     pub flushed_lsn: String,
     /// Why writes to this collection are stopped.
     pub damage: Option<String>,
+}
+
+fn page_cache(pages: &PageCache) -> PageCacheStats {
+    let PageCounts { bytes, found, unpacked } = pages.counts();
+    PageCacheStats { bytes, found, unpacked }
 }
 
 pub(crate) fn stats(engine: &Engine, uploads: &Uploads) -> Result<Stats> {
@@ -194,6 +213,7 @@ pub(crate) fn stats(engine: &Engine, uploads: &Uploads) -> Result<Stats> {
         free_disk_bytes: engine.free_disk_bytes.load(Ordering::Relaxed),
         held_back_by: held.map(|stall| format!("{}: {}", stall.which, stall.detail)),
         compaction: compaction(engine),
+        page_cache: page_cache(&view.content().pages),
         idempotency_keys: engine.applier().target().keys.len(),
         snapshots: snapshots(engine),
         flush_failure: engine.last_flush_failure().map(|error| error.to_string()),

@@ -89,12 +89,16 @@ impl SearchSource {
     }
 
     /// Rows that can be written: all of them, or those not held out.
-    pub(crate) fn rows(&self) -> u64 {
+    #[must_use]
+    pub fn rows(&self) -> u64 {
         self.base.rows() - self.held_out()
     }
 
     /// The first `rows` rows.
-    pub(crate) fn read(
+    ///
+    /// # Errors
+    /// If the file cannot be opened; a bad row is an item.
+    pub fn read(
         &self,
         rows: u64,
     ) -> Result<impl Iterator<Item = Result<SourceRow, SearchError>>, SearchError> {
@@ -102,7 +106,10 @@ impl SearchSource {
     }
 
     /// The first `count` queries.
-    pub(crate) fn queries(&self, count: usize) -> Result<Vec<Vec<f32>>, SearchError> {
+    ///
+    /// # Errors
+    /// If their file cannot be read.
+    pub fn queries(&self, count: usize) -> Result<Vec<Vec<f32>>, SearchError> {
         if let Some(path) = &self.queries {
             return matrix(path)?.take(count).collect();
         }

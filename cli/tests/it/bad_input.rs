@@ -69,6 +69,7 @@ fn a_question_that_makes_no_sense_is_refused() {
     assert!(kind.contains("year"), "{kind}");
     refused(&place, &["ls", "docs", "--filter", "((("]);
     refused(&place, &["search", "docs", "--vector", "1,0", "-k", "many"]);
+    assert!(refused(&place, &["verify", "--cold"]).contains("with --cold there are none"));
 }
 
 #[test]

@@ -58,6 +58,7 @@ pub(super) const TABLES: [(&str, &[&str]); 6] = [
             "memtable_bytes",
             "memory_bytes",
             "filter_cache_bytes",
+            "page_cache_bytes",
             "max_sealed_memtables",
             "compaction",
             "max_small_segments",

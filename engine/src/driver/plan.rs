@@ -97,6 +97,7 @@ mod tests {
             sealed_memtables: 2,
             small_segments: 24,
             filter_cache_bytes: 0,
+            page_cache_bytes: 0,
             max_pending_bytes: None,
             write_stall_timeout: Duration::ZERO,
             rest_after: Duration::ZERO,

@@ -49,9 +49,12 @@ pub(crate) fn fetch(
     query: &Query,
 ) -> Result<Vec<Vec<Found>>> {
     ahead::hits(state, &searches, query)?;
-    let mut found = match query.with_payload || query.with_vector {
+    let mut found = match query.with_payload {
         true => fetch_rows(state, searches, query)?,
-        false => searches.into_iter().map(|best| fetch_keys(state, best)).collect::<Result<_>>()?,
+        false => {
+            let keys = searches.into_iter().map(|best| fetch_keys(state, best, query.with_vector));
+            keys.collect::<Result<_>>()?
+        }
     };
     for found in &mut found {
         found.sort_by(|a, b| match b.score.total_cmp(&a.score) {
@@ -63,13 +66,17 @@ pub(crate) fn fetch(
     Ok(found)
 }
 
-fn fetch_keys(state: &CollectionState, best: Vec<Scored>) -> Result<Vec<Found>> {
+fn fetch_keys(state: &CollectionState, best: Vec<Scored>, with_vector: bool) -> Result<Vec<Found>> {
     let key = |scored: Scored| {
-        let (lsn, id) = match scored.at {
-            At::Memory(lsn, row) => (lsn, row.id.clone()),
-            At::Segment(n, row) => state.segments[n].segment.row_key(row)?,
+        let ((lsn, id), vector) = match scored.at {
+            At::Memory(lsn, row) => ((lsn, row.id.clone()), with_vector.then(|| Arc::clone(&row.vector))),
+            At::Segment(n, row) => {
+                let segment = &state.segments[n].segment;
+                let vector = with_vector.then(|| segment.vector(row).map(Arc::from)).transpose()?;
+                (segment.row_key(row)?, vector)
+            }
         };
-        let row = Row { id, vector: Arc::default(), fields: Box::default(), rest: None };
+        let row = Row { id, vector: vector.unwrap_or_default(), fields: Box::default(), rest: None };
         Ok(Found { score: scored.score, lsn, row })
     };
     best.into_iter().map(key).collect()

@@ -140,8 +140,7 @@ impl Segment {
         if self.schema().id_kind == IdKind::Int {
             return self.int_id(row).map(Id::Int);
         }
-        let ids = self.ids(row..row + 1)?;
-        ids.into_iter().next().ok_or_else(|| self.undecodable("no id in its row"))
+        self.text_id(row)
     }
 
     /// The ids of `rows`, ascending.

@@ -156,7 +156,8 @@ impl PageReader for Unpacking {
     }
 }
 
-fn unpack(packed: &[u8]) -> Result<Bytes> {
+/// What is packed in one frame.
+pub(super) fn unpack(packed: &[u8]) -> Result<Bytes> {
     if packed.is_empty() {
         return Ok(Bytes::new());
     }

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 
 use akidb_host::{Access, Fs};
 use arrow::buffer::ScalarBuffer;
@@ -17,6 +17,7 @@ use super::footer::{self, Footer, place_of};
 use super::format::{ALIGN, CRC_LEN, HEAD_LEN, Kind};
 use super::name::SegmentName;
 use super::origin::Origin;
+use super::page_cache::Joined;
 use super::source::Table;
 use super::vector_index::Decoded;
 use super::{id_index, verify};
@@ -41,6 +42,8 @@ pub(crate) struct Segment {
     /// Whether the heads of HEAD and CODES, and the checksum HEAD ends in, were found right.
     pub(super) index_checked: AtomicBool,
     pub(super) decoded: Decoded,
+    /// Where unpacked pages are kept, once somebody said where.
+    pub(super) pages: OnceLock<Joined>,
 }
 
 /// Bytes checked and bytes asked for since open.
@@ -121,8 +124,8 @@ impl Segment {
                 int_ids.push(start.ok_or_else(|| damaged("the id column is too short".into()))?);
             }
         }
-        let table =
-            Table::new(metadata).map_err(|e| damaged(format!("the footer does not read as a table: {e}")))?;
+        let table = Table::new(metadata, footer.schema.id_kind == IdKind::Text)
+            .map_err(|e| damaged(format!("the footer does not read as a table: {e}")))?;
         let codes =
             meta.codes.map_or(0..0, |p| p.offset + HEAD_LEN as u64..p.offset + p.len - CRC_LEN as u64);
         let index_checked = AtomicBool::new(false);
@@ -138,6 +141,7 @@ impl Segment {
             codes,
             index_checked,
             decoded: Decoded::default(),
+            pages: OnceLock::new(),
         })
     }
 

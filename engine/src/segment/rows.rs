@@ -1,6 +1,5 @@
 //! Rows and columns of a segment: point reads by page, whole columns, scans in id order.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -11,6 +10,7 @@ use parquet::arrow::FieldLevels;
 use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
 
 use super::arrow_schema::{FIELDS, ID, LSN, payload_position};
+use super::cells::RowCells;
 use super::columns::{Column, Columns, lsn_of};
 use super::reader::Segment;
 use super::round::Round;
@@ -27,15 +27,6 @@ pub(super) const COLUMN_BATCH_ROWS: usize = 8_192;
 const SCAN_BATCH_ROWS: usize = 1_024;
 
 impl Segment {
-    /// The LSN of `row`.
-    pub(crate) fn lsn_at(&self, row: u32) -> Result<Lsn> {
-        self.check_row(row)?;
-        let mut reader = self.reader(&[LSN], &join(&[row]), 1)?;
-        let batch = reader.next_batch()?.ok_or_else(|| self.undecodable("no LSN in its row"))?;
-        let lsns = batch.column(0).as_primitive_opt::<Int64Type>().filter(|a| a.len() == 1);
-        lsns.and_then(|a| lsn_of(a, 0)).ok_or_else(|| self.undecodable("the lsn column"))
-    }
-
     /// Decodes whole columns: the fields of `schema` (the current one) at `positions`, and id and LSN if wanted.
     /// A field the segment was written without is [`Column::Missing`].
     pub(crate) fn columns(
@@ -89,17 +80,20 @@ impl Segment {
             round.rows(self, &wanted, with_vector);
             round.fetch()?;
         }
-        let ranges = join(&wanted);
-        let mut found = BTreeMap::new();
-        let mut numbers = wanted.iter().copied();
-        let mut reader = self.row_reader(&ranges, wanted.len().min(SCAN_BATCH_ROWS), known)?;
-        while let Some(batch) = reader.next_batch()? {
-            let numbers: Vec<u32> = numbers.by_ref().take(batch.num_rows()).collect();
-            let decoded = self.rows_of(schema, &batch, &numbers, with_vector, known)?;
-            found.extend(numbers.into_iter().zip(decoded));
+        let mut cells = RowCells::new(self, schema, known);
+        let mut found = Vec::with_capacity(wanted.len());
+        for number in &wanted {
+            let (lsn, mut row) = cells.row(*number, known)?;
+            if with_vector {
+                row.vector = Arc::from(self.vector(*number)?);
+            }
+            found.push((lsn, row));
         }
-        let taken = rows.iter().map(|row| found.get(row).cloned());
-        taken.map(|row| row.ok_or_else(|| self.undecodable("fewer rows than the footer says"))).collect()
+        if wanted == rows {
+            return Ok(found);
+        }
+        let taken = rows.iter().filter_map(|row| found.get(wanted.binary_search(row).ok()?).cloned());
+        Ok(taken.collect())
     }
 
     /// The rows of `range` in id order, a batch at a time. `schema` is the current one.
@@ -119,7 +113,7 @@ impl Segment {
         if !range.is_empty() {
             self.check_row(range.end - 1)?;
         }
-        let reader = self.row_reader(&ranges, batch_rows.min(SCAN_BATCH_ROWS), None)?;
+        let reader = self.row_reader(&ranges, batch_rows.min(SCAN_BATCH_ROWS))?;
         Ok(Scan { segment: self, schema: schema.clone(), next: range.start, with_vector, reader })
     }
 
@@ -161,16 +155,14 @@ impl Segment {
         batch: &RecordBatch,
         numbers: &[u32],
         with_vector: bool,
-        known: Option<&Id>,
     ) -> Result<Vec<(Lsn, Row)>> {
         let own = &self.schema().fields;
-        let has_ids = self.reads_ids(known);
+        let has_ids = self.schema().id_kind == IdKind::Text;
         let column = |position: usize| batch.column(if has_ids { position } else { position - LSN });
         let ids = has_ids.then(|| self.id_column(column(ID))).transpose()?;
-        let id_of = |at: usize, number: u32| match (&ids, known) {
-            (Some(ids), _) => ids.id(at).ok_or_else(|| self.undecodable("the id column")),
-            (None, Some(id)) => Ok(id.clone()),
-            (None, None) => self.id_at(number),
+        let id_of = |at: usize, number: u32| match &ids {
+            Some(ids) => ids.id(at).ok_or_else(|| self.undecodable("the id column")),
+            None => self.id_at(number),
         };
         let lsns = column(LSN).as_primitive_opt::<Int64Type>();
         let lsns = lsns.ok_or_else(|| self.undecodable("the lsn column"))?;
@@ -208,18 +200,9 @@ impl Segment {
         self.read(&columns, ranges, batch_rows)
     }
 
-    /// A reader of all columns but the vector, and without the ids where they are known or lie in place.
-    fn row_reader(
-        &self,
-        ranges: &[Range<u32>],
-        batch_rows: usize,
-        known: Option<&Id>,
-    ) -> Result<BatchReader> {
-        self.read(self.table.row_columns(self.reads_ids(known)), ranges, batch_rows)
-    }
-
-    fn reads_ids(&self, known: Option<&Id>) -> bool {
-        known.is_none() && self.schema().id_kind == IdKind::Text
+    /// A reader of all columns but the vector, and without the ids where they lie in place.
+    fn row_reader(&self, ranges: &[Range<u32>], batch_rows: usize) -> Result<BatchReader> {
+        self.read(self.table.row_columns(), ranges, batch_rows)
     }
 
     fn read(&self, columns: &FieldLevels, ranges: &[Range<u32>], batch_rows: usize) -> Result<BatchReader> {
@@ -310,7 +293,7 @@ impl Iterator for Scan<'_> {
         let first_row = self.next;
         let numbers: Vec<u32> = (first_row..).take(batch.num_rows()).collect();
         self.next = numbers.last().map_or(first_row, |last| last + 1);
-        let rows = self.segment.rows_of(&self.schema, &batch, &numbers, self.with_vector, None);
+        let rows = self.segment.rows_of(&self.schema, &batch, &numbers, self.with_vector);
         Some(rows.map(|rows| Batch { first_row, rows }))
     }
 }

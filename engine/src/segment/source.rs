@@ -10,6 +10,7 @@ use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, RowSelection,
 };
 use parquet::arrow::{FieldLevels, ProjectionMask, parquet_to_arrow_field_levels};
+use parquet::basic::Compression;
 use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::file::metadata::ParquetMetaData;
 use parquet::file::reader::{ChunkReader, Length};
@@ -25,33 +26,50 @@ pub(super) fn undecodable(file: &CheckedFile, what: &str) -> Error {
     Error::corrupt("AKI-0508", &file.path, 0, message)
 }
 
+/// How pages lie in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Packing {
+    Zstd,
+    Plain,
+    Other,
+}
+
 /// The columns of a file.
 pub(super) struct Table {
     pub(super) arrow: ArrowReaderMetadata,
     is_packed: Arc<[bool]>,
-    /// All columns but the vector, as a row is read.
+    /// All columns but the vector and the ids that lie in place, as rows are read one after the other.
     rows: FieldLevels,
-    /// And but the id.
-    rows_without_id: FieldLevels,
 }
 
 impl Table {
-    pub(super) fn new(metadata: ParquetMetaData) -> ParquetResult<Self> {
+    /// `reads_ids` says whether ids are among what is read of rows.
+    pub(super) fn new(metadata: ParquetMetaData, reads_ids: bool) -> ParquetResult<Self> {
         let Packed { metadata, is_packed } = Packed::of(metadata)?;
         let arrow = ArrowReaderMetadata::try_new(metadata, ArrowReaderOptions::new())?;
         let last = arrow.schema().fields().len().saturating_sub(1);
-        let rows = choose(&arrow, &(ID..last).collect::<Vec<_>>())?;
-        let rows_without_id = choose(&arrow, &(LSN..last).collect::<Vec<_>>())?;
-        Ok(Self { arrow, is_packed, rows, rows_without_id })
+        let first = if reads_ids { ID } else { LSN };
+        let rows = choose(&arrow, &(first..last).collect::<Vec<_>>())?;
+        Ok(Self { arrow, is_packed, rows })
     }
 
     pub(super) fn metadata(&self) -> &ParquetMetaData {
         self.arrow.metadata()
     }
 
-    /// All columns but the vector, with the id or without.
-    pub(super) fn row_columns(&self, with_id: bool) -> &FieldLevels {
-        if with_id { &self.rows } else { &self.rows_without_id }
+    /// All columns but the vector and ids that lie in place.
+    pub(super) fn row_columns(&self) -> &FieldLevels {
+        &self.rows
+    }
+
+    /// How the pages of a column chunk are packed.
+    pub(super) fn packing(&self, group: usize, column: usize) -> Packing {
+        let chunk = self.metadata().row_group(group);
+        match self.is_packed.get(group * chunk.num_columns() + column) {
+            Some(true) => Packing::Zstd,
+            _ if chunk.column(column).compression() == Compression::UNCOMPRESSED => Packing::Plain,
+            _ => Packing::Other,
+        }
     }
 
     /// Columns by their positions in the file.

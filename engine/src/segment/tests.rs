@@ -15,6 +15,7 @@ use crate::row::{FieldValue, Row};
 use crate::schema::{FieldType, Metric, Schema};
 use crate::segment_meta::SegmentMeta;
 
+mod cells;
 mod damage;
 mod faults;
 mod golden;
@@ -185,6 +186,11 @@ fn assert_reads_back(written: &Written, segment: &Segment) -> Result<()> {
         scanned += u32::try_from(batch.rows.len()).unwrap();
     }
     assert_eq!(scanned, n, "a scan gives every row once");
+    let picked: Vec<u32> = (0..n).step_by((n as usize / 97).max(1)).collect();
+    for (number, found) in picked.iter().zip(segment.rows_at(&written.schema, &picked, true)?) {
+        let (lsn, row) = &written.rows[*number as usize];
+        assert_eq!((found.0, &found.1), (*lsn, &**row), "row {number}");
+    }
     for (number, (_, row)) in (0..).zip(&written.rows).step_by((n as usize / 97).max(1)) {
         assert_eq!(segment.find(&row.id)?, Some(number));
         assert_eq!(bits(segment.vector(number)?), bits(&row.vector));

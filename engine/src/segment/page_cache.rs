@@ -1,0 +1,135 @@
+//! Unpacked pages, kept within a bound of bytes for the next row that is read of them.
+//!
+//! One cache serves all segments of a database. A segment joins it under a number that no other ever has, and takes its
+//! pages out when it goes.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use quick_cache::sync::{Cache, DefaultLifecycle};
+use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
+
+use super::page::Page;
+use crate::error::Result;
+
+/// Bytes of a kept page beside its own: key, counters, the cache's own table.
+const ENTRY_BYTES: u64 = 160;
+/// A guess at what a page takes on average, for the cache's table.
+const USUAL_BYTES: u64 = 8 << 10;
+/// Each part of the cache has a lock of its own, and its share of the bound.
+const PARTS: usize = 4;
+/// A share below this would hold but a few pages.
+const LEAST_PART_BYTES: u64 = 1 << 20;
+
+/// Which page of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct PageOf {
+    pub(super) group: u32,
+    pub(super) column: u32,
+    /// Among the data pages of the column chunk; `None` is its dictionary.
+    pub(super) page: Option<u32>,
+}
+
+/// What the cache has held and done since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PageCounts {
+    /// Bytes in it.
+    pub(crate) bytes: u64,
+    /// Pages that were there.
+    pub(crate) found: u64,
+    /// Pages that had to be unpacked.
+    pub(crate) unpacked: u64,
+}
+
+/// The pages of all segments.
+pub(crate) struct PageCache {
+    /// None keeps nothing.
+    kept: Option<Cache<(u64, PageOf), Arc<Page>, InBytes>>,
+    segments: AtomicU64,
+    found: AtomicU64,
+    unpacked: AtomicU64,
+}
+
+#[derive(Clone)]
+struct InBytes;
+
+impl Weighter<(u64, PageOf), Arc<Page>> for InBytes {
+    fn weight(&self, _: &(u64, PageOf), page: &Arc<Page>) -> u64 {
+        ENTRY_BYTES + page.bytes() as u64
+    }
+}
+
+impl PageCache {
+    /// A cache of at most so many bytes; 0 keeps nothing.
+    pub(crate) fn new(max_bytes: u64) -> Self {
+        let (segments, found, unpacked) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+        Self { kept: (max_bytes > 0).then(|| cache(max_bytes)), segments, found, unpacked }
+    }
+
+    /// What it holds and did.
+    pub(crate) fn counts(&self) -> PageCounts {
+        PageCounts {
+            bytes: self.kept.as_ref().map_or(0, Cache::weight),
+            found: self.found.load(Ordering::Relaxed),
+            unpacked: self.unpacked.load(Ordering::Relaxed),
+        }
+    }
+}
+
+fn cache(max_bytes: u64) -> Cache<(u64, PageOf), Arc<Page>, InBytes> {
+    let items = usize::try_from(max_bytes / USUAL_BYTES).unwrap_or(usize::MAX).clamp(16, 1 << 20);
+    let parts = if max_bytes / PARTS as u64 >= LEAST_PART_BYTES { PARTS } else { 1 };
+    let options = OptionsBuilder::new()
+        .shards(parts)
+        .estimated_items_capacity(items)
+        .weight_capacity(max_bytes)
+        .build()
+        .expect("everything that must be said is");
+    Cache::with_options(options, InBytes, DefaultHashBuilder::default(), DefaultLifecycle::default())
+}
+
+/// One segment's part in the cache, for as long as the segment is open.
+pub(super) struct Joined {
+    cache: Arc<PageCache>,
+    segment: u64,
+}
+
+impl Joined {
+    pub(super) fn new(cache: &Arc<PageCache>) -> Self {
+        let segment = cache.segments.fetch_add(1, Ordering::Relaxed);
+        Self { cache: Arc::clone(cache), segment }
+    }
+
+    /// The page, unpacked now if it is not there. Of two callers that miss it at once both unpack it.
+    pub(super) fn page(&self, of: PageOf, unpack: impl FnOnce() -> Result<Page>) -> Result<Arc<Page>> {
+        let kept = self.cache.kept.as_ref();
+        if let Some(page) = kept.and_then(|kept| kept.get(&(self.segment, of))) {
+            self.cache.found.fetch_add(1, Ordering::Relaxed);
+            return Ok(page);
+        }
+        self.cache.unpacked.fetch_add(1, Ordering::Relaxed);
+        let page = Arc::new(unpack()?);
+        if let Some(kept) = kept {
+            kept.insert((self.segment, of), Arc::clone(&page));
+        }
+        Ok(page)
+    }
+}
+
+/// What belongs to a segment that is gone is never asked for again, so its room is given back at once. Walks all that is
+/// kept: some thousands of pages.
+impl Drop for Joined {
+    fn drop(&mut self) {
+        if let Some(kept) = &self.cache.kept {
+            kept.retain(|(segment, _), _| *segment != self.segment);
+        }
+    }
+}
+
+impl fmt::Debug for PageCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let most = self.kept.as_ref().map_or(0, Cache::capacity);
+        write!(f, "PageCache({} of {most} bytes)", self.counts().bytes)
+    }
+}
