@@ -1,6 +1,6 @@
 //! What a version holds: every collection's schema, memtables and segments.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
@@ -189,10 +189,16 @@ impl Catalog {
             .sum()
     }
 
-    /// Those of them that no flush can free.
-    pub(crate) fn damaged_memtable_bytes(&self) -> u64 {
-        let damaged = self.collections.values().filter(|state| state.damage.get().is_some());
-        damaged.flat_map(|state| state.memtables()).map(|memtable| memtable.bytes()).sum()
+    /// Those of them that no flush can free: of damaged collections, and of those that are `failing`.
+    pub(crate) fn held_memtable_bytes(&self, failing: &BTreeSet<u32>) -> u64 {
+        let held =
+            |state: &&Arc<CollectionState>| state.damage.get().is_some() || failing.contains(&state.id);
+        self.collections
+            .values()
+            .filter(held)
+            .flat_map(|state| state.memtables())
+            .map(|memtable| memtable.bytes())
+            .sum()
     }
 
     /// A copy with one collection replaced.

@@ -18,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::expiry::is_overdue;
 use crate::flush;
 use crate::manifest::{Manifest, Reason};
+use crate::memory_budget::Charge;
 use crate::overlay::Overlay;
 use crate::segment::Segment;
 use crate::segment_meta::SegmentMeta;
@@ -26,7 +27,7 @@ mod admission;
 mod merge;
 pub(crate) mod policy;
 
-use admission::{Admitted, admit};
+use admission::{Admission, Admitted, admit};
 use merge::{Merge, RowMap};
 use policy::SegmentLoad;
 
@@ -34,11 +35,36 @@ use policy::SegmentLoad;
 pub(crate) type Choose = fn(&[SegmentLoad], u64) -> Vec<usize>;
 
 /// Merges what `choose` takes of a collection; `false` if it takes nothing. Blocks for as long as that is, and before it for
-/// `patience` where there is no memory for it, without a lock that a write, a search or a flush would wait for.
+/// `patience` where there is no memory for it, with no lock held.
 ///
 /// # Errors
 /// Whatever kept it from disk, `Full` without memory, `Corrupt` for a damaged input, `Closed`. Nothing is lost: the inputs stay.
 pub(crate) fn compact(engine: &Engine, collection: u32, choose: Choose, patience: Duration) -> Result<bool> {
+    let mut held = None;
+    loop {
+        let waited = held.is_some();
+        let needed = match compact_once(engine, collection, choose, held)? {
+            Once::Merged(merged) => return Ok(merged),
+            Once::Needs(bytes) => bytes,
+        };
+        if waited {
+            // There is more to merge than when the wait began: another time.
+            return Err(admission::taken(engine, needed));
+        }
+        held = Some(admission::wait(engine, needed, patience)?);
+    }
+}
+
+/// What became of one look.
+enum Once {
+    /// Whether there was something to merge, and it is merged.
+    Merged(bool),
+    /// There is no memory for it, which needs so many bytes.
+    Needs(u64),
+}
+
+/// Merges once within what is `held`, or what is there. Does not wait for memory.
+fn compact_once(engine: &Engine, collection: u32, choose: Choose, held: Option<Charge>) -> Result<Once> {
     let writer = engine.writer()?;
     if let Some(poison) = writer.committer.poisoned() {
         // Nothing that is written now could be named by a manifest.
@@ -46,16 +72,19 @@ pub(crate) fn compact(engine: &Engine, collection: u32, choose: Choose, patience
     }
     let _compacting = writer.compacting.lock().unwrap_or_else(PoisonError::into_inner);
     let current = writer.sequencer.applier().published().current();
-    let Some(state) = current.content().collections.get(&collection) else { return Ok(false) };
+    let Some(state) = current.content().collections.get(&collection) else { return Ok(Once::Merged(false)) };
     if state.damage.get().is_some() {
-        return Ok(false);
+        return Ok(Once::Merged(false));
     }
     let loads = loads(engine, state);
-    let Some(admitted) = admit(engine, state, &loads, choose, patience)? else {
-        engine.compactions.note(collection, None);
-        return Ok(false);
+    let Admitted { chosen, max_rows, charge: _charge } = match admit(engine, state, &loads, choose, held) {
+        Admission::Begins(admitted) => admitted,
+        Admission::Needs(bytes) => return Ok(Once::Needs(bytes)),
+        Admission::NotDue => {
+            engine.compactions.note(collection, None);
+            return Ok(Once::Merged(false));
+        }
     };
-    let Admitted { chosen, max_rows, charge: _charge } = admitted;
     engine.shrink_caches();
     let inputs: Vec<Arc<LiveSegment>> = chosen.iter().map(|at| Arc::clone(&state.segments[*at])).collect();
     let grown_rows = policy::grown_rows(max_rows);
@@ -67,7 +96,7 @@ pub(crate) fn compact(engine: &Engine, collection: u32, choose: Choose, patience
     engine.compactions.note(collection, result.as_ref().err().cloned());
     result?;
     engine.stalls.notify();
-    Ok(true)
+    Ok(Once::Merged(true))
 }
 
 /// What the choice depends on, of every segment.

@@ -1,12 +1,13 @@
 //! The one owner of change: a loop that asks the pure planner what is due, and does it.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use akidb_host::{Next, Tick};
 
 use crate::engine::Engine;
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::flush;
 use crate::gc;
 use crate::upload::Uploads;
@@ -29,8 +30,9 @@ pub(crate) struct Driver {
     engine: Weak<Engine>,
     uploads: Arc<Uploads>,
     next_look: Option<Instant>,
-    /// After a failure, jobs wait until then.
+    /// Collections whose flush failed wait until then.
     retry_at: Option<Instant>,
+    failing: BTreeSet<u32>,
     failures: u32,
     rest: Rest,
     purge: Purge,
@@ -45,6 +47,7 @@ impl Driver {
             uploads,
             next_look: None,
             retry_at: None,
+            failing: BTreeSet::new(),
             failures: 0,
             rest: Rest::default(),
             purge: Purge::default(),
@@ -89,48 +92,58 @@ impl Driver {
     }
 
     fn work(&mut self, engine: &Engine, now: Instant) -> Option<Instant> {
-        if self.retry_at.is_some_and(|at| now < at) {
-            return self.retry_at;
+        if self.retry_at.is_none_or(|at| at <= now) {
+            self.retry_at = None;
+            self.failing.clear();
         }
-        self.retry_at = None;
         // A bound on the jobs of one tick lets `stop` through.
         for _ in 0..64 {
             // What the last change gave up goes before a flush writes new files beside it.
             self.collect_if_committed(engine);
             let load = self.load(engine, now);
             let jobs = plan::plan(&load, &engine.limits);
-            if jobs.is_empty() || engine.is_closed() {
-                self.failures = 0;
-                if load.at_rest {
-                    self.rest.take();
-                    engine.rest();
-                }
+            if engine.is_closed() {
                 return None;
             }
-            // One collection that cannot be flushed does not hold up the others.
-            let results: Vec<Result<()>> = jobs.iter().map(|job| run(engine, *job)).collect();
-            if let Some(error) = results.into_iter().find_map(Result::err) {
-                if error.kind() == ErrorKind::Closed {
-                    return None;
+            if jobs.is_empty() {
+                if self.failing.is_empty() {
+                    self.failures = 0;
+                    if load.at_rest {
+                        self.rest.take();
+                        engine.rest();
+                    }
+                } else {
+                    // Others give memory back.
+                    engine.place.memory.call_first();
                 }
-                self.failures = (self.failures + 1).min(6);
-                let pause = Duration::from_millis(250) * 2u32.pow(self.failures);
-                tracing::warn!(%error, retry_in_ms = pause.as_millis(), "a flush failed; rows stay in the log");
-                self.retry_at = Some(now + pause);
-                // Until then others give memory back.
-                let memory = &engine.place.memory;
-                memory.note_flushes(engine.current().content().damaged_memtable_bytes(), true);
-                memory.call_first();
                 return self.retry_at;
+            }
+            // One collection that cannot be flushed does not hold up the others.
+            for job in jobs {
+                match run(engine, job) {
+                    Err(error) if error.kind() == ErrorKind::Closed => return None,
+                    Err(error) => self.note_failure(job.collection(), &error, now),
+                    Ok(()) => {}
+                }
             }
         }
         Some(now)
+    }
+
+    fn note_failure(&mut self, collection: u32, error: &Error, now: Instant) {
+        self.failing.insert(collection);
+        let at = *self.retry_at.get_or_insert_with(|| {
+            self.failures = (self.failures + 1).min(6);
+            now + Duration::from_millis(250) * 2u32.pow(self.failures)
+        });
+        let pause = at.saturating_duration_since(now);
+        tracing::warn!(%error, retry_in_ms = pause.as_millis(), "a flush failed; rows stay in the log");
     }
 }
 
 impl Driver {
     fn load(&mut self, engine: &Engine, now: Instant) -> Load {
-        let mut load = load(engine);
+        let mut load = load(engine, &self.failing);
         let Ok(writer) = engine.writer() else { return load };
         let log = writer.sequencer.log().inner();
         if self.rest.look(log.watermarks().appended, now) {
@@ -161,9 +174,9 @@ fn newest_manifest(engine: &Engine) -> u64 {
     engine.writer_if_any().map_or(0, |writer| writer.committer.newest().manifest.number)
 }
 
-fn load(engine: &Engine) -> Load {
+fn load(engine: &Engine, failing: &BTreeSet<u32>) -> Load {
     let Ok(view) = engine.view() else { return Load::default() };
-    engine.place.memory.note_flushes(view.content().damaged_memtable_bytes(), false);
+    engine.place.memory.note_flushes(view.content().held_memtable_bytes(failing), !failing.is_empty());
     let collections = view.content().collections.values().map(|state| CollectionLoad {
         id: state.id,
         active_bytes: state.active.bytes(),
@@ -171,6 +184,7 @@ fn load(engine: &Engine) -> Load {
         sealed: state.sealed.len(),
         oldest_unflushed: state.oldest_unflushed(),
         damaged: state.damage.get().is_some(),
+        failing: failing.contains(&state.id),
     });
     Load {
         collections: collections.collect(),

@@ -306,8 +306,10 @@ impl Engine {
         self.writer.as_ref()
     }
 
-    /// Marks the database closed; `true` for the first caller.
+    /// Marks the database closed; `true` for the first caller. Rows in memory stay while somebody holds a handle, and nobody
+    /// flushes them.
     pub(crate) fn mark_closed(&self) -> bool {
+        self.place.memory.end_flushes();
         !self.closed.swap(true, Ordering::AcqRel)
     }
 

@@ -137,7 +137,7 @@ impl Hash for Which {
     }
 }
 
-/// A thing and the bytes held for it, until the last who uses it is done.
+/// A thing and the bytes held for it while the cache holds it: who uses one that was dropped meanwhile holds it uncounted.
 #[derive(Clone)]
 struct Kept {
     thing: Thing,
@@ -301,8 +301,12 @@ impl FilterCache {
     /// Takes the memory for a thing; where there is none, what is used least gives way first.
     fn keep(&self, key: &Key, thing: Thing) -> Result<Kept, Unkept> {
         let bytes = weight(key, &thing);
+        if bytes > self.max_bytes {
+            // Nothing else has to go for what cannot be kept.
+            return Err(Unkept::NoRoom(thing));
+        }
         let charged = self.memory.try_charge(MemoryUse::FilterCaches, bytes).or_else(|| {
-            self.give_back(bytes.min(self.max_bytes));
+            self.give_back(bytes);
             self.memory.try_charge(MemoryUse::FilterCaches, bytes)
         });
         match charged {
@@ -313,8 +317,8 @@ impl FilterCache {
 
     /// Forgets so many bytes of what is used least, or all.
     pub(crate) fn give_back(&self, bytes: u64) {
-        self.kept.set_capacity(self.kept.weight().saturating_sub(bytes));
-        self.kept.set_capacity(self.max_bytes);
+        self.kept.set_capacity(self.kept.weight().saturating_sub(bytes).max(1));
+        self.kept.set_capacity(self.max_bytes.max(1));
     }
 
     /// Forgets what belongs to segments that nobody holds any more. Walks all that is kept: a few thousand things.

@@ -78,11 +78,16 @@ pub struct MemoryUsage {
 ///
 /// **No wait is for ever.** Writers and merges wait; what gives memory back never does. Memory comes back from (1) the flush
 /// of a memtable, (2) the end of a merge or an upload, (3) caches, which are only dropped, (4) the end of a read or a
-/// snapshot. A flush takes what it needs without asking, and may pass the limit by what it needs beyond the eighth that
-/// writers leave free for it; nobody waits for that part. Pieces of uploads are bounded by their number, and do not ask
-/// either. A merge takes all it will need before it begins, and waits for nothing of this budget after that. So whoever
-/// holds memory comes to its end without getting any; and when all memtables are empty a write is let through whatever
-/// else is held, for no flush could bring more. The models `loom_memory_*` run this.
+/// snapshot. Flushes take what they need without asking; those that run, of all databases together, may pass the limit by
+/// what they need beyond the eighth that writers leave free for them, and nobody waits for that part. Pieces of uploads are
+/// bounded by their number, and do not ask either; beyond their eighth they hold up nobody. A merge takes all it will need
+/// before it begins, and waits for nothing of this budget after that. So whoever holds memory comes to its end without
+/// getting any.
+///
+/// A write waits for flushes alone, and only while there is something that one can free: memtables of damaged collections,
+/// of flushes that fail, and of databases that are closed or only read are none of it. Beside those, memtables may hold an
+/// eighth in any case, so that they are not flushed row by row. Only the writers of a database whose own flush failed wait
+/// until it is tried again, or they would fill the memory of the others. The models `loom_memory_*` run this.
 #[derive(Clone)]
 pub struct MemoryBudget {
     shared: Arc<Shared>,
@@ -99,8 +104,10 @@ struct State {
     uses: [MemoryUsage; MemoryUse::ALL.len()],
     /// Bytes of all uses together, at most so far.
     peak: u64,
-    /// Bytes of the largest write that found no room since there was enough.
+    /// Bytes of the largest write that found no room since there was enough, or a flush ended: who still waits says so again.
     wanted: u64,
+    /// Bytes of memtables that a flush can free, of all accounts.
+    flushable: u64,
     last_account: u64,
     accounts: BTreeMap<u64, Owner>,
 }
@@ -112,16 +119,18 @@ struct Owner {
     memtables: u64,
     /// Bytes of those that are flushed and still read.
     snapshots: u64,
-    /// Those of them that no flush can free: of damaged collections.
+    /// Bytes of memtables that no flush can free for now: of damaged collections, and of those whose last flush failed.
     held: u64,
-    /// Its last flush failed, and it is not time to try again.
-    stuck: bool,
+    /// A flush failed, and it is not time to try again.
+    is_failing: bool,
+    /// Nobody flushes it: it is closed, or open for reading only.
+    is_ended: bool,
     driver: Option<Weak<dyn Ticker>>,
 }
 
 impl Owner {
     fn flushable(&self) -> u64 {
-        if self.stuck { 0 } else { self.memtables.saturating_sub(self.held) }
+        if self.is_ended { 0 } else { self.memtables.saturating_sub(self.held) }
     }
 }
 
@@ -134,35 +143,33 @@ impl State {
         self.uses.iter().map(|used| used.bytes).sum()
     }
 
-    /// What those who wait have to wait for: caches are dropped at will, and flushes are what they wait for.
-    fn firm(&self) -> u64 {
-        self.total() - self.of(MemoryUse::FilterCaches).bytes - self.of(MemoryUse::Flushes).bytes
-    }
-
     fn add(&mut self, account: u64, usage: MemoryUse, bytes: u64) {
         let used = &mut self.uses[usage as usize];
         used.bytes += bytes;
         used.peak_bytes = used.peak_bytes.max(used.bytes);
         self.peak = self.peak.max(self.total());
-        if let Some(held) = self.owned(account, usage) {
-            *held += bytes;
-        }
-    }
-
-    /// What is counted for each account apart.
-    fn owned(&mut self, account: u64, usage: MemoryUse) -> Option<&mut u64> {
-        let owner = self.accounts.get_mut(&account)?;
-        match usage {
-            MemoryUse::Memtables => Some(&mut owner.memtables),
-            MemoryUse::Snapshots => Some(&mut owner.snapshots),
-            _ => None,
-        }
+        self.change(account, |owner| match usage {
+            MemoryUse::Memtables => owner.memtables += bytes,
+            MemoryUse::Snapshots => owner.snapshots += bytes,
+            _ => {}
+        });
     }
 
     fn remove(&mut self, account: u64, usage: MemoryUse, bytes: u64) {
         self.uses[usage as usize].bytes -= bytes;
-        if let Some(held) = self.owned(account, usage) {
-            *held -= bytes;
+        self.change(account, |owner| match usage {
+            MemoryUse::Memtables => owner.memtables -= bytes,
+            MemoryUse::Snapshots => owner.snapshots -= bytes,
+            _ => {}
+        });
+    }
+
+    /// Changes what is known of one account, and the sum over all of them.
+    fn change(&mut self, account: u64, change: impl FnOnce(&mut Owner)) {
+        if let Some(owner) = self.accounts.get_mut(&account) {
+            let before = owner.flushable();
+            change(owner);
+            self.flushable = self.flushable - before + owner.flushable();
         }
     }
 
@@ -185,21 +192,35 @@ impl Shared {
         self.limit - self.share(MemoryUse::Flushes)
     }
 
+    /// What those who wait have to wait for: caches are dropped at will, flushes are what they wait for, and uploads hold up
+    /// nobody beyond their share.
+    fn firm(&self, state: &State) -> u64 {
+        let uploads = state.of(MemoryUse::Uploads).bytes;
+        let beyond = uploads.saturating_sub(self.share(MemoryUse::Uploads));
+        state.total() - state.of(MemoryUse::FilterCaches).bytes - state.of(MemoryUse::Flushes).bytes - beyond
+    }
+
     fn fits(&self, state: &State, usage: MemoryUse, bytes: u64) -> bool {
-        let held = if usage == MemoryUse::FilterCaches { state.total() } else { state.firm() };
+        let held = if usage == MemoryUse::FilterCaches { state.total() } else { self.firm(state) };
         held + bytes <= self.limit && state.of(usage).bytes + bytes <= self.share(usage)
     }
 
-    fn holds_back(&self, state: &State, bytes: u64) -> bool {
-        state.of(MemoryUse::Memtables).bytes > 0 && state.firm() + bytes > self.writers_limit()
+    /// What memtables that can be flushed may hold together: what the rest leaves, and an eighth in any case.
+    fn room_to_flush(&self, state: &State) -> u64 {
+        let rest = self.firm(state) - state.flushable;
+        self.writers_limit().saturating_sub(rest).max(self.share(MemoryUse::Flushes))
     }
 
-    /// Whether memtables have to be flushed for the sake of memory. What cannot be flushed is no reason to flush the rest
-    /// in small pieces, unless somebody waits.
+    fn holds_back(&self, state: &State, bytes: u64) -> bool {
+        state.flushable > 0 && state.flushable + bytes > self.room_to_flush(state)
+    }
+
+    /// Whether memtables have to be flushed for the sake of memory: early enough for writers to go on meanwhile. What
+    /// cannot be flushed is no reason to flush the rest in small pieces, unless somebody waits.
     fn is_over(&self, state: &State) -> bool {
-        let flushable: u64 = state.accounts.values().map(Owner::flushable).sum();
-        flushable >= self.share(MemoryUse::Memtables)
-            || state.wanted > 0 && self.holds_back(state, state.wanted)
+        // Of what writers may take in all, half of the limit is four sevenths.
+        let most = (self.room_to_flush(state) / 7 * 4).min(self.share(MemoryUse::Memtables));
+        state.flushable >= most || state.wanted > 0 && self.holds_back(state, state.wanted)
     }
 
     fn release(&self, mut state: MutexGuard<'_, State>) {
@@ -276,7 +297,9 @@ struct Open {
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.budget.shared.state.lock().accounts.remove(&self.number);
+        let mut state = self.budget.shared.state.lock();
+        state.change(self.number, |owner| owner.is_ended = true);
+        state.accounts.remove(&self.number);
     }
 }
 
@@ -300,7 +323,7 @@ impl Account {
     pub(crate) fn charge(&self, usage: MemoryUse, bytes: u64) -> Charge {
         if usage == MemoryUse::Flushes
             && seeded_bug("flush_waits_for_memory")
-            && let Some(charge) = self.charge_within(usage, bytes, Duration::from_secs(10))
+            && let Some(charge) = self.charge_within(usage, bytes, Duration::from_secs(10), &|| true)
         {
             return charge;
         }
@@ -316,26 +339,31 @@ impl Account {
         Some(Charge { account: self.clone(), held: Mutex::new((usage, bytes)) })
     }
 
-    /// As [`Account::try_charge`], and waits until they fit, for about `patience` at most. Only for callers that hold no
-    /// charge yet.
-    pub(crate) fn charge_within(&self, usage: MemoryUse, bytes: u64, patience: Duration) -> Option<Charge> {
+    /// As [`Account::try_charge`], and waits until they fit, for about `patience` at most and while `go_on` says so. Only for
+    /// callers that hold no charge yet.
+    pub(crate) fn charge_within(
+        &self,
+        usage: MemoryUse,
+        bytes: u64,
+        patience: Duration,
+        go_on: &dyn Fn() -> bool,
+    ) -> Option<Charge> {
         let (shared, mut left) = (self.shared(), patience);
         let mut state = shared.state.lock();
         if !shared.fits(&state, usage, bytes) {
             state.uses[usage as usize].waits += 1;
         }
         while !shared.fits(&state, usage, bytes) {
-            if left.is_zero() {
+            if left.is_zero() || !go_on() {
                 return None;
             }
             let slice = left.min(SLICE);
-            let (woken, timed_out) = shared.released.wait_timeout(state, slice);
+            let (woken, _) = shared.released.wait_timeout(state, slice);
             state = woken;
-            if timed_out {
-                left = left.saturating_sub(slice);
-                let micros = u64::try_from(slice.as_micros()).unwrap_or(u64::MAX);
-                state.uses[usage as usize].waited_micros += micros;
-            }
+            // Called or not: memory that comes and goes for others must not keep this one for ever.
+            left = left.saturating_sub(slice);
+            let micros = u64::try_from(slice.as_micros()).unwrap_or(u64::MAX);
+            state.uses[usage as usize].waited_micros += micros;
         }
         state.add(self.open.number, usage, bytes);
         drop(state);
@@ -345,7 +373,7 @@ impl Account {
     /// What [`Account::try_charge`] would grant now at most.
     pub(crate) fn room(&self, usage: MemoryUse) -> u64 {
         let (shared, state) = (self.shared(), self.shared().state.lock());
-        let of_limit = shared.limit.saturating_sub(state.firm());
+        let of_limit = shared.limit.saturating_sub(shared.firm(&state));
         of_limit.min(shared.share(usage).saturating_sub(state.of(usage).bytes))
     }
 
@@ -357,9 +385,16 @@ impl Account {
         share.saturating_sub(others).max(share / state.accounts.len().max(1) as u64)
     }
 
-    /// Whether a write that takes about so many bytes has to wait.
+    /// The largest write that finds room where nothing else is held.
+    pub(crate) fn largest_write(&self) -> u64 {
+        self.shared().writers_limit()
+    }
+
+    /// Whether a write to this database that takes about so many bytes has to wait.
     pub(crate) fn holds_back(&self, bytes: u64) -> bool {
-        self.shared().holds_back(&self.shared().state.lock(), bytes)
+        let (shared, state) = (self.shared(), self.shared().state.lock());
+        let is_failing = state.accounts.get(&self.open.number).is_some_and(|owner| owner.is_failing);
+        shared.holds_back(&state, bytes) || is_failing && shared.firm(&state) + bytes > shared.writers_limit()
     }
 
     /// Notes that a write of so many bytes found no room: memtables are flushed until it does.
@@ -405,16 +440,19 @@ impl Account {
 
     /// The loop that flushes this database.
     pub(crate) fn set_driver(&self, driver: Weak<dyn Ticker>) {
-        if let Some(owner) = self.shared().state.lock().accounts.get_mut(&self.open.number) {
-            owner.driver = Some(driver);
-        }
+        self.shared().state.lock().change(self.open.number, |owner| owner.driver = Some(driver));
     }
 
-    /// What of its memtables no flush can free, and whether its flushes fail for now: then others give first.
-    pub(crate) fn note_flushes(&self, held: u64, stuck: bool) {
-        if let Some(owner) = self.shared().state.lock().accounts.get_mut(&self.open.number) {
-            (owner.held, owner.stuck) = (held, stuck);
-        }
+    /// What of its memtables no flush can free for now, and whether flushes fail: then others give first.
+    pub(crate) fn note_flushes(&self, held: u64, is_failing: bool) {
+        self.shared().state.lock().change(self.open.number, |owner| {
+            (owner.held, owner.is_failing) = (held, is_failing);
+        });
+    }
+
+    /// Nobody flushes this database from now on: it is closed, or only read. Nobody waits for that.
+    pub(crate) fn end_flushes(&self) {
+        self.shared().state.lock().change(self.open.number, |owner| owner.is_ended = true);
     }
 }
 
@@ -438,10 +476,19 @@ impl Charge {
         let mut held = self.held.lock();
         let (number, shared) = (self.account.open.number, self.account.shared());
         let mut state = shared.state.lock();
+        if held.0 == MemoryUse::Memtables {
+            // Of a flush that ended. Who still waits wants again; who gave up must not be flushed for.
+            state.wanted = 0;
+        }
         state.remove(number, held.0, held.1);
         state.add(number, usage, held.1);
         held.0 = usage;
         shared.release(state);
+    }
+
+    /// How many.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.held.lock().1
     }
 
     /// The part of the budget it is of.

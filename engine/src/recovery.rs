@@ -149,6 +149,7 @@ fn drain_after_syncs(sequencer: &Arc<Sequencer<EngineLog, Memory>>) {
 /// Opens a directory for reading only: takes no lock, writes nothing. Beside a living writer it shows what is
 /// flushed; after a crash it replays the log up to the last whole frame.
 pub(crate) fn open_read_only(place: Place, limits: Limits) -> Result<(Arc<Engine>, RecoveryReport)> {
+    place.memory.end_flushes();
     // The lock first: while it is held no writer can move on between the manifest and the log that are read. Somebody
     // else's lock means a living writer; a medium that cannot be written has none.
     let lock = place.fs.try_lock(&place.dir.join("LOCK"));

@@ -48,6 +48,7 @@ pub use verify::{Damage, VerifyReport};
 
 #[expect(unused_imports, reason = "flush, recovery and search, which name them, come next")]
 pub(crate) use {
+    arrow_schema::column_count,
     cold_file::{ColdFile, Fetched, Remote},
     columns::{Column, Columns},
     name::SegmentName,

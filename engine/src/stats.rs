@@ -106,7 +106,7 @@ pub struct MemoryUseStats {
     pub name: &'static str,
     /// Bytes held now, estimated.
     pub bytes: u64,
-    /// Bytes held at most since the open.
+    /// Bytes held at most since the budget was made.
     pub peak_bytes: u64,
     /// How often a write (under `memtables`) or a merge found no room.
     pub waits: u64,

@@ -79,6 +79,7 @@ impl Collection {
         span: tracing::Span,
     ) -> Result<Receipt> {
         let engine = &self.handle.engine;
+        write::check_size(engine, &encoded)?;
         while self.may_append_here(&state, &encoded)? {
             let sequencer = &engine.writer()?.sequencer;
             let check = || write::check(engine, &encoded, &Differing::default());

@@ -391,13 +391,15 @@ pub(super) fn check(engine: &Engine, encoded: &Encoded, differing: &Differing) -
     }
 }
 
-/// Refuses what would never find room.
-fn check_size(engine: &Engine, encoded: &Encoded) -> Result<()> {
-    let (bytes, limit) = (encoded.log_bytes(), engine.place.memory.budget().limit_bytes());
-    if bytes <= limit {
+/// Refuses what finds no room beside anything else.
+pub(super) fn check_size(engine: &Engine, encoded: &Encoded) -> Result<()> {
+    let (bytes, most) = (encoded.log_bytes(), engine.place.memory.largest_write());
+    if bytes <= most {
         return Ok(());
     }
-    let message = format!("a write of {bytes} bytes, and all memory of the database is {limit}");
+    let limit = engine.place.memory.budget().limit_bytes();
+    let message =
+        format!("a write of {bytes} bytes, and writes may take {most} of the {limit} of all memory");
     Err(Error::invalid("AKI-0288", message)
         .fate_is(Fate::NotWritten)
         .help_is("write it in parts, or raise engine.memory_bytes"))

@@ -10,10 +10,13 @@ use crate::engine::{Engine, MEMORY};
 use crate::error::{Error, ErrorKind, Result};
 use crate::index;
 use crate::memory_budget::{Charge, MemoryUse};
-use crate::segment::{encoding_bytes, usual_group_rows};
+use crate::segment::{column_count, encoding_bytes, usual_group_rows};
 
 /// What a row takes at most beside its vector, about: the bound of a payload.
 const LONGEST_ROW_BYTES: u64 = 1 << 20;
+
+/// What a column of an input takes while it is read: the page under way and its dictionary.
+const PAGE_BYTES: u64 = 2 * (16 << 10);
 
 /// A merge that may begin.
 pub(super) struct Admitted {
@@ -25,43 +28,60 @@ pub(super) struct Admitted {
     pub(super) charge: Charge,
 }
 
-/// Takes the memory for what `choose` takes of a collection, waiting for it for about `patience`; where there is not so
-/// much, for what it takes of less. `None` if nothing is due.
-///
-/// # Errors
-/// `Full` if the memory is taken; the segments stay as they are.
+/// Whether a merge may begin.
+pub(super) enum Admission {
+    /// No merge is due.
+    NotDue,
+    Begins(Admitted),
+    /// It needs so many bytes, and there is not so much, nor enough for a smaller one.
+    Needs(u64),
+}
+
+/// Takes the memory for what `choose` takes of a collection, or for what it takes of less where there is not so much; it is
+/// what is `held` already if that is enough. Does not wait.
 pub(super) fn admit(
     engine: &Engine,
     state: &CollectionState,
     loads: &[SegmentLoad],
     choose: Choose,
-    patience: Duration,
-) -> Result<Option<Admitted>> {
+    held: Option<Charge>,
+) -> Admission {
     let memory = &engine.place.memory;
     let share = engine.limits.merge_bytes;
     let chosen = choose(loads, max_rows(state, share));
     if chosen.is_empty() {
-        return Ok(None);
+        return Admission::NotDue;
     }
     let bytes = |chosen: &[usize]| merge_bytes(engine, state, chosen.iter().map(|at| &loads[*at]));
-    if let Some(charge) = memory.try_charge(MemoryUse::Merges, bytes(&chosen)) {
-        return Ok(Some(Admitted { chosen, max_rows: max_rows(state, share), charge }));
+    let needed = bytes(&chosen);
+    // What is not enough goes back first.
+    let held = held.filter(|held| held.bytes() >= needed);
+    if let Some(charge) = held.or_else(|| memory.try_charge(MemoryUse::Merges, needed)) {
+        return Admission::Begins(Admitted { chosen, max_rows: max_rows(state, share), charge });
     }
     let less = max_rows(state, memory.room(MemoryUse::Merges));
     let smaller = choose(loads, less);
     if !smaller.is_empty()
         && let Some(charge) = memory.try_charge(MemoryUse::Merges, bytes(&smaller))
     {
-        return Ok(Some(Admitted { chosen: smaller, max_rows: less, charge }));
+        return Admission::Begins(Admitted { chosen: smaller, max_rows: less, charge });
     }
-    let needed = bytes(&chosen);
-    let Some(charge) = memory.charge_within(MemoryUse::Merges, needed, patience) else {
-        return Err(taken(engine, needed));
-    };
-    Ok(Some(Admitted { chosen, max_rows: max_rows(state, share), charge }))
+    Admission::Needs(needed)
 }
 
-fn taken(engine: &Engine, needed: u64) -> Error {
+/// Waits for the memory that a merge needs, for about `patience` at most. Holds no lock meanwhile.
+///
+/// # Errors
+/// `Full` if the memory stays taken, `Closed`.
+pub(super) fn wait(engine: &Engine, needed: u64, patience: Duration) -> Result<Charge> {
+    let go_on = || !engine.is_closed();
+    let charge = engine.place.memory.charge_within(MemoryUse::Merges, needed, patience, &go_on);
+    engine.view()?;
+    charge.ok_or_else(|| taken(engine, needed))
+}
+
+/// The refusal of a merge that needs so many bytes.
+pub(super) fn taken(engine: &Engine, needed: u64) -> Error {
     let budget = engine.place.memory.budget();
     let message = format!(
         "a merge needs {needed} bytes of memory, {} of {} are taken",
@@ -97,7 +117,8 @@ fn merge_bytes<'a>(
     let beside = (4 * bytes).min(row_group);
     // Of each input at least one row is there, and what it is read from.
     let longest = (4 * bytes / rows.max(1)).min(LONGEST_ROW_BYTES);
-    let reading = row_group.max(3 * longest * count);
+    let pages = count * column_count(&state.schema) as u64 * PAGE_BYTES;
+    let reading = row_group.max(3 * longest * count).max(pages);
     let writing = vectors + beside + encoding_bytes(beside) + reading;
     let building = index::build_bytes_per_row(usize::from(dim)) * rows;
     (ROW_BYTES * rows + writing.max(building)).min(engine.limits.merge_bytes)

@@ -40,6 +40,7 @@ impl Compactor {
         let after_last = ids.partition_point(|id| *id <= self.last);
         ids.rotate_left(after_last);
         self.failed.retain(|id, _| ids.contains(id));
+        let mut retry_for_memory = None;
         let choose = if engine.is_at_rest() { policy::due_at_rest } else { policy::due };
         for id in ids {
             if self.failed.get(&id).is_some_and(|(_, retry)| retry.is_none_or(|at| now < at)) {
@@ -60,13 +61,14 @@ impl Compactor {
                 Err(error) if error.kind() == ErrorKind::Closed => return Next::Done,
                 Err(error) if matches!(error.kind(), ErrorKind::Full { .. }) => {
                     tracing::debug!(%error, "a merge waits for memory");
-                    self.failed.insert(id, (0, Some(now + MEMORY_PAUSE)));
+                    // Or at the next call, which may have brought some.
+                    retry_for_memory = Some(now + MEMORY_PAUSE);
                 }
                 Err(error) => self.note(id, &error, now),
             }
         }
         let retries = self.failed.values().filter_map(|(_, retry)| *retry);
-        retries.min().map_or(Next::Idle, Next::At)
+        retries.chain(retry_for_memory).min().map_or(Next::Idle, Next::At)
     }
 
     fn note(&mut self, id: u32, error: &Error, now: Instant) {

@@ -21,6 +21,8 @@ pub(crate) struct CollectionLoad {
     pub(crate) sealed: usize,
     pub(crate) oldest_unflushed: Option<Lsn>,
     pub(crate) damaged: bool,
+    /// Its last flush failed, and it is not time to try again.
+    pub(crate) failing: bool,
 }
 
 /// How full everything is.
@@ -32,6 +34,15 @@ pub(crate) struct Load {
     pub(crate) live_wal_bytes: u64,
     /// Nobody has written for so long that everything is flushed.
     pub(crate) at_rest: bool,
+}
+
+impl Job {
+    /// The collection it is of.
+    pub(crate) fn collection(self) -> u32 {
+        match self {
+            Self::Seal(id) | Self::Flush(id) => id,
+        }
+    }
 }
 
 impl Load {
@@ -47,11 +58,11 @@ impl Load {
 
 /// The jobs that are due, in order; empty when nothing is.
 pub(crate) fn plan(load: &Load, limits: &Limits) -> Vec<Job> {
-    let healthy = || load.collections.iter().filter(|c| !c.damaged);
-    // A damaged collection holds the floor for good: flushing the others again and again would free nothing.
+    let healthy = || load.collections.iter().filter(|c| !c.damaged && !c.failing);
+    // A collection that cannot be flushed holds the floor: flushing the others again and again would free nothing.
     let oldest = || {
         let unflushed = load.collections.iter().filter(|c| c.oldest_unflushed.is_some());
-        unflushed.min_by_key(|c| c.oldest_unflushed).filter(|c| !c.damaged)
+        unflushed.min_by_key(|c| c.oldest_unflushed).filter(|c| !c.damaged && !c.failing)
     };
     let mut jobs = Vec::new();
     if load.live_wal_bytes >= limits.wal_flush_bytes {
@@ -111,7 +122,15 @@ mod tests {
 
     fn collection(id: u32, active_bytes: u64, sealed: usize, oldest: u64) -> CollectionLoad {
         let oldest_unflushed = (oldest > 0).then(|| Lsn::new(1, oldest));
-        CollectionLoad { id, active_bytes, active_full: false, sealed, oldest_unflushed, damaged: false }
+        CollectionLoad {
+            id,
+            active_bytes,
+            active_full: false,
+            sealed,
+            oldest_unflushed,
+            damaged: false,
+            failing: false,
+        }
     }
 
     #[test]
@@ -163,6 +182,21 @@ mod tests {
         assert_eq!(load.gain_of_rest(1_000), 9);
         load.collections[1].oldest_unflushed = None;
         assert_eq!(load.gain_of_rest(1_000), 1_009);
+    }
+
+    #[test]
+    fn one_whose_flush_fails_waits_and_the_others_give_memory_back() {
+        let mut collections = vec![collection(1, 500, 1, 2), collection(2, 5, 0, 4), collection(3, 5, 1, 7)];
+        collections[0].failing = true;
+        let mut load = Load { collections, memory_asked: true, ..Load::default() };
+        assert_eq!(plan(&load, &limits()), [Job::Flush(3)]);
+        load.collections[2].sealed = 0;
+        assert_eq!(plan(&load, &limits()), [Job::Seal(2)]);
+        load.memory_asked = false;
+        load.live_wal_bytes = 1_000;
+        assert_eq!(plan(&load, &limits()), [], "the log is held by the one that fails");
+        load.collections[0].failing = false;
+        assert_eq!(plan(&load, &limits()), [Job::Flush(1)]);
     }
 
     #[test]

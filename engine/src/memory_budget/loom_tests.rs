@@ -18,7 +18,8 @@ fn loom_memory_wakes_who_waits() {
         let rows = account.charge(MemoryUse::Memtables, 11);
         let first = account.try_charge(MemoryUse::Merges, 4).expect("15 of 16");
         let waits = thread::spawn(move || {
-            let second = account.charge_within(MemoryUse::Merges, 4, FOR_EVER).expect("it waits for ever");
+            let second =
+                account.charge_within(MemoryUse::Merges, 4, FOR_EVER, &|| true).expect("it waits for ever");
             let usage = account.budget().usage(MemoryUse::Merges);
             assert!(usage.bytes <= 4 && account.budget().used_bytes() <= 16, "{usage:?}");
             drop(second);
@@ -44,7 +45,7 @@ fn loom_memory_flush_never_waits() {
             .into_iter()
             .map(|account| {
                 thread::spawn(move || {
-                    let merge = account.charge_within(MemoryUse::Merges, 3, FOR_EVER);
+                    let merge = account.charge_within(MemoryUse::Merges, 3, FOR_EVER, &|| true);
                     let used = account.budget().usage(MemoryUse::Merges).bytes;
                     assert_eq!((merge.is_some(), used), (true, 3), "one at a time fits in their share");
                     drop(merge);

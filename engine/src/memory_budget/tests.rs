@@ -22,9 +22,9 @@ fn uses_keep_to_their_shares_and_the_limit_and_give_back_on_drop() {
         (1_000, 200),
         "what is in memory is counted, whatever the limit"
     );
-    assert!(one.charge_within(MemoryUse::Merges, 1, NOW).is_none());
+    assert!(one.charge_within(MemoryUse::Merges, 1, NOW, &|| true).is_none());
     drop(rows);
-    assert!(one.charge_within(MemoryUse::Merges, 200, NOW).is_some());
+    assert!(one.charge_within(MemoryUse::Merges, 200, NOW, &|| true).is_some());
     let usage = budget.usage(MemoryUse::Merges);
     assert_eq!((usage.bytes, usage.peak_bytes, usage.waits), (0, 200, 1));
     assert_eq!(budget.used_bytes(), 0);
@@ -45,14 +45,31 @@ fn caches_take_only_what_is_left_and_hold_up_nobody() {
 }
 
 #[test]
+fn a_wait_for_memory_ends_when_its_time_is_over_or_nobody_wants_it_any_more() {
+    let account = MemoryBudget::new(800).account();
+    let rows = account.charge(MemoryUse::Memtables, 800);
+    let asked = std::cell::Cell::new(0);
+    let go_on = || {
+        asked.set(asked.get() + 1);
+        asked.get() < 3
+    };
+    assert!(account.charge_within(MemoryUse::Merges, 1, Duration::from_secs(1 << 20), &go_on).is_none());
+    assert_eq!(asked.get(), 3);
+    assert!(account.charge_within(MemoryUse::Merges, 1, 2 * SLICE, &|| true).is_none());
+    let usage = account.budget().usage(MemoryUse::Merges);
+    assert_eq!((usage.waits, usage.waited_micros), (2, 40_000), "four slices");
+    drop(rows);
+}
+
+#[test]
 fn writers_wait_below_the_limit_until_memtables_are_empty() {
     let account = MemoryBudget::new(800).account();
-    let merge = account.charge(MemoryUse::Merges, 690);
+    let merge = account.charge(MemoryUse::Merges, 590);
     assert!(!account.holds_back(10_000), "no flush could bring more");
-    let rows = account.charge(MemoryUse::Memtables, 1);
-    assert!(account.holds_back(10) && !account.holds_back(9), "an eighth is for flushes");
+    let rows = account.charge(MemoryUse::Memtables, 10);
+    assert!(account.holds_back(101) && !account.holds_back(100), "an eighth is for flushes");
     assert!(!account.is_asked());
-    account.want(10);
+    account.want(101);
     assert!(account.is_asked(), "somebody waits");
     drop(merge);
     assert!(!account.is_asked(), "there is room again");
@@ -60,6 +77,51 @@ fn writers_wait_below_the_limit_until_memtables_are_empty() {
     let usage = account.budget().usage(MemoryUse::Memtables);
     assert_eq!((usage.waits, usage.waited_micros), (1, 7));
     drop(rows);
+}
+
+#[test]
+fn memtables_have_an_eighth_beside_what_no_flush_can_free() {
+    let budget = MemoryBudget::new(800);
+    let (damaged, failing, well) = (budget.account(), budget.account(), budget.account());
+    let rows = [&damaged, &failing].map(|account| (account, account.charge(MemoryUse::Memtables, 400)));
+    damaged.note_flushes(400, false);
+    failing.note_flushes(400, true);
+    assert!(!well.holds_back(700), "no flush could bring more");
+    let own = well.charge(MemoryUse::Memtables, 55);
+    assert!(!well.holds_back(45) && well.holds_back(46), "they are not flushed row by row");
+    assert!(!well.is_asked());
+    own.grow(1);
+    assert!(well.is_asked(), "in time for writers to go on meanwhile");
+    assert!(!damaged.holds_back(1) && failing.holds_back(1), "who fails does not fill what is of others");
+    failing.note_flushes(0, false);
+    assert!(failing.is_asked() && !well.is_asked(), "it is time to try again");
+    failing.end_flushes();
+    assert!(!failing.is_asked() && well.is_asked(), "nobody flushes it any more");
+    failing.note_flushes(0, false);
+    assert!(well.is_asked(), "for good");
+    drop((rows, own));
+    assert_eq!((budget.used_bytes(), budget.shared.state.lock().flushable), (0, 0));
+}
+
+#[test]
+fn what_is_held_by_others_makes_flushes_begin_earlier() {
+    let account = MemoryBudget::new(800).account();
+    let rows = account.charge(MemoryUse::Memtables, 170);
+    assert!(!account.is_asked());
+    let others = account.charge(MemoryUse::Snapshots, 400);
+    assert!(account.is_asked(), "four sevenths of what is left");
+    drop((rows, others));
+}
+
+#[test]
+fn uploads_beyond_their_share_hold_up_nobody() {
+    let account = MemoryBudget::new(800).account();
+    let pieces = account.charge(MemoryUse::Uploads, 8_000);
+    let rows = account.charge(MemoryUse::Memtables, 300);
+    assert!(!account.holds_back(300) && account.holds_back(301));
+    assert!(account.try_charge(MemoryUse::Merges, 200).is_some());
+    assert!(account.try_charge(MemoryUse::FilterCaches, 1).is_none());
+    drop((pieces, rows));
 }
 
 #[test]
@@ -72,7 +134,7 @@ fn the_database_with_most_to_flush_is_asked_first() {
     assert_eq!(asked(), (false, false));
     small.grow(1);
     assert_eq!(asked(), (false, true));
-    two.note_flushes(0, true);
+    two.note_flushes(249, true);
     assert_eq!(
         asked(),
         (false, false),
@@ -85,7 +147,9 @@ fn the_database_with_most_to_flush_is_asked_first() {
     two.note_flushes(0, false);
     assert_eq!(asked(), (false, true));
     large.move_to(MemoryUse::Snapshots);
-    assert_eq!(asked(), (true, false), "flushed, and there is no room yet");
+    assert_eq!(asked(), (false, false), "flushed, and nobody says that he still waits");
+    one.want(301);
+    assert_eq!(asked(), (true, false), "there is no room yet");
     drop(large);
     assert_eq!(asked(), (false, false), "now there is");
     small.grow(300);

@@ -1,6 +1,6 @@
 //! The log's tail into memtables, within the memory of a running database.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use akidb_wal::Recovered;
@@ -42,9 +42,11 @@ pub(super) fn give_memory_back(engine: &Engine, applier: &Applier<Memory>, limit
             flush::seal(engine.writer()?, full.id);
             continue;
         }
-        if !engine.place.memory.is_asked() {
+        let memory = &engine.place.memory;
+        memory.note_flushes(catalog.held_memtable_bytes(&BTreeSet::new()), false);
+        if !memory.is_asked() {
             // Where another database holds more, that one flushes.
-            engine.place.memory.call_first();
+            memory.call_first();
             return Ok(());
         }
         let sealed = healthy().find(|state| !state.sealed.is_empty());

@@ -43,6 +43,11 @@ pub(super) fn payload_position(fields: usize) -> usize {
     FIELDS + fields
 }
 
+/// How many columns a segment has.
+pub(crate) fn column_count(schema: &Schema) -> usize {
+    payload_position(schema.fields.len()) + 2
+}
+
 /// Rows of every row group but the last, as a power of two: about 24 MiB of vectors, 1,024 to 65,536 rows.
 pub(super) fn group_bits(dim: u16) -> u8 {
     let rows = ROW_GROUP_BYTES / (4 * u32::from(dim.max(1)));

@@ -3,8 +3,11 @@
 use super::arrow_schema::group_bits;
 use super::reader::Segment;
 
-/// Row groups a segment has at most for the sake of long rows: each costs some hundred bytes in the tail.
+/// Row groups a segment of few columns has at most for the sake of long rows: each column of each costs some hundred bytes
+/// in the tail.
 const MOST_GROUPS: u64 = 4_096;
+/// Few columns are so many; where there are more, row groups are fewer.
+const FEW_COLUMNS: u64 = 8;
 /// A row in memory while it is read, beside its values: its slot, its allocations.
 const ROW_OVERHEAD_BYTES: u64 = 128;
 /// What is needed for a segment that is written, however small it is: the sink's buffer, the state of the compressor, the
@@ -23,15 +26,16 @@ pub(crate) fn usual_group_rows(dim: u16) -> u64 {
 }
 
 /// Rows of a row group, as a power of two, of a segment of `rows` rows in which no more than `fitting` rows took what a row
-/// group may. Never so few that there are more than 4,096 row groups.
-pub(super) fn narrower(fitting: usize, rows: u64) -> u8 {
+/// group may. Never so few that there are more than 4,096 row groups, or fewer where there are more than 8 columns.
+pub(super) fn narrower(fitting: usize, rows: u64, columns: usize) -> u8 {
     let bits = fitting.max(1).ilog2();
-    u8::try_from(bits).expect("an ilog2").max(fewest(rows))
+    u8::try_from(bits).expect("an ilog2").max(fewest(rows, columns))
 }
 
 /// The least [`narrower`] answers.
-pub(super) fn fewest(rows: u64) -> u8 {
-    let rows_of_group = rows.div_ceil(MOST_GROUPS).max(1).next_power_of_two();
+pub(super) fn fewest(rows: u64, columns: usize) -> u8 {
+    let most_groups = (MOST_GROUPS * FEW_COLUMNS / (columns as u64).max(FEW_COLUMNS)).max(1);
+    let rows_of_group = rows.div_ceil(most_groups).max(1).next_power_of_two();
     u8::try_from(rows_of_group.ilog2()).expect("an ilog2")
 }
 
@@ -57,9 +61,10 @@ mod tests {
 
     #[test]
     fn long_rows_make_row_groups_of_few_but_not_too_many_of_them() {
-        assert_eq!([1, 2, 3, 8, 9, 16_383].map(|fitting| narrower(fitting, 4_096)), [0, 1, 1, 3, 3, 13]);
-        assert_eq!([1, 2, 900].map(|fitting| narrower(fitting, 4_097)), [1, 1, 9]);
-        assert_eq!(narrower(1, 380_000), 7);
-        assert_eq!(fewest(0), 0);
+        assert_eq!([1, 2, 3, 8, 9, 16_383].map(|fitting| narrower(fitting, 4_096, 5)), [0, 1, 1, 3, 3, 13]);
+        assert_eq!([1, 2, 900].map(|fitting| narrower(fitting, 4_097, 8)), [1, 1, 9]);
+        assert_eq!(narrower(1, 380_000, 8), 7);
+        assert_eq!([9, 16, 1_000].map(|columns| fewest(4_096, columns)), [1, 1, 7]);
+        assert_eq!([0, 1_000_000].map(|columns| fewest(0, columns)), [0, 0]);
     }
 }

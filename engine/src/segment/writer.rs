@@ -14,7 +14,7 @@ use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::file::writer::SerializedFileWriter;
 
 use super::arrow_schema::{
-    FIELDS, ID, LSN, arrow_schema, group_bits, list_element, parquet_schema, payload_position,
+    FIELDS, ID, LSN, arrow_schema, column_count, group_bits, list_element, parquet_schema, payload_position,
 };
 use super::footer::{self, RowsKey};
 use super::format::{ALIGN, Kind, SECTION_AREA_ALIGN, padding};
@@ -122,7 +122,7 @@ fn write_tmp(writing: &Writing<'_>, source: &mut dyn RowSource, tmp: &Path) -> R
             }
             // Row groups but the last are equal: from the first one on, then.
             Encoded::TooLong(fitting) => {
-                bits = narrower(fitting, source.rows());
+                bits = narrower(fitting, source.rows(), column_count(writing.schema));
                 source.begin_again()?;
             }
         }
@@ -242,7 +242,11 @@ fn encode(
     let arrow = arrow_schema(schema);
     let (root, properties) = parquet_schema(schema, &arrow, bits)?;
     let mut file = SerializedFileWriter::new(sink, root, Arc::new(properties))?;
-    let most_bytes = if bits > fewest(source.rows()) { writing.group_bytes } else { u64::MAX };
+    let most_bytes = if bits > fewest(source.rows(), column_count(writing.schema)) {
+        writing.group_bytes
+    } else {
+        u64::MAX
+    };
     let mut passed = Passed::default();
     loop {
         let group = source.next_rows(1 << bits, most_bytes).map_err(external)?;

@@ -2,13 +2,15 @@
 //! takes. The threads of the databases are the test's own, and their clock is the test's.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use akidb::{
-    Collection, Db, Error, ErrorKind, Fate, MemoryBudget, MemoryUse, Metric, NewRow, Schema, Settings,
+    Builder, Collection, Db, Error, ErrorKind, Fate, MemoryBudget, MemoryUse, Metric, NewRow, Schema,
+    Settings,
 };
-use akidb_host::Clock;
-use akidb_host::sim::{CrashDisk, FakeClock, InlineSpawn};
+use akidb_host::sim::{Act, Call, CrashDisk, EIO, FakeClock, HookFs, InlineSpawn};
+use akidb_host::{Clock, Fs};
 use serde_json::json;
 
 mod long_rows;
@@ -26,10 +28,13 @@ struct World {
 impl World {
     /// Memtables are sealed for the sake of memory alone.
     fn open(&self, disk: &CrashDisk, budget: &MemoryBudget, rest: &str) -> Db {
+        self.builder(Arc::new(disk.clone()), budget, rest).open().unwrap()
+    }
+
+    fn builder(&self, fs: Arc<dyn Fs>, budget: &MemoryBudget, rest: &str) -> Builder {
         let text = format!("[engine]\nmemtable_bytes = \"64 MiB\"\nwrite_stall_timeout_ms = 0\n{rest}");
-        let (fs, clock) = (Arc::new(disk.clone()), Arc::clone(&self.clock));
         let builder = Db::builder("/db").settings(Settings::from_toml(&text).unwrap()).memory(budget.clone());
-        builder.components(fs, clock, Arc::new(self.spawn.clone())).open().unwrap()
+        builder.components(fs, Arc::clone(&self.clock) as _, Arc::new(self.spawn.clone()))
     }
 
     /// Lets the databases' threads do what is due.
@@ -154,25 +159,131 @@ fn a_limit_below_what_the_log_holds_opens_flushes_and_goes_on() {
     assert_eq!(rows.get("r000777").unwrap().unwrap().vector, [777.0; 8]);
 }
 
+/// Writes many times the limit, a row at a time: none is refused, and none costs a segment of its own.
+fn writes_go_on(world: &World, db: &Db, rows: &Collection) {
+    let before = held(db).1;
+    for n in 0..1_600 {
+        rows.upsert_batch(&[row(n)]).unwrap();
+        world.work();
+    }
+    let segments = held(db).1 - before;
+    assert!((1..100).contains(&segments), "{segments} segments of 25 MiB");
+}
+
 #[test]
-fn a_write_larger_than_all_memory_is_refused_before_anything_is_written() {
+fn what_nobody_flushes_any_more_holds_up_no_other_database() {
+    let (world, disk) = (World::default(), CrashDisk::new(7));
+    let db = world.open(&disk, &MemoryBudget::new(256 * MIB), "");
+    let rows = rows_of(&db);
+    for n in 0..600 {
+        rows.upsert_batch(&[row(n)]).unwrap();
+    }
+    drop(rows);
+    db.close().unwrap();
+
+    let (budget, live) = (MemoryBudget::new(8 * MIB), CrashDisk::new(8));
+    let live = world.open(&live, &budget, "compaction = false\n");
+    let new = rows_of(&live);
+    // Open for reading only.
+    let read = world.builder(Arc::new(disk.clone()), &budget, "").read_only(true).open().unwrap();
+    assert!(held(&read).0 > 9 * MIB && budget.used_bytes() > 9 * MIB);
+    writes_go_on(&world, &live, &new);
+    assert_eq!(read.collection("rows").unwrap().count().unwrap(), 600);
+    drop(read);
+
+    // Closed, and a handle of it is still there.
+    let closed = world.open(&CrashDisk::new(9), &budget, "");
+    let old = rows_of(&closed);
+    fill(&old, 0);
+    let bytes = held(&closed).0;
+    closed.close().unwrap();
+    assert!(bytes > 5 * MIB && budget.usage(MemoryUse::Memtables).bytes >= bytes, "{budget:?}");
+    writes_go_on(&world, &live, &new);
+    drop(old);
+}
+
+#[test]
+fn a_database_whose_disk_fails_holds_up_itself_and_not_another() {
+    let (world, budget) = (World::default(), MemoryBudget::new(8 * MIB));
+    let broken = Arc::new(AtomicBool::new(false));
+    let armed = Arc::clone(&broken);
+    let hook = move |call: &Call<'_>| {
+        let fails = armed.load(Ordering::SeqCst) && call.path.starts_with("/db/collections");
+        if fails { Act::Fail(EIO) } else { Act::Go }
+    };
+    let fs = HookFs::new(Arc::new(CrashDisk::new(10)), Arc::new(hook));
+    let bad = world.builder(Arc::new(fs), &budget, "").open().unwrap();
+    let good = world.open(&CrashDisk::new(11), &budget, "compaction = false\n");
+    let (lost, rows) = (rows_of(&bad), rows_of(&good));
+    world.work();
+    broken.store(true, Ordering::SeqCst);
+    let (written, error) = fill(&lost, 0);
+    assert!(is_full_of_memory(&error), "{error}");
+    world.work();
+    assert!(bad.stats().unwrap().flush_failure.is_some());
+    writes_go_on(&world, &good, &rows);
+    let refused = lost.upsert_batch(&[row(written)]).unwrap_err();
+    assert!(
+        is_full_of_memory(&refused) && refused.to_string().contains("the last flush failed"),
+        "{refused}"
+    );
+
+    broken.store(false, Ordering::SeqCst);
+    world.pass(Duration::from_secs(60));
+    lost.upsert_batch(&[row(written)]).unwrap();
+    assert_eq!((held(&bad).1, lost.count().unwrap()), (1, written + 1));
+}
+
+#[test]
+fn a_collection_that_cannot_be_flushed_leaves_the_memory_to_the_others_of_its_database() {
+    let (world, budget) = (World::default(), MemoryBudget::new(16 * MIB));
+    let broken = Arc::new(AtomicBool::new(false));
+    let armed = Arc::clone(&broken);
+    let hook = move |call: &Call<'_>| {
+        let fails = armed.load(Ordering::SeqCst) && call.path.to_string_lossy().contains("1-lost");
+        if fails { Act::Fail(EIO) } else { Act::Go }
+    };
+    let fs = HookFs::new(Arc::new(CrashDisk::new(12)), Arc::new(hook));
+    let db = world.builder(Arc::new(fs), &budget, "compaction = false\n").open().unwrap();
+    let lost = db.create_collection("lost", Schema::new(8, Metric::L2)).unwrap();
+    let rows = rows_of(&db);
+    world.work();
+    broken.store(true, Ordering::SeqCst);
+    for n in 0..550 {
+        lost.upsert_batch(&[row(n)]).unwrap();
+    }
+    world.work();
+    assert!(db.stats().unwrap().flush_failure.is_some());
+    for n in 0..1_600 {
+        rows.upsert_batch(&[row(n)]).unwrap();
+        world.work();
+    }
+    let stats = db.stats().unwrap();
+    let segments: Vec<usize> = stats.collections.iter().map(|collection| collection.segments).collect();
+    assert!(segments[0] == 0 && (1..50).contains(&segments[1]), "{segments:?}");
+}
+
+#[test]
+fn a_write_larger_than_writes_may_take_is_refused_before_anything_is_written() {
     let (world, disk) = (World::default(), CrashDisk::new(4));
     let db = world.open(&disk, &MemoryBudget::new(MIB), "");
     let rows = rows_of(&db);
-    rows.upsert_batch(&[row(0)]).unwrap();
+    for n in 0..3 {
+        rows.upsert_batch(&[row(n)]).unwrap();
+    }
     let before = db.stats().unwrap().watermarks.appended;
-    let error = rows.upsert_batch(&(0..70).map(row).collect::<Vec<_>>()).unwrap_err();
+    let error = rows.upsert_batch(&(0..57).map(row).collect::<Vec<_>>()).unwrap_err();
     assert_eq!(
         (error.kind(), error.code(), error.fate()),
         (ErrorKind::Invalid, "AKI-0288", Fate::NotWritten)
     );
     assert_eq!(db.stats().unwrap().watermarks.appended, before);
     // One that fits when nothing else is there is let through then.
-    let batch: Vec<NewRow> = (0..60).map(row).collect();
+    let batch: Vec<NewRow> = (0..54).map(row).collect();
     assert!(is_full_of_memory(&rows.upsert_batch(&batch).unwrap_err()));
     world.work();
     rows.upsert_batch(&batch).unwrap();
-    assert_eq!(rows.count().unwrap(), 60);
+    assert_eq!(rows.count().unwrap(), 54);
 }
 
 #[test]
