@@ -5,6 +5,7 @@
 //! and a backend that holds it, must find it. Writes and flushes go on meanwhile: what they hide in the inputs is mapped
 //! to the output at the end.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
@@ -14,7 +15,7 @@ use crate::catalog::{CollectionState, LiveSegment};
 use crate::deletion_vector::DeletionVector;
 use crate::engine::{Engine, Merging, Writer};
 use crate::error::{Error, Result};
-use crate::expiry::is_overdue;
+use crate::expiry::is_ripe;
 use crate::flush;
 use crate::index;
 use crate::manifest::{Manifest, Reason};
@@ -31,12 +32,21 @@ use policy::SegmentLoad;
 /// How the next segments to merge are chosen.
 pub(crate) type Choose = fn(&[SegmentLoad], u64) -> Vec<usize>;
 
+/// Segments that could not be rewritten alone, by their files.
+#[derive(Debug, Default)]
+pub(crate) struct Spared {
+    /// Of these it is known, and they are left out.
+    pub(crate) files: BTreeSet<String>,
+    /// Of this one it turned out now.
+    pub(crate) failed: Option<String>,
+}
+
 /// Merges what `choose` takes of a collection; `false` if it takes nothing. Blocks for as long as that is, without a
 /// lock that a write, a search or a flush would wait for.
 ///
 /// # Errors
 /// Whatever kept it from disk, `Corrupt` for a damaged input, `Closed`. Nothing is lost: the inputs stay.
-pub(crate) fn compact(engine: &Engine, collection: u32, choose: Choose) -> Result<bool> {
+pub(crate) fn compact(engine: &Engine, collection: u32, choose: Choose, spared: &mut Spared) -> Result<bool> {
     let writer = engine.writer()?;
     if let Some(poison) = writer.committer.poisoned() {
         // Nothing that is written now could be named by a manifest.
@@ -48,11 +58,14 @@ pub(crate) fn compact(engine: &Engine, collection: u32, choose: Choose) -> Resul
     if state.damage.get().is_some() {
         return Ok(false);
     }
-    let loads = loads(engine, state);
+    let loads = loads(engine, state, &spared.files);
     let max_rows = max_rows(engine, state);
     let chosen = choose(&loads, max_rows);
     if chosen.is_empty() {
-        engine.compactions.note(collection, None);
+        // What was left out still fails.
+        if spared.files.is_empty() {
+            engine.compactions.note(collection, None);
+        }
         return Ok(false);
     }
     let inputs: Vec<Arc<LiveSegment>> = chosen.iter().map(|at| Arc::clone(&state.segments[*at])).collect();
@@ -62,18 +75,26 @@ pub(crate) fn compact(engine: &Engine, collection: u32, choose: Choose) -> Resul
     let _span = tracing::info_span!("compact", collection = %state.name, segments = inputs.len()).entered();
     let bytes = chosen.iter().map(|at| loads[*at].live_bytes()).sum();
     let result = engine.has_disk_for(bytes).and_then(|()| merge(engine, writer, state, &inputs));
-    engine.compactions.note(collection, result.as_ref().err().cloned());
+    if result.is_err() || spared.files.is_empty() {
+        engine.compactions.note(collection, result.as_ref().err().cloned());
+    }
+    if let [alone] = &inputs[..] {
+        spared.failed = result.is_err().then(|| alone.segment.meta().file.clone());
+    }
     result?;
     engine.stalls.notify();
     Ok(true)
 }
 
 /// What the choice depends on, of every segment.
-fn loads(engine: &Engine, state: &CollectionState) -> Vec<SegmentLoad> {
+fn loads(engine: &Engine, state: &CollectionState, spared: &BTreeSet<String>) -> Vec<SegmentLoad> {
     let now_micros = engine.place.clock.unix_micros();
     let before = engine.limits.ttl_erase_micros.map(|after| now_micros.saturating_sub(after));
+    let current = engine.current();
+    let filters = &current.content().filters;
     let load = |live: &Arc<LiveSegment>| SegmentLoad {
-        overdue: before.is_some_and(|before| is_overdue(state, &live.segment, before)),
+        overdue: before.is_some_and(|before| is_ripe(filters, state, live, before)),
+        spared: spared.contains(&live.segment.meta().file),
         ..load(live)
     };
     state.segments.iter().map(load).collect()
@@ -85,6 +106,7 @@ fn load(live: &LiveSegment) -> SegmentLoad {
         dead: u32::try_from(live.deletion_vector.len()).expect("rows are u32"),
         bytes: live.segment.meta().size,
         overdue: false,
+        spared: false,
     }
 }
 
