@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 
 use crate::deletion_vector::DeletionVector;
@@ -87,6 +88,8 @@ pub(crate) struct CollectionState {
     /// Set when an acknowledged write could not be applied: writes to this collection stop, its `flushed_lsn`
     /// stands still, and so the log keeps its rows.
     pub(crate) damage: Arc<OnceLock<Error>>,
+    /// Rows that had expired at the last look for such, and are not deleted yet.
+    pub(crate) expired_rows: Arc<AtomicU64>,
 }
 
 impl CollectionState {

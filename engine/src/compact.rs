@@ -5,6 +5,7 @@
 //! and a backend that holds it, must find it. Writes and flushes go on meanwhile: what they hide in the inputs is mapped
 //! to the output at the end.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -15,7 +16,7 @@ use crate::catalog::{CollectionState, LiveSegment};
 use crate::deletion_vector::DeletionVector;
 use crate::engine::{Engine, Merging, Writer};
 use crate::error::{Error, Result};
-use crate::expiry::is_overdue;
+use crate::expiry::is_ripe;
 use crate::flush;
 use crate::manifest::{Manifest, Reason};
 use crate::memory_budget::Charge;
@@ -34,16 +35,31 @@ use policy::SegmentLoad;
 /// How the next segments to merge are chosen.
 pub(crate) type Choose = fn(&[SegmentLoad], u64) -> Vec<usize>;
 
+/// Segments that could not be rewritten alone, by their files.
+#[derive(Debug, Default)]
+pub(crate) struct Spared {
+    /// Of these it is known, and they are left out.
+    pub(crate) files: BTreeSet<String>,
+    /// Of this one it turned out now.
+    pub(crate) failed: Option<String>,
+}
+
 /// Merges what `choose` takes of a collection; `false` if it takes nothing. Blocks for as long as that is, and before it for
 /// `patience` where there is no memory for it, with no lock held.
 ///
 /// # Errors
 /// Whatever kept it from disk, `Full` without memory, `Corrupt` for a damaged input, `Closed`. Nothing is lost: the inputs stay.
-pub(crate) fn compact(engine: &Engine, collection: u32, choose: Choose, patience: Duration) -> Result<bool> {
+pub(crate) fn compact(
+    engine: &Engine,
+    collection: u32,
+    choose: Choose,
+    patience: Duration,
+    spared: &mut Spared,
+) -> Result<bool> {
     let mut held = None;
     loop {
         let waited = held.is_some();
-        let needed = match compact_once(engine, collection, choose, held)? {
+        let needed = match compact_once(engine, collection, choose, held, spared)? {
             Once::Merged(merged) => return Ok(merged),
             Once::Needs(bytes) => bytes,
         };
@@ -64,7 +80,13 @@ enum Once {
 }
 
 /// Merges once within what is `held`, or what is there. Does not wait for memory.
-fn compact_once(engine: &Engine, collection: u32, choose: Choose, held: Option<Charge>) -> Result<Once> {
+fn compact_once(
+    engine: &Engine,
+    collection: u32,
+    choose: Choose,
+    held: Option<Charge>,
+    spared: &mut Spared,
+) -> Result<Once> {
     let writer = engine.writer()?;
     if let Some(poison) = writer.committer.poisoned() {
         // Nothing that is written now could be named by a manifest.
@@ -76,12 +98,15 @@ fn compact_once(engine: &Engine, collection: u32, choose: Choose, held: Option<C
     if state.damage.get().is_some() {
         return Ok(Once::Merged(false));
     }
-    let loads = loads(engine, state);
+    let loads = loads(engine, state, &spared.files);
     let Admitted { chosen, max_rows, charge: _charge } = match admit(engine, state, &loads, choose, held) {
         Admission::Begins(admitted) => admitted,
         Admission::Needs(bytes) => return Ok(Once::Needs(bytes)),
         Admission::NotDue => {
-            engine.compactions.note(collection, None);
+            // What was left out still fails.
+            if spared.files.is_empty() {
+                engine.compactions.note(collection, None);
+            }
             return Ok(Once::Merged(false));
         }
     };
@@ -93,18 +118,26 @@ fn compact_once(engine: &Engine, collection: u32, choose: Choose, held: Option<C
     let _span = tracing::info_span!("compact", collection = %state.name, segments = inputs.len()).entered();
     let bytes = chosen.iter().map(|at| loads[*at].live_bytes()).sum();
     let result = engine.has_disk_for(bytes).and_then(|()| merge(engine, writer, state, &inputs));
-    engine.compactions.note(collection, result.as_ref().err().cloned());
+    if result.is_err() || spared.files.is_empty() {
+        engine.compactions.note(collection, result.as_ref().err().cloned());
+    }
+    if let [alone] = &inputs[..] {
+        spared.failed = result.is_err().then(|| alone.segment.meta().file.clone());
+    }
     result?;
     engine.stalls.notify();
     Ok(Once::Merged(true))
 }
 
 /// What the choice depends on, of every segment.
-fn loads(engine: &Engine, state: &CollectionState) -> Vec<SegmentLoad> {
+fn loads(engine: &Engine, state: &CollectionState, spared: &BTreeSet<String>) -> Vec<SegmentLoad> {
     let now_micros = engine.place.clock.unix_micros();
     let before = engine.limits.ttl_erase_micros.map(|after| now_micros.saturating_sub(after));
+    let current = engine.current();
+    let filters = &current.content().filters;
     let load = |live: &Arc<LiveSegment>| SegmentLoad {
-        overdue: before.is_some_and(|before| is_overdue(state, &live.segment, before)),
+        overdue: before.is_some_and(|before| is_ripe(filters, state, live, before)),
+        spared: spared.contains(&live.segment.meta().file),
         ..load(live)
     };
     state.segments.iter().map(load).collect()
@@ -116,6 +149,7 @@ fn load(live: &LiveSegment) -> SegmentLoad {
         dead: u32::try_from(live.deletion_vector.len()).expect("rows are u32"),
         bytes: live.segment.meta().size,
         overdue: false,
+        spared: false,
     }
 }
 

@@ -161,7 +161,8 @@ pub struct EngineSettings {
     /// state gets a short answer, and a look at the memtables each half minute costs nothing. 0: never, it is only hidden.
     pub ttl_purge_secs: u64,
     /// Hours after which a segment is rewritten for the sake of rows in it that expired and were deleted, however few. 24:
-    /// a segment is rewritten at most once a day for that. 0: when enough of it is dead, as for any row.
+    /// a segment is rewritten at most once a day for that. Shorter than `ttl_purge_secs` it counts as that. 0: when enough of
+    /// it is dead, as for any row.
     pub ttl_erase_hours: u32,
     /// Old manifests kept, at most. 100: a bad day can be looked back over.
     pub manifest_keep: u32,

@@ -7,7 +7,7 @@ use crate::backends::Backends;
 use crate::catalog::CollectionState;
 use crate::cold;
 use crate::collection::{self, Batch, Collection, Receipt};
-use crate::compact::{self, policy};
+use crate::compact::{self, Spared, policy};
 use crate::config::Settings;
 use crate::ddl;
 use crate::driver::{Driver, compactor::Compactor};
@@ -245,7 +245,7 @@ impl Db {
         for (id, segments) in states {
             // As many as there are segments now: rows that die meanwhile are for another time.
             for _ in 0..segments {
-                if !compact::compact(engine, id, policy::in_a_hurry, patience)? {
+                if !compact::compact(engine, id, policy::in_a_hurry, patience, &mut Spared::default())? {
                     break;
                 }
                 merges += 1;

@@ -8,11 +8,16 @@ use std::sync::Arc;
 use crate::catalog::{Catalog, CollectionState, LiveSegment};
 use crate::error::Result;
 use crate::filter::{Coded, Source};
-use crate::filter_cache::Matches;
+use crate::filter_cache::{FilterCache, Matches};
 use crate::lsn::Lsn;
 use crate::row::Row;
 use crate::segment::{Round, Segment};
 use crate::version::View;
+
+/// Rows looked at to tell how many have expired, about.
+const SAMPLE_ROWS: u32 = 1_024;
+/// 2^32 times the golden ratio: its multiples lie evenly, and beat with no rhythm of the rows.
+const GOLDEN: u32 = 0x9E37_79B9;
 
 /// Which rows have expired at a moment.
 #[derive(Clone, Copy, Debug)]
@@ -109,6 +114,35 @@ impl<'a> Alive<'a> {
         time.is_some_and(|at| at <= self.now_micros)
     }
 
+    /// The share of the living rows that have not expired, of those a filter takes if there is one, as about a thousand of
+    /// them show; never 0.
+    #[expect(clippy::cast_precision_loss, reason = "a thousand")]
+    #[expect(clippy::cast_possible_truncation, reason = "a place among rows, which are u32")]
+    pub(crate) fn share_shown(&self, matches: Option<&Matches>) -> f32 {
+        if self.times.is_none() {
+            return 1.0;
+        }
+        let mut of = (0u32, 0u32);
+        let mut look = |row: u32| {
+            if self.live.lives_at(row, self.lsn) {
+                of.0 += u32::from(!self.has_expired(row));
+                of.1 += 1;
+            }
+        };
+        match matches {
+            None => {
+                let rows = u64::from(self.live.segment.rows());
+                let place = |n: u32| (u64::from(n.wrapping_mul(GOLDEN)) * rows) >> 32;
+                (0..SAMPLE_ROWS).for_each(|n| look(place(n) as u32));
+            }
+            Some(matches) => {
+                let most = u32::MAX / (matches.count / SAMPLE_ROWS).max(1);
+                matches.rows.iter().filter(|row| row.wrapping_mul(GOLDEN) <= most).for_each(&mut look);
+            }
+        }
+        of.0.max(1) as f32 / of.1.max(1) as f32
+    }
+
     /// Rows it shows.
     pub(crate) fn count(&self) -> u64 {
         match self.times {
@@ -130,6 +164,32 @@ impl<'a> Alive<'a> {
         let rows = if self.times.is_some() { self.live.segment.rows() } else { 0 };
         (0..rows).filter(|row| self.has_expired(*row) && self.live.lives_at(*row, self.lsn))
     }
+}
+
+/// Whether rows of the segment expired before that time, and all of those are in its deletion vector: what is rewritten now
+/// is without them.
+pub(crate) fn is_ripe(
+    filters: &FilterCache,
+    state: &CollectionState,
+    live: &LiveSegment,
+    before_micros: i64,
+) -> bool {
+    if live.deletion_vector.is_empty() || !is_overdue(state, &live.segment, before_micros) {
+        return false;
+    }
+    let Some(field) = state.schema.expiry() else { return false };
+    let Ok(times) = filters.column(&live.segment, &state.schema, Source::Field(field)) else {
+        // To be told by whoever reads the rest of it.
+        return true;
+    };
+    let overdue =
+        (0..live.segment.rows()).filter(|row| times.time(*row).is_some_and(|at| at <= before_micros));
+    let (mut any, mut dead) = (false, true);
+    for row in overdue {
+        any = true;
+        dead &= live.deletion_vector.contains(row);
+    }
+    any && dead
 }
 
 /// Whether a row of the segment expired before that time.

@@ -78,9 +78,10 @@ impl Limits {
             write_stall_timeout: Duration::from_millis(engine.write_stall_timeout_ms),
             rest_after: Duration::from_secs(engine.rest_after_secs),
             ttl_purge: Duration::from_secs(engine.ttl_purge_secs),
-            // What is not deleted cannot be left out.
+            // What is not deleted cannot be left out: no sooner than it is, either.
             ttl_erase_micros: (engine.ttl_purge_secs > 0 && engine.ttl_erase_hours > 0)
-                .then(|| i64::from(engine.ttl_erase_hours) * 3_600_000_000),
+                .then(|| (u64::from(engine.ttl_erase_hours) * 3_600).max(engine.ttl_purge_secs))
+                .map(|secs| i64::try_from(secs).map_or(i64::MAX, |secs| secs.saturating_mul(1_000_000))),
             snapshot_max_age: Duration::from_secs(engine.snapshot_max_age_secs),
             batch_keys: KeyBounds {
                 keys: engine.max_idempotency_keys as usize,
@@ -121,5 +122,26 @@ impl Limits {
             Durability::Memory => akidb_wal::Durability::Memory,
         };
         config
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory_budget::MemoryBudget;
+
+    #[test]
+    fn no_segment_is_rewritten_for_rows_that_need_not_be_deleted_yet() {
+        let erase_hours = |purge_secs: u64, erase_hours: u32| {
+            let mut settings = Settings::default();
+            settings.engine.ttl_purge_secs = purge_secs;
+            settings.engine.ttl_erase_hours = erase_hours;
+            Limits::new(&settings, &MemoryBudget::new(1 << 28).account())
+                .ttl_erase_micros
+                .map(|micros| micros / 3_600_000_000)
+        };
+        assert_eq!(erase_hours(60, 24), Some(24));
+        assert_eq!(erase_hours(6 * 3_600, 2), Some(6), "the longer of both");
+        assert_eq!((erase_hours(0, 24), erase_hours(60, 0)), (None, None));
     }
 }

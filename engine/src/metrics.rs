@@ -265,7 +265,12 @@ fn of_collections(families: &mut Families, stats: &Stats) {
         stats.collections.iter().map(labelled).collect::<Vec<_>>()
     };
     let gauge = MetricKind::Gauge;
-    families.give(gauge, "akidb_rows", "Live rows.", of(&|c| exact(c.rows)));
+    families.give(
+        gauge,
+        "akidb_rows",
+        "Live rows, expired ones among them until they are deleted.",
+        of(&|c| exact(c.rows)),
+    );
     families.give(
         gauge,
         "akidb_memtable_rows",
@@ -282,7 +287,7 @@ fn of_collections(families: &mut Families, stats: &Stats) {
     families.give(
         gauge,
         "akidb_expired_rows",
-        "Rows that have expired and are not deleted yet.",
+        "Rows that had expired at the last look for such, and are not deleted yet.",
         of(&|c| exact(c.expired_rows)),
     );
     families.give(gauge, "akidb_dead_rows", "Dead rows still in segments.", of(&|c| exact(c.dead_rows)));

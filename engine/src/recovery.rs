@@ -332,6 +332,7 @@ pub(crate) fn empty_collection(
         segments: Arc::new(segments),
         generation: 0,
         damage: Arc::default(),
+        expired_rows: Arc::default(),
     }
 }
 

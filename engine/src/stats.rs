@@ -145,9 +145,10 @@ pub struct SnapshotStats {
 pub struct CollectionStats {
     /// Name.
     pub name: String,
-    /// Live rows that have not expired.
+    /// Live rows, among them those that have expired and are not deleted yet.
     pub rows: u64,
-    /// Rows that have expired and are not deleted yet.
+    /// Rows that had expired when the database looked for such last, and are not deleted yet; beyond some thousands there
+    /// may be more. Zero where it does not look: open for reading only, or with `engine.ttl_purge_secs = 0`.
     pub expired_rows: u64,
     /// Rows in memtables, dead ones included.
     pub memtable_rows: u64,
@@ -177,13 +178,10 @@ pub(crate) fn stats(engine: &Engine, uploads: &Uploads) -> Result<Stats> {
     for state in view.content().collections.values() {
         let in_segments: u64 = state.segments.iter().map(|live| u64::from(live.segment.rows())).sum();
         let live_in_segments: u64 = state.segments.iter().map(|live| live.live_rows(view.lsn())).sum();
-        let undeleted = crate::read::undeleted(&view, state);
-        // Times that cannot be read are no reason to say nothing.
-        let rows = crate::read::count(&view, state, None).unwrap_or(undeleted);
         collections.push(CollectionStats {
             name: state.name.to_string(),
-            rows,
-            expired_rows: undeleted - rows,
+            rows: crate::read::undeleted(&view, state),
+            expired_rows: state.expired_rows.load(Ordering::Relaxed),
             memtable_rows: state.memtables().map(|memtable| u64::from(memtable.len())).sum(),
             segments: state.segments.len(),
             segment_bytes: state.segments.iter().map(|live| live.segment.meta().size).sum(),

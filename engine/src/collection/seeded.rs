@@ -28,6 +28,7 @@ impl Collection {
             first: visible,
             last: visible,
             is_repeat: false,
+            appended_micros: 0,
             span: tracing::Span::none(),
         })
     }

@@ -35,6 +35,8 @@ pub struct Receipt {
     pub(super) last: Lsn,
     /// Whether these are the LSNs of an earlier write under the same key.
     pub(super) is_repeat: bool,
+    /// The wall clock when it was appended.
+    pub(super) appended_micros: i64,
     /// The write's span, so that waiting is part of the same tree.
     pub(super) span: tracing::Span,
 }
@@ -97,8 +99,7 @@ impl Receipt {
 
     /// Whether a live row was removed or replaced; known once the write is visible.
     pub(super) fn existed(&self) -> bool {
-        let now_micros = self.engine.place.clock.unix_micros();
-        self.ops.iter().any(|op| op.existed(now_micros))
+        self.ops.iter().any(|op| op.existed(self.appended_micros))
     }
 
     /// Lets the driver look when a memtable this write went to, or the log, is due.
@@ -318,7 +319,8 @@ pub(super) fn receipt(
     span: tracing::Span,
 ) -> Receipt {
     let (engine, ops) = (Arc::clone(engine), Arc::clone(&encoded.ops));
-    Receipt { engine, ops, first, last, is_repeat: false, span }
+    let appended_micros = engine.place.clock.unix_micros();
+    Receipt { engine, ops, first, last, is_repeat: false, appended_micros, span }
 }
 
 /// The receipt of a batch that was written before, and may not be durable yet.

@@ -4,7 +4,8 @@
 //! become one of the next, so a row is rewritten a logarithmic number of times and the number of files stays
 //! logarithmic. Three bounds: the rows a merge can index within its share of the memory; its bytes, so that old and new
 //! files together take little more space than either; and the dead, which are dropped before they are a third of a
-//! segment.
+//! segment. Merges of a tier come first, as writers wait where small segments pile up; then what expired long ago goes, a
+//! segment at a time.
 
 /// Segments of one tier that make a merge.
 const FANOUT: usize = 4;
@@ -30,6 +31,8 @@ pub(crate) struct SegmentLoad {
     pub(crate) bytes: u64,
     /// Whether the dead among them include such as expired so long ago that they must not be there any more.
     pub(crate) overdue: bool,
+    /// Whether it could not be rewritten a moment ago: no merge takes it until it is tried again.
+    pub(crate) spared: bool,
 }
 
 impl SegmentLoad {
@@ -58,27 +61,25 @@ impl SegmentLoad {
 
 /// The segments to merge next, by their places in `segments`, ascending; none if nothing is due.
 pub(crate) fn due(segments: &[SegmentLoad], max_rows: u64) -> Vec<usize> {
-    if let Some(dead) = segments.iter().position(|s| s.dead == s.rows) {
+    if let Some(dead) = segments.iter().position(|s| s.dead == s.rows && !s.spared) {
         return vec![dead];
     }
-    let mut by_size: Vec<usize> = (0..segments.len()).collect();
+    let mut by_size: Vec<usize> = (0..segments.len()).filter(|at| !segments[*at].spared).collect();
     by_size.sort_by_key(|at| (segments[*at].live_bytes(), *at));
     let all: u64 = segments.iter().map(|s| s.bytes).sum();
     let bounds = Bounds { rows: max_rows, bytes: SMALL_MERGE_BYTES.max(all / SPACE_SHARE) };
     let chosen = full_tier(segments, &by_size, &bounds);
-    // Rewritten alone: what is dead in it is more than what a merge with others would save, or has had its time. One that
-    // was made with more memory than there is now stays.
-    let fits = |at: &usize| segments[*at].live_rows() <= max_rows;
-    let overdue = by_size.iter().copied().filter(fits).find(|at| segments[*at].is_overdue());
-    if let Some(overdue) = overdue.filter(|at| chosen.len() < 2 || !chosen.contains(at)) {
-        return vec![overdue];
-    }
+    // Before what is rewritten alone: writers wait for these.
     if chosen.len() >= 2 {
         return chosen;
     }
+    // Rewritten alone: what is dead in it has had its time, or is more than what a merge with others would save. One that
+    // was made with more memory than there is now stays.
+    let fits = |at: &&usize| segments[**at].live_rows() <= max_rows;
+    let overdue = by_size.iter().filter(fits).find(|at| segments[**at].is_overdue());
     let mostly_dead =
-        by_size.into_iter().filter(fits).filter(|at| segments[*at].is_dead_above(MOST_DEAD_PERCENT));
-    mostly_dead.take(1).collect()
+        || by_size.iter().filter(fits).find(|at| segments[**at].is_dead_above(MOST_DEAD_PERCENT));
+    overdue.or_else(mostly_dead).copied().into_iter().collect()
 }
 
 /// What is due while nobody writes: also a segment of which more than a twentieth is dead, the one with most of them
@@ -88,7 +89,7 @@ pub(crate) fn due_at_rest(segments: &[SegmentLoad], max_rows: u64) -> Vec<usize>
     if !chosen.is_empty() {
         return chosen;
     }
-    let dirty = |at: &usize| segments[*at].is_dead_above(MOST_DEAD_AT_REST_PERCENT);
+    let dirty = |at: &usize| segments[*at].is_dead_above(MOST_DEAD_AT_REST_PERCENT) && !segments[*at].spared;
     let fitting = (0..segments.len()).filter(|at| segments[*at].live_rows() <= max_rows);
     fitting.filter(dirty).max_by_key(|at| segments[*at].dead).into_iter().collect()
 }
@@ -130,6 +131,7 @@ fn full_tier(segments: &[SegmentLoad], by_size: &[usize], bounds: &Bounds) -> Ve
             dead: 0,
             bytes: sum(SegmentLoad::live_bytes),
             overdue: false,
+            spared: false,
         };
         // One more of the tier above would be a merge again at once.
         if merged.tier() <= tier || in_tier(merged.tier()) + 1 < FANOUT {
@@ -167,7 +169,7 @@ mod tests {
     use super::*;
 
     fn segment(rows: u32, dead: u32) -> SegmentLoad {
-        SegmentLoad { rows, dead, bytes: u64::from(rows) * 1_000, overdue: false }
+        SegmentLoad { rows, dead, bytes: u64::from(rows) * 1_000, overdue: false, spared: false }
     }
 
     #[test]
@@ -210,8 +212,41 @@ mod tests {
         assert_eq!(due(&four, 1_000_000), [0, 1, 2, 3], "once, along with what is merged anyway");
         let others =
             [overdue(900_000, 9), segment(9_000, 0), segment(9_000, 0), segment(9_000, 0), segment(9_000, 0)];
-        assert_eq!(due(&others, 1_000_000), [0], "before what is merged anyway without it");
+        assert_eq!(due(&others, 1_000_000), [1, 2, 3, 4], "after what is merged anyway without it");
+        assert_eq!(due(&others[..4], 1_000_000), [0]);
         assert_eq!(due_at_rest(&segments, 1_000_000), [1]);
+    }
+
+    /// A flush adds a segment again and again while many are overdue: those it adds are merged as ever.
+    #[test]
+    fn many_overdue_segments_hold_up_no_other_merge() {
+        let overdue = SegmentLoad { overdue: true, ..segment(300_000, 1) };
+        let mut segments = vec![overdue; 40];
+        for _ in 0..400 {
+            segments.push(segment(1_000, 0));
+            let chosen = due(&segments, 500_000);
+            let live: u64 = chosen.iter().map(|at| segments[*at].live_rows()).sum();
+            for at in chosen.iter().rev() {
+                segments.remove(*at);
+            }
+            if live > 0 {
+                segments.push(segment(u32::try_from(live).unwrap(), 0));
+            }
+            let small = segments.iter().filter(|s| s.rows < 100_000).count();
+            assert!(small <= 20, "{small} small segments");
+        }
+        assert!(!segments.iter().any(|s| s.overdue), "and the overdue ones come between");
+    }
+
+    #[test]
+    fn what_could_not_be_rewritten_is_left_out_and_stops_nothing() {
+        let spared = |segment| SegmentLoad { spared: true, ..segment };
+        let overdue = SegmentLoad { overdue: true, ..segment(20_000, 9) };
+        let segments = [spared(overdue), overdue, spared(segment(9, 9)), spared(segment(9_000, 8_000))];
+        assert_eq!(due(&segments, 1_000_000), [1]);
+        assert_eq!(due_at_rest(&segments[2..], 1_000_000), [0; 0]);
+        let four = [segment(20_000, 0); 4];
+        assert_eq!(due(&[&[spared(overdue)], &four[..]].concat(), 1_000_000), [1, 2, 3, 4]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use akidb_host::{Next, Tick};
 
-use crate::compact::{self, policy};
+use crate::compact::{self, Spared, policy};
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind};
 
@@ -24,18 +24,27 @@ pub(crate) struct Compactor {
     last: u32,
     /// Collections whose last merge failed: how often in a row, and when it is tried again; never for one with damaged
     /// segments, where it would fail at the same byte again until somebody mends it.
-    failed: BTreeMap<u32, (u32, Option<Instant>)>,
+    failed: BTreeMap<u32, Failure>,
+    /// Segments, by collection and file, that could not be rewritten alone: the others of the collection are merged.
+    spared: BTreeMap<(u32, String), Failure>,
 }
+
+/// How often in a row it failed, and when it is tried again.
+type Failure = (u32, Option<Instant>);
 
 impl Compactor {
     pub(crate) fn new(engine: Weak<Engine>) -> Self {
-        Self { engine, last: 0, failed: BTreeMap::new() }
+        Self { engine, last: 0, failed: BTreeMap::new(), spared: BTreeMap::new() }
     }
 
     /// Makes one merge, if one is due. One collection that cannot be merged does not hold up the others.
     fn work(&mut self, engine: &Engine, now: Instant) -> Next {
         let current = engine.current();
         let mut ids: Vec<u32> = current.content().collections.keys().copied().collect();
+        self.spared.retain(|(id, file), _| {
+            let state = current.content().collections.get(id);
+            state.is_some_and(|state| state.segments.iter().any(|live| live.segment.meta().file == *file))
+        });
         drop(current);
         let after_last = ids.partition_point(|id| *id <= self.last);
         ids.rotate_left(after_last);
@@ -43,13 +52,18 @@ impl Compactor {
         let mut retry_for_memory = None;
         let choose = if engine.is_at_rest() { policy::due_at_rest } else { policy::due };
         for id in ids {
-            if self.failed.get(&id).is_some_and(|(_, retry)| retry.is_none_or(|at| now < at)) {
+            if self.failed.get(&id).is_some_and(|failure| is_waiting(failure, now)) {
                 continue;
             }
-            match compact::compact(engine, id, choose, Duration::ZERO) {
+            let waiting =
+                self.spared.iter().filter(|((of, _), failure)| *of == id && is_waiting(failure, now));
+            let files = waiting.map(|((_, file), _)| file.clone()).collect();
+            let mut spared = Spared { files, failed: None };
+            match compact::compact(engine, id, choose, Duration::ZERO, &mut spared) {
                 // Nothing is left that could fail again.
                 Ok(false) => {
                     self.failed.remove(&id);
+                    self.spared.retain(|(of, _), failure| *of != id || is_waiting(failure, now));
                 }
                 Ok(true) => {
                     self.failed.remove(&id);
@@ -64,25 +78,38 @@ impl Compactor {
                     // Or at the next call, which may have brought some.
                     retry_for_memory = Some(now + MEMORY_PAUSE);
                 }
-                Err(error) => self.note(id, &error, now),
+                Err(error) => match spared.failed {
+                    // The rest of the collection comes when the others had their turn.
+                    Some(file) => {
+                        note(self.spared.entry((id, file)).or_default(), &error, now);
+                        self.last = id;
+                        return Next::At(now);
+                    }
+                    None => note(self.failed.entry(id).or_default(), &error, now),
+                },
             }
         }
-        let retries = self.failed.values().filter_map(|(_, retry)| *retry);
-        retries.chain(retry_for_memory).min().map_or(Next::Idle, Next::At)
+        let failures = self.failed.values().chain(self.spared.values());
+        let retries = failures.filter_map(|(_, retry)| *retry);
+        // A segment whose time has come in a collection that waits is tried with it.
+        retries.filter(|at| *at > now).chain(retry_for_memory).min().map_or(Next::Idle, Next::At)
     }
+}
 
-    fn note(&mut self, id: u32, error: &Error, now: Instant) {
-        if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound | ErrorKind::Poisoned) {
-            tracing::error!(%error, "a collection cannot be merged and is left alone until the database is reopened");
-            self.failed.insert(id, (0, None));
-            return;
-        }
-        let (failures, _) = self.failed.get(&id).copied().unwrap_or((0, None));
-        let failures = (failures + 1).min(8);
-        let pause = (Duration::from_millis(250) * 2u32.pow(failures)).min(LONGEST_PAUSE);
-        tracing::warn!(%error, retry_in_ms = pause.as_millis(), "a merge failed; the segments stay as they are");
-        self.failed.insert(id, (failures, Some(now + pause)));
+fn is_waiting((_, retry): &Failure, now: Instant) -> bool {
+    retry.is_none_or(|at| now < at)
+}
+
+fn note(failure: &mut Failure, error: &Error, now: Instant) {
+    if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound | ErrorKind::Poisoned) {
+        tracing::error!(%error, "what cannot be merged is left alone until the database is reopened");
+        failure.1 = None;
+        return;
     }
+    failure.0 = (failure.0 + 1).min(8);
+    let pause = (Duration::from_millis(250) * 2u32.pow(failure.0)).min(LONGEST_PAUSE);
+    tracing::warn!(%error, retry_in_ms = pause.as_millis(), "a merge failed; the segments stay as they are");
+    failure.1 = Some(now + pause);
 }
 
 impl Tick for Compactor {

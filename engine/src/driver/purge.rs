@@ -4,11 +4,12 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use akidb_host::seeded_bug;
 
-use crate::catalog::{Catalog, CollectionState};
+use crate::catalog::{Catalog, CollectionState, LiveSegment};
 use crate::engine::{Engine, Room};
 use crate::error::{ErrorKind, Result};
 use crate::expiry::{Alive, Expiry, is_overdue};
@@ -22,6 +23,8 @@ use crate::write::{Checked, Placed};
 const FRAME_ROWS: usize = 1_024;
 /// Rows looked up at a time, some 200 bytes each.
 const LOOK_ROWS: usize = 16 * FRAME_ROWS;
+/// Where writes are held back, what has expired is looked up again after so long, to be deleted.
+const ROOM_AGAIN: Duration = Duration::from_secs(2);
 /// A collection is flushed for the sake of what expired long ago at most this often: a segment that cannot be rewritten
 /// must not cost a flush each minute.
 const SEAL_EVERY: Duration = Duration::from_secs(3_600);
@@ -37,7 +40,7 @@ pub(super) struct Purge {
 
 impl Purge {
     /// Deletes some of what has expired, if it is time for that. When there is more to do at once, says so; where writes
-    /// are held back it waits for the next look of the driver like any write.
+    /// are held back, or a delete fails, nothing is kept: what was found names segments, and a later look finds it again.
     pub(super) fn tick(&mut self, engine: &Engine, now: Instant) -> Option<Instant> {
         let within = engine.limits.ttl_purge;
         if within.is_zero() {
@@ -50,12 +53,17 @@ impl Purge {
         }
         match self.delete_some(engine) {
             Ok(true) => {}
-            Ok(false) => return None,
+            Ok(false) => {
+                self.found.clear();
+                self.next_look = Some(now + ROOM_AGAIN.min(within / 2));
+                return None;
+            }
             Err(error) => {
                 if error.kind() != ErrorKind::Closed {
                     tracing::warn!(%error, "expired rows could not be deleted; they stay hidden, and it is tried again");
                 }
                 self.found.clear();
+                self.next_look = Some(now + within / 2);
                 return None;
             }
         }
@@ -73,27 +81,49 @@ impl Purge {
 
     /// Notes the rows of a collection that have expired, up to the bound.
     fn collect(&mut self, view: &View<Catalog>, state: &CollectionState) {
-        let expiry = Expiry::of(view, state);
+        let (expiry, before) = (Expiry::of(view, state), self.found.len());
+        if before == LOOK_ROWS {
+            return;
+        }
         for memtable in state.memtables() {
             let live = memtable.slots().map(|(_, slot)| slot).filter(|slot| slot.lives_at(view.lsn()));
             let expired = live.filter(|slot| expiry.hides(slot.row()));
             let removing = expired.map(|slot| Op::removing(state, (slot.row().id.clone(), slot.lsn()), None));
             self.found.extend(removing.take(LOOK_ROWS - self.found.len()));
         }
+        let mut others = 0;
         for live in state.segments.iter() {
             let room = LOOK_ROWS - self.found.len();
-            let removing = Alive::of(view, state, live).and_then(|alive| {
-                let removing = alive.expired().take(room).map(|row| {
-                    let (version, id) = live.segment.row_key(row)?;
-                    Ok(Op::removing(state, (id, version), Some((Arc::clone(live), row))))
-                });
-                removing.collect::<Result<Vec<Op>>>()
-            });
-            match removing {
-                Ok(removing) => self.found.extend(removing),
+            if room == 0 {
+                break;
+            }
+            match self.collect_in(view, state, live, room) {
+                Ok(more) => others += more,
                 Err(error) => tracing::warn!(%error, "what expired in a segment cannot be told"),
             }
         }
+        state.expired_rows.store((self.found.len() - before) as u64 + others, Ordering::Relaxed);
+    }
+
+    /// The same of a segment; says how many more there are in it.
+    fn collect_in(
+        &mut self,
+        view: &View<Catalog>,
+        state: &CollectionState,
+        live: &Arc<LiveSegment>,
+        room: usize,
+    ) -> Result<u64> {
+        let alive = Alive::of(view, state, live)?;
+        let mut expired = alive.expired();
+        let rows: Vec<u32> = expired.by_ref().take(room).collect();
+        for rows in rows.chunks(FRAME_ROWS) {
+            let keys = live.segment.keys_of(rows)?;
+            let removing = rows.iter().zip(keys).map(|(row, (version, id))| {
+                Op::removing(state, (id, version), Some((Arc::clone(live), *row)))
+            });
+            self.found.extend(removing);
+        }
+        Ok(expired.count() as u64)
     }
 
     /// Lets deletes reach the deletion vectors of segments whose rows expired long ago, and the compactor look at those.
@@ -124,18 +154,25 @@ impl Purge {
             let current = engine.current();
             let Ok(state) = current.content().get(collection) else { return Ok(true) };
             state.check_damage()?;
+            let rows = ops.len();
             let (frame, tried) = append(engine, state, ops)?;
+            let undeleted = |rows: usize| {
+                let less = |before: u64| Some(before.saturating_sub(rows as u64));
+                // Nobody else writes it.
+                let _ = state.expired_rows.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+            };
             match tried {
-                Tried::Deleted => return Ok(true),
-                Tried::NoRoom => {
-                    frame.into_iter().rev().for_each(|op| self.found.push_front(op));
-                    return Ok(false);
+                Tried::Deleted => {
+                    undeleted(rows);
+                    return Ok(true);
                 }
+                Tried::NoRoom => return Ok(false),
                 Tried::Stale => frame.iter().try_for_each(|op| op.prepare(state))?,
                 Tried::Replaced(replaced) => {
                     let mut places = 0..;
                     ops = frame;
                     ops.retain(|_| places.next().is_some_and(|at| replaced.binary_search(&at).is_err()));
+                    undeleted(replaced.len());
                     continue;
                 }
             }

@@ -11,7 +11,7 @@ use crate::index::{Candidate, Exact};
 use crate::schema::Metric;
 use crate::search::codes::{Part, Scratch};
 use crate::search::found::{At, Scored};
-use crate::search::plan::{self, Need};
+use crate::search::plan::Need;
 use crate::search::query::Query;
 use crate::segment::{Round, Segment};
 
@@ -57,7 +57,7 @@ pub(super) fn codes<'a>(
             round.all_codes(segment);
             continue;
         }
-        let need = Need::new(plan::slots(query.accuracy, lists), lists.rows, lists.rows, 1.0);
+        let need = Need::new(part.slots(query), lists.rows, lists.rows, 1.0);
         let near = part.near(kernel, metric, query, need.slots().max(1), scratch);
         round.lists(segment, lists, near.iter().map(|near| lists.lists[near.list as usize]));
     }

@@ -108,6 +108,15 @@ impl Part<'_> {
         &scratch.near
     }
 
+    /// The slots to compare: more where rows in them have expired and are not deleted yet.
+    #[expect(clippy::cast_precision_loss, reason = "a budget")]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a cast saturates")]
+    pub(super) fn slots(&self, query: &Query) -> u32 {
+        let slots = plan::slots(query.accuracy, &self.index.lists);
+        let share = self.alive.share_shown(self.matches);
+        if share < 1.0 { (slots as f32 / share) as u32 } else { slots }
+    }
+
     /// Scans the nearest lists until enough slots were compared.
     pub(crate) fn scan(
         &self,
@@ -128,7 +137,7 @@ impl Part<'_> {
             (Some(matches), Some(masks)) => matches.concentration(|| self.concentration(masks)),
             _ => 1.0,
         };
-        let need = Need::new(plan::slots(query.accuracy, lists), lists.rows, matched, concentration);
+        let need = Need::new(self.slots(query), lists.rows, matched, concentration);
         let mut scanned = Scanned::default();
         scratch.visited.clear();
         scratch.visited.resize(lists.lists.len(), false);

@@ -1,9 +1,13 @@
 //! When the bytes of an expired row leave the disk.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-
-use akidb_host::{Clock, Fs};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+use akidb_host::sim::{Act, Call, CrashDisk, HookFs, Op};
+use akidb_host::{Clock, Fs};
 
 use super::world::{MINUTE, World, payload, put, schema, stored, vector};
 
@@ -111,5 +115,74 @@ fn without_a_deadline_dead_rows_wait_for_others() {
         world.pass(100);
         assert_eq!(db.stats().unwrap().compaction.runs, 0, "{engine}");
         assert_eq!(rows.count().unwrap(), 494);
+    }
+}
+
+/// No disk for the rewrite, or a damaged page in what is to be rewritten: the small segments that flushes add are merged as
+/// ever, and what can be is done later.
+#[test]
+fn a_segment_that_cannot_be_rewritten_holds_up_no_other() {
+    for damaged in [false, true] {
+        let (disk, full) = (CrashDisk::new(5), Arc::new(AtomicBool::new(false)));
+        // What is full has room for little files.
+        let written = Mutex::new(BTreeMap::<PathBuf, u64>::new());
+        let is_full = Arc::clone(&full);
+        let hook = move |call: &Call<'_>| {
+            if call.op != Op::WriteAt || !call.path.starts_with("/db/collections") {
+                return Act::Go;
+            }
+            let mut written = written.lock().unwrap();
+            let bytes = written.entry(call.path.to_owned()).or_default();
+            *bytes += call.len;
+            if *bytes > 100_000 && is_full.load(Ordering::SeqCst) { Act::Fail(28) } else { Act::Go }
+        };
+        let fs = Arc::new(HookFs::new(Arc::new(disk.clone()), Arc::new(hook)));
+        let world = World::on(disk, "rest_after_secs = 0").through(fs);
+        let db = world.open();
+        let rows = db.create_collection("rows", schema()).unwrap();
+        (0..10_000).for_each(|n| put(&rows, n, (n < 10).then(|| world.in_minutes(30))));
+        db.flush().unwrap();
+        drop(rows);
+        drop(db);
+        if damaged {
+            let bytes: Vec<u8> = vector(2_000).iter().flat_map(|x| x.to_le_bytes()).collect();
+            let file = files(&world).into_iter().find(|file| holds(&world, file, &vector(2_000))).unwrap();
+            let flip = |file: &mut Vec<u8>| {
+                let at = file.windows(bytes.len()).position(|window| window == bytes).unwrap();
+                file[at] ^= 1;
+            };
+            world.disk.rot(&file, flip).unwrap();
+        }
+        let db = world.open();
+        let rows = db.collection("rows").unwrap();
+        full.store(!damaged, Ordering::SeqCst);
+        for _ in 0..26 * 60 {
+            world.work();
+            world.clock.advance(Duration::from_secs(60));
+        }
+        world.work();
+        let stats = || db.stats().unwrap();
+        let collection = || stats().collections[0].clone();
+        assert_eq!(
+            (collection().segments, collection().dead_rows, stats().compaction.runs),
+            (1, 10, 0),
+            "damaged: {damaged}"
+        );
+        assert!(stats().compaction.failure.is_some(), "damaged: {damaged}");
+        for flush in 0..4 {
+            (0..20).for_each(|n| put(&rows, 20_000 + 20 * flush + n, None));
+            db.flush().unwrap();
+            world.work();
+        }
+        assert_eq!((collection().segments, stats().compaction.runs), (2, 1), "damaged: {damaged}");
+        assert!(stats().compaction.failure.is_some(), "that goes on");
+        full.store(false, Ordering::SeqCst);
+        world.pass(61);
+        let left = if damaged { 10 } else { 0 };
+        assert_eq!(
+            (collection().dead_rows, stats().compaction.failure.is_some()),
+            (left, damaged),
+            "damaged: {damaged}"
+        );
     }
 }

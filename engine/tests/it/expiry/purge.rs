@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use akidb::{Collection, Db, Metric, NewRow, Schema};
+use akidb::{Collection, Db, Id, Metric, NewRow, Schema};
 use akidb_host::sim::{Act, Call, CrashDisk, HookFs};
 use akidb_host::{Clock, Rng};
 
@@ -244,8 +244,35 @@ fn a_purge_stays_away_where_writes_are_held_back() {
     world.disk.set_free_bytes(Some(1_000));
     world.pass(200);
     assert_eq!((rows.count().unwrap(), stored(&db)), (0, 100), "hidden, and not deleted");
+    let expired = || db.stats().unwrap().collections[0].expired_rows;
+    assert_eq!(expired(), 100);
     assert!(rows.upsert("x", &vector(1), payload(1, None)).is_err());
     world.disk.set_free_bytes(None);
     world.pass(3);
-    assert_eq!(stored(&db), 0);
+    assert_eq!((stored(&db), expired()), (0, 0));
+}
+
+/// Of a segment with few expired rows just those are looked up, by whole numbers and by texts, more than one frame of them.
+#[test]
+fn rows_far_apart_are_deleted_and_no_others() {
+    for with_ints in [false, true] {
+        let world = World::new("rest_after_secs = 0\ncompaction = false");
+        let db = world.open();
+        let schema = if with_ints { schema().int_ids() } else { schema() };
+        let rows = db.create_collection("rows", schema).unwrap();
+        let until = world.in_minutes(1);
+        let name = |n: u32| if with_ints { Id::from(i64::from(n)) } else { Id::from(id(n)) };
+        let expires = |n: u32| n.is_multiple_of(11) || (7_000..7_100).contains(&n);
+        let row = |n: u32| NewRow::new(name(n), vector(n), payload(n, expires(n).then_some(until))).unwrap();
+        for batch in (0..20_000u32).collect::<Vec<_>>().chunks(1_000) {
+            rows.upsert_batch(&batch.iter().map(|n| row(*n)).collect::<Vec<_>>()).unwrap();
+        }
+        db.flush().unwrap();
+        world.work();
+        world.pass(100);
+        let left = (0..20_000).filter(|n| !expires(*n));
+        let found = rows.scan().limit(100_000).run().unwrap();
+        assert!(found.iter().map(|row| row.id.clone()).eq(left.map(name)));
+        assert_eq!(stored(&db), found.len() as u64);
+    }
 }

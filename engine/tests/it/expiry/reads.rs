@@ -132,6 +132,53 @@ fn k_live_rows_come_back_with_half_of_the_near_ones_expired() {
     }
 }
 
+/// Nine of ten rows have expired and nobody deletes them: the search looks at more lists, so that the nearest of the others
+/// are found as ever. Such as the filter takes, too, of which still fewer live.
+#[test]
+fn the_nearest_are_found_with_nine_of_ten_rows_expired() {
+    const ROWS: u64 = 40_000;
+    let world = World::new("ttl_purge_secs = 0\nmemtable_bytes = \"64 MiB\"\ncompaction = false");
+    let db = world.open();
+    let schema = Schema::new(64, Metric::L2).int("part").timestamp("until").expires_by("until");
+    let rows = db.create_collection("rows", schema).unwrap();
+    let until = world.in_minutes(5);
+    let lives = |n: u64| n % 10 == 1;
+    let row = |n: u64| {
+        let payload = match lives(n) {
+            true => json!({ "part": n / 10 % 2 }),
+            false => json!({ "part": n / 10 % 2, "until": until }),
+        };
+        NewRow::new(format!("{n:06}"), near(n), payload).unwrap()
+    };
+    for batch in (0..ROWS).collect::<Vec<u64>>().chunks(1_000) {
+        rows.upsert_batch(&batch.iter().map(|n| row(*n)).collect::<Vec<_>>()).unwrap();
+    }
+    db.flush().unwrap();
+    world.clock.jump_wall(6 * MINUTE);
+    assert_eq!((rows.count().unwrap(), db.stats().unwrap().collections[0].rows), (ROWS / 10, ROWS));
+    for filter in [None, Some("part = 1")] {
+        let (mut found, mut of) = (0, 0);
+        for q in 0..40 {
+            let query = near(ROWS + q);
+            let search = || {
+                let search = rows.search(&query).k(10);
+                match filter {
+                    Some(filter) => search.filter(filter),
+                    None => search,
+                }
+            };
+            let wanted = ids(&search().exact().run().unwrap());
+            let (hits, explained) = search().explain().unwrap();
+            assert_eq!(explained.parts[0].kind, PartKind::Lists);
+            found += ids(&hits).iter().filter(|id| wanted.contains(id)).count();
+            of += wanted.len();
+        }
+        let recall = f64::from(found as u32) / f64::from(of as u32);
+        println!("recall {recall} with nine of ten rows expired, filter {filter:?}");
+        assert!(recall >= 0.95, "{recall}");
+    }
+}
+
 /// Of what lies on a backend alone, is read only, or was restored, expired rows are hidden as well: by the clock of who
 /// reads.
 #[test]

@@ -44,8 +44,7 @@ pub(crate) fn shown(rows: &Collection) -> Vec<String> {
 
 /// Rows that are stored and not deleted, expired or not.
 pub(crate) fn stored(db: &Db) -> u64 {
-    let collection = &db.stats().unwrap().collections[0];
-    collection.rows + collection.expired_rows
+    db.stats().unwrap().collections[0].rows
 }
 
 pub(crate) struct World {

@@ -1,6 +1,12 @@
 //! To a write, a row that expired is none.
 
-use akidb::{Batch, ErrorKind, Expect, Metric, NewRow, Schema};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use akidb::{Batch, ErrorKind, Expect, Lsn, Metric, NewRow, Schema};
+use akidb_host::sim::{Act, Call, CrashDisk, HookFs};
+use akidb_host::{Clock, Fs};
 use serde_json::json;
 
 use super::world::{World, id, payload, put, schema, shown, vector};
@@ -84,4 +90,75 @@ fn only_a_declared_timestamp_says_when_rows_expire() {
     rows.upsert("a", &[1.0, 1.0], json!({"until": "2025-12-31T23:59:59Z"})).unwrap();
     rows.upsert("b", &[1.0, 1.0], json!({"until": "2026-12-31T23:59:59Z", "more": true})).unwrap();
     assert_eq!(shown(&rows), ["b"]);
+}
+
+/// A delete says whether there was a row when it got its place, whatever the time is when it is on disk.
+#[test]
+fn a_delete_answers_as_of_its_place_in_the_log() {
+    let (disk, syncing) = (CrashDisk::new(3), Arc::new(AtomicBool::new(false)));
+    let world = World::on(disk.clone(), "ttl_purge_secs = 0");
+    let hook = {
+        let (syncing, clock) = (Arc::clone(&syncing), Arc::clone(&world.clock));
+        move |call: &Call<'_>| {
+            if call.op.syncs() && syncing.swap(false, Ordering::SeqCst) {
+                clock.jump_wall(60 * super::world::MINUTE);
+            }
+            Act::Go
+        }
+    };
+    let world = world.through(Arc::new(HookFs::new(Arc::new(disk), Arc::new(hook))));
+    let db = world.open();
+    let rows = db.create_collection("rows", schema()).unwrap();
+    put(&rows, 1, Some(world.in_minutes(10)));
+    let before = world.clock.unix_micros();
+    syncing.store(true, Ordering::SeqCst);
+    assert!(rows.delete(id(1)).unwrap());
+    assert!(world.clock.unix_micros() > before + 10 * super::world::MINUTE, "it expired meanwhile");
+    assert!(shown(&rows).is_empty());
+}
+
+/// Times that cannot be read are told to who asks for them; a write that demands nothing does not.
+#[test]
+fn a_plain_write_goes_on_where_the_times_cannot_be_read() {
+    let world = World::new("ttl_purge_secs = 0\ncompaction = false\nrest_after_secs = 0");
+    let db = world.open();
+    let rows = db.create_collection("rows", schema()).unwrap();
+    // So many that the times fill blocks of their own, whose checksums say nothing of ids.
+    let row = |n: u32| {
+        NewRow::new(id(n), vector(n), payload(n, Some(world.in_minutes(10 + i64::from(n))))).unwrap()
+    };
+    for batch in (0..20_000u32).collect::<Vec<_>>().chunks(1_000) {
+        rows.upsert_batch(&batch.iter().map(|n| row(*n)).collect::<Vec<_>>()).unwrap();
+    }
+    db.flush().unwrap();
+    drop((rows, db));
+    let wall = world.in_minutes(15);
+    let dir = world.disk.list("/db/collections".as_ref()).unwrap().remove(0).name;
+    let dir = PathBuf::from("/db/collections").join(dir);
+    let name = |name: &str| name.ends_with(".parquet");
+    let file = world.disk.list(&dir).unwrap().into_iter().find(|file| name(&file.name)).unwrap();
+    let file = dir.join(file.name);
+    let len = world.disk.bytes(&file).unwrap().len();
+    let hurt = |at: usize| {
+        let disk = world.disk.kill();
+        disk.rot(&file, |bytes| bytes[at] ^= 1).unwrap();
+        let world = World::on(disk, "ttl_purge_secs = 0\ncompaction = false\nrest_after_secs = 0");
+        world.clock.set_wall(wall);
+        world
+    };
+    // Counting reads the times alone.
+    let counts = |world: &World| world.open().collection("rows").unwrap().count().is_ok();
+    let at = (0..len).step_by(8_192).find(|at| !counts(&hurt(*at))).expect("the times lie somewhere");
+    let world = hurt(at);
+    let db = world.open();
+    let rows = db.collection("rows").unwrap();
+    let of_none = Lsn::ZERO;
+    let is_hurt = |n: &u32| rows.delete_if(id(*n), of_none).unwrap_err().kind() == ErrorKind::Corrupt;
+    let n = (0..20_000u32).step_by(250).find(is_hurt).expect("some row has no time any more");
+    assert!(rows.delete(id(n)).unwrap(), "whether it had expired cannot be told");
+    put(&rows, n + 1, None);
+    db.flush().unwrap();
+    let stats = db.stats().unwrap();
+    assert_eq!((&stats.collections[0].damage, stats.collections[0].rows), (&None, 19_999));
+    assert!(rows.get(id(n + 1)).unwrap().is_some());
 }
