@@ -175,8 +175,8 @@ impl Segment {
             let (header, bytes) = self.unpacked(group, column, bytes)?;
             let descriptor = metadata.row_group(group as usize).column(column).column_descr();
             let nesting = Nesting::of(descriptor.max_def_level(), descriptor.max_rep_level());
-            let page = nesting.and_then(|nesting| Page::data(header, bytes, nesting, kind));
-            page.filter(|page| page.rows() == rows.len()).ok_or_else(|| self.bad_page(column))
+            let page = nesting.and_then(|nesting| Page::data(header, bytes, nesting, kind, rows.len()));
+            page.ok_or_else(|| self.bad_page(column))
         })?;
         let dictionary = page.needs_dictionary().then(|| {
             self.kept_page(of(None), || {
@@ -210,7 +210,9 @@ impl Segment {
         let packed = header.len.checked_add(header.packed_len).and_then(|end| bytes.get(header.len..end));
         let packed = packed.ok_or_else(bad)?;
         let unpacked = match self.table.packing(group as usize, column) {
-            Packing::Zstd => unpack(packed).map_err(|e| self.undecodable(&e.to_string()))?,
+            Packing::Zstd => {
+                unpack(packed, Some(header.unpacked_len)).map_err(|e| self.undecodable(&e.to_string()))?
+            }
             Packing::Plain => Bytes::copy_from_slice(packed),
             Packing::Other => return Err(bad()),
         };

@@ -17,6 +17,8 @@ const DICTIONARY_PAGE: i64 = 2;
 
 const LEN_BYTES: usize = 4;
 const NUMBER_BYTES: usize = 8;
+/// Values of a page of lists, empty ones and nulls included: 512 rows of a MiB of JSON have fewer, of three bytes each.
+const MAX_LIST_VALUES: usize = 1 << 28;
 /// Stands for a row without a value.
 const NULL: u32 = u32::MAX;
 /// Bytes of a page beside what it points to.
@@ -48,6 +50,8 @@ impl Nesting {
 pub(super) struct Page {
     rows: Rows,
     values: Values,
+    /// Bytes once unpacked, levels included.
+    unpacked_len: usize,
 }
 
 /// Which values belong to a row.
@@ -71,13 +75,24 @@ enum Values {
     /// Eight in a byte, low bits first.
     Bools(Bytes),
     /// Places in the dictionary.
-    Places(Box<[u16]>),
+    Places(Box<[u32]>),
 }
 
 impl Page {
-    /// The data page in `bytes`, which are unpacked; `None` for what no segment has.
-    pub(super) fn data(header: PageHeader, bytes: Bytes, nesting: Nesting, kind: FieldType) -> Option<Self> {
-        if header.kind != DATA_PAGE || header.unpacked_len != bytes.len() {
+    /// The data page of so many rows in `bytes`, which are unpacked; `None` for what no segment has.
+    pub(super) fn data(
+        header: PageHeader,
+        bytes: Bytes,
+        nesting: Nesting,
+        kind: FieldType,
+        rows_wanted: usize,
+    ) -> Option<Self> {
+        let is_one = header.kind == DATA_PAGE && header.unpacked_len == bytes.len();
+        let may_have = match nesting {
+            Nesting::Required | Nesting::Optional => rows_wanted..=rows_wanted,
+            Nesting::List => rows_wanted..=MAX_LIST_VALUES,
+        };
+        if !is_one || !may_have.contains(&header.values) {
             return None;
         }
         let mut at = 0;
@@ -88,7 +103,8 @@ impl Page {
             Nesting::List => lists(&levels(1)?, &levels(2)?)?,
         };
         let values = Values::of(header.encoding, bytes.slice(at..), count, kind)?;
-        Some(Self { rows, values })
+        let page = Self { rows, values, unpacked_len: header.unpacked_len };
+        (page.rows() == rows_wanted).then_some(page)
     }
 
     /// The dictionary in `bytes`, which are unpacked.
@@ -96,7 +112,7 @@ impl Page {
         let is_one = header.kind == DICTIONARY_PAGE && header.unpacked_len == bytes.len();
         let is_plain = [PLAIN, PLAIN_DICTIONARY].contains(&header.encoding);
         let values = (is_one && is_plain).then(|| Values::of(PLAIN, bytes, header.values, kind))??;
-        Some(Self { rows: Rows::Each(header.values), values })
+        Some(Self { rows: Rows::Each(header.values), values, unpacked_len: header.unpacked_len })
     }
 
     /// Rows in it.
@@ -121,8 +137,8 @@ impl Page {
             Rows::Lists(lists) => size_of_val(&**lists),
         };
         let values = match &self.values {
-            Values::Texts(bytes, starts) => bytes.len() + size_of_val(&**starts),
-            Values::Numbers(bytes) | Values::Bools(bytes) => bytes.len(),
+            Values::Texts(_, starts) => self.unpacked_len + size_of_val(&**starts),
+            Values::Numbers(_) | Values::Bools(_) => self.unpacked_len,
             Values::Deltas(numbers) => size_of_val(&**numbers),
             Values::Places(places) => size_of_val(&**places),
         };
@@ -172,7 +188,7 @@ impl Page {
                 let (start, end) = (*starts.get(place)? as usize, *starts.get(place + 1)? as usize);
                 std::str::from_utf8(bytes.get(start + LEN_BYTES..end)?).ok()
             }
-            Values::Places(places) => dictionary?.text(usize::from(*places.get(place)?), None),
+            Values::Places(places) => dictionary?.text(*places.get(place)? as usize, None),
             _ => None,
         }
     }
@@ -184,7 +200,7 @@ impl Page {
                 Some(i64::from_le_bytes(bytes.get(start..start + NUMBER_BYTES)?.try_into().ok()?))
             }
             Values::Deltas(numbers) => numbers.get(place).copied(),
-            Values::Places(places) => dictionary?.number(usize::from(*places.get(place)?), None),
+            Values::Places(places) => dictionary?.number(*places.get(place)? as usize, None),
             _ => None,
         }
     }
@@ -204,13 +220,13 @@ impl Values {
             (PLAIN, FieldType::Bool) => (bytes.len() >= count.div_ceil(8)).then_some(Self::Bools(bytes)),
             (PLAIN, _) => (bytes.len() >= count.checked_mul(NUMBER_BYTES)?).then_some(Self::Numbers(bytes)),
             (DELTA_BINARY_PACKED, FieldType::Int | FieldType::Timestamp) => {
-                let numbers = deltas(&bytes)?;
-                (numbers.len() == count).then(|| Self::Deltas(numbers.into()))
+                deltas(&bytes, count).map(|numbers| Self::Deltas(numbers.into()))
             }
             (PLAIN_DICTIONARY | RLE_DICTIONARY, _) if count == 0 => Some(Self::Places(Box::default())),
             (PLAIN_DICTIONARY | RLE_DICTIONARY, _) => {
                 let (width, places) = bytes.split_first()?;
-                runs(places, usize::from(*width), count).map(|places| Self::Places(places.into()))
+                let places = runs(places, usize::from(*width), count, |place| place)?;
+                Some(Self::Places(places.into()))
             }
             _ => None,
         }
@@ -218,6 +234,9 @@ impl Values {
 }
 
 fn texts(bytes: Bytes, count: usize) -> Option<Values> {
+    if count > bytes.len() / LEN_BYTES {
+        return None;
+    }
     let mut starts = Vec::with_capacity(count + 1);
     let mut at = 0;
     for _ in 0..count {
@@ -230,20 +249,20 @@ fn texts(bytes: Bytes, count: usize) -> Option<Values> {
 }
 
 /// Levels behind their length, and where what follows them begins.
-fn levels(bytes: &[u8], at: &mut usize, width: usize, count: usize) -> Option<Vec<u16>> {
+fn levels(bytes: &[u8], at: &mut usize, width: usize, count: usize) -> Option<Vec<u8>> {
     let start = at.checked_add(LEN_BYTES)?;
     let len = le_u32(bytes.get(*at..start)?) as usize;
     *at = start.checked_add(len)?;
-    runs(bytes.get(start..*at)?, width, count)
+    runs(bytes.get(start..*at)?, width, count, |level| level.to_le_bytes()[0])
 }
 
 /// The values of rows whose definition levels these are, and how many there are.
-fn optional(levels: &[u16]) -> Option<(Rows, usize)> {
+fn optional(levels: &[u8]) -> Option<(Rows, usize)> {
     if levels.iter().all(|level| *level == 1) {
         return Some((Rows::Each(levels.len()), levels.len()));
     }
     let mut count = 0;
-    let mut place = |level: &u16| {
+    let mut place = |level: &u8| {
         if *level == 0 {
             return NULL;
         }
@@ -254,7 +273,7 @@ fn optional(levels: &[u16]) -> Option<(Rows, usize)> {
     Some((Rows::Some(places), usize::try_from(count).ok()?))
 }
 
-fn lists(repetition: &[u16], definition: &[u16]) -> Option<(Rows, usize)> {
+fn lists(repetition: &[u8], definition: &[u8]) -> Option<(Rows, usize)> {
     let mut rows: Vec<(u32, u32)> = Vec::new();
     let mut count = 0;
     for (repetition, definition) in repetition.iter().zip(definition) {

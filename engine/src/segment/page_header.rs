@@ -41,11 +41,11 @@ impl PageHeader {
         thrift.fields(&mut |field, kind, thrift| {
             match (field, kind) {
                 (1, _) => header.kind = thrift.integer(kind)?,
-                (2, _) => header.unpacked_len = usize::try_from(thrift.integer(kind)?).ok()?,
-                (3, _) => header.packed_len = usize::try_from(thrift.integer(kind)?).ok()?,
+                (2, _) => header.unpacked_len = thrift.number(kind)?,
+                (3, _) => header.packed_len = thrift.number(kind)?,
                 (5 | 7, STRUCT) => thrift.fields(&mut |field, kind, thrift| {
                     match field {
-                        1 => header.values = usize::try_from(thrift.integer(kind)?).ok()?,
+                        1 => header.values = thrift.number(kind)?,
                         2 => header.encoding = thrift.integer(kind)?,
                         _ => thrift.pass(kind, 0)?,
                     }
@@ -80,7 +80,7 @@ impl Thrift<'_> {
             }
             field = match head >> 4 {
                 0 => self.zigzag()?,
-                step => field + i64::from(step),
+                step => field.wrapping_add(i64::from(step)),
             };
             take(field, head & 15, self)?;
         }
@@ -94,6 +94,11 @@ impl Thrift<'_> {
 
     fn integer(&mut self, kind: u8) -> Option<i64> {
         if INTEGERS.contains(&kind) { self.zigzag() } else { None }
+    }
+
+    /// A length or a number of values: 31 bits.
+    fn number(&mut self, kind: u8) -> Option<usize> {
+        i32::try_from(self.integer(kind)?).ok().and_then(|number| usize::try_from(number).ok())
     }
 
     fn zigzag(&mut self) -> Option<i64> {
@@ -181,5 +186,15 @@ mod tests {
             assert_eq!(PageHeader::parse(&plain[..len]), None);
         }
         assert_eq!(PageHeader::parse(&[0x15, 0x01, 0x15, 0x01, 0x00]), None, "no length is below zero");
+        let values = |number: &[u8]| {
+            let bytes = [&[0x15, 0, 0x4c, 0x15], number, &[0x15, 0, 0, 0]].concat();
+            PageHeader::parse(&bytes).map(|header| header.values)
+        };
+        assert_eq!(values(&[0xfe, 0xff, 0xff, 0xff, 0x0f]), Some(i32::MAX.cast_unsigned() as usize));
+        assert_eq!(values(&[0x80, 0x80, 0x80, 0x80, 0x10]), None, "one more than a number holds");
+        assert_eq!(values(&[0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01]), None);
+        // A field of the highest number there is, and one behind it.
+        let far = [0x05, 0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01, 0, 0xf5, 0, 0];
+        assert!(PageHeader::parse(&far).is_some());
     }
 }

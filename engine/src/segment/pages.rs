@@ -136,7 +136,7 @@ impl PageReader for Unpacking {
     fn get_next_page(&mut self) -> Result<Option<Page>> {
         let Some(mut page) = self.0.get_next_page()? else { return Ok(None) };
         match &mut page {
-            Page::DictionaryPage { buf, .. } | Page::DataPage { buf, .. } => *buf = unpack(buf)?,
+            Page::DictionaryPage { buf, .. } | Page::DataPage { buf, .. } => *buf = unpack(buf, None)?,
             // Its levels are outside what is packed. No segment has one.
             Page::DataPageV2 { .. } => return Err(ParquetError::General("a page of version 2".into())),
         }
@@ -156,8 +156,8 @@ impl PageReader for Unpacking {
     }
 }
 
-/// What is packed in one frame.
-pub(super) fn unpack(packed: &[u8]) -> Result<Bytes> {
+/// What is packed in one frame, of `wanted` bytes if that is known.
+pub(super) fn unpack(packed: &[u8], wanted: Option<usize>) -> Result<Bytes> {
     if packed.is_empty() {
         return Ok(Bytes::new());
     }
@@ -165,6 +165,9 @@ pub(super) fn unpack(packed: &[u8]) -> Result<Bytes> {
     // A page's length is 31 bits in its header.
     let len = stated.and_then(|len| i32::try_from(len).ok()).and_then(|len| usize::try_from(len).ok());
     let len = len.ok_or_else(|| ParquetError::General("a packed page of no stated length".into()))?;
+    if let Some(wanted) = wanted.filter(|wanted| *wanted != len) {
+        return Err(ParquetError::General(format!("a packed page of {len} bytes instead of {wanted}")));
+    }
     let bytes = DECOMPRESSOR.with_borrow_mut(|kept| {
         let decompressor = match kept {
             Some(kept) => kept,

@@ -1,9 +1,12 @@
 //! Rows read one at a time are the rows that were written; their pages are kept within the bound, and no longer than the
 //! segment.
 
+use bytes::Bytes;
+
 use super::*;
 use crate::segment::cells::Cells;
 use crate::segment::page::{Nesting, Page};
+use crate::segment::page_header::PageHeader;
 use crate::segment::{PageCache, PageCounts};
 
 fn cache(max_bytes: u64) -> Arc<PageCache> {
@@ -80,6 +83,37 @@ fn pages_of_nulls_of_nothing_else_and_of_lists_of_any_length_read_back() {
     }
 }
 
+/// The dictionary is looked at between rows: one row may put more into it than 16 bits tell apart.
+#[test]
+fn a_list_of_more_texts_than_16_bits_tell_apart_reads_back_and_so_do_the_rows_beside_it() {
+    let schema = Schema::new(2, Metric::L2).text_list("tags").text("lang");
+    for (seed, n, long) in [(50, 40, 20), (51, 1, 0), (52, 600, 599)] {
+        println!("seed {seed}");
+        let mut all = rows(&schema, n, seed);
+        let texts = (0..70_000).map(|n| format!("{n:x}").into());
+        Arc::make_mut(&mut all[long].1).fields[0] = FieldValue::TextList(texts.collect());
+        let written = Written::new(schema.clone(), all);
+        let segment = written.open().unwrap();
+        segment.keep_pages_in(&cache(8 << 20));
+        assert_every_row(&written, &segment);
+        assert_reads_back(&written, &segment).unwrap();
+    }
+}
+
+/// What a page is charged with is no less than what it holds, its levels included.
+#[test]
+fn a_page_that_holds_its_unpacked_bytes_is_charged_with_all_of_them() {
+    let schema = every_type(2);
+    let written = Written::new(schema.clone(), rows(&schema, 600, 37));
+    let segment = written.open().unwrap();
+    for (column, kind) in columns(&schema) {
+        let (header, bytes, nesting, n) = first_page(&segment, column);
+        let page = Page::data(header, bytes.clone(), nesting, kind, n).unwrap();
+        let holds = !page.needs_dictionary() && column != 1;
+        assert!(!holds || page.bytes() > bytes.len(), "column {column}: {} bytes", page.bytes());
+    }
+}
+
 #[test]
 fn a_page_is_unpacked_once_for_all_its_rows_and_found_later() {
     let schema = every_type(4);
@@ -120,6 +154,26 @@ fn pages_of_a_segment_that_is_gone_are_gone_and_those_of_others_are_not() {
     assert_eq!(cache.counts().bytes, 0);
 }
 
+/// Columns that are read by the cell, and as what.
+fn columns(schema: &Schema) -> impl Iterator<Item = (usize, FieldType)> {
+    let kinds = [FieldType::Text, FieldType::Int].into_iter();
+    kinds.chain(schema.fields.iter().map(|field| field.field_type)).chain([FieldType::Text]).enumerate()
+}
+
+/// The first data page of a column, unpacked, and how many rows it has.
+fn first_page(segment: &Segment, column: usize) -> (PageHeader, Bytes, Nesting, usize) {
+    let metadata = segment.table.metadata();
+    let descriptor = metadata.row_group(0).column(column).column_descr();
+    let nesting = Nesting::of(descriptor.max_def_level(), descriptor.max_rep_level()).unwrap();
+    let index = &metadata.offset_index().unwrap()[0][column];
+    let page = &index.page_locations()[0];
+    let rows = index.page_locations().get(1).map_or(i64::from(segment.rows()), |page| page.first_row_index);
+    let place = page.offset.cast_unsigned();
+    let place = place..place + u64::from(page.compressed_page_size.cast_unsigned());
+    let (header, bytes) = segment.unpacked(0, column, place).unwrap();
+    (header, bytes, nesting, usize::try_from(rows).unwrap())
+}
+
 /// Checksums find damage; what a wrong writer wrote must still end in an error or a wrong value, never in a panic.
 #[test]
 fn no_unpacked_page_whatever_stands_in_it_makes_a_read_panic() {
@@ -128,31 +182,37 @@ fn no_unpacked_page_whatever_stands_in_it_makes_a_read_panic() {
     let segment = written.open().unwrap();
     let mut rng = Rng::seeded(36);
     println!("seed 36");
-    let kinds = [FieldType::Text, FieldType::Int].into_iter();
-    let kinds = kinds.chain(schema.fields.iter().map(|field| field.field_type)).chain([FieldType::Text]);
-    for (column, kind) in kinds.enumerate() {
-        let chunk = segment.table.metadata().row_group(0).column(column);
-        let descriptor = chunk.column_descr();
-        let nesting = Nesting::of(descriptor.max_def_level(), descriptor.max_rep_level()).unwrap();
-        let index = &segment.table.metadata().offset_index().unwrap()[0][column];
-        let page = &index.page_locations()[0];
-        let place = page.offset.cast_unsigned();
-        let place = place..place + u64::from(page.compressed_page_size.cast_unsigned());
-        let (header, bytes) = segment.unpacked(0, column, place).unwrap();
-        let mut read = 0;
+    for (column, kind) in columns(&schema) {
+        let (header, bytes, nesting, rows) = first_page(&segment, column);
+        // The values that every row of a page gives, or none where it is refused.
+        let ask = |header: PageHeader, bytes: Bytes, rows: usize| {
+            let Some(page) = Page::data(header, bytes, nesting, kind, rows) else { return 0 };
+            (0..=page.rows()).filter(|row| page.value(*row, kind, Some(&page)).is_some()).count()
+        };
+        let (mut read, mut other_header) = (0, 0);
         for _ in 0..2_000 {
             let mut bytes = bytes.to_vec();
             for _ in 0..=below(&mut rng, 3) {
                 let at = below(&mut rng, bytes.len());
                 bytes[at] ^= 1 << below(&mut rng, 8);
             }
-            let Some(page) = Page::data(header, bytes.into(), nesting, kind) else { continue };
-            read += (0..page.rows()).filter(|row| page.value(*row, kind, Some(&page)).is_some()).count();
+            read += ask(header, bytes.clone().into(), rows);
+            let encoding = [0, 2, 3, 5, 8][below(&mut rng, 5)];
+            let values = [0, 1, rows - 1, rows, rows + 1, 1 << 16, i32::MAX as usize][below(&mut rng, 7)];
+            let wrong = PageHeader { encoding, values, ..header };
+            other_header += ask(wrong, bytes.clone().into(), rows);
+            other_header += ask(wrong, bytes.into(), values.min(1 << 16));
         }
-        println!("column {column}: {read} values");
-        let cut = (0..bytes.len()).map(|len| bytes.slice(..len));
-        let refused = cut.filter(|bytes| Page::data(header, bytes.clone(), nesting, kind).is_none());
-        assert_eq!(refused.count(), bytes.len(), "a page is as long as its header says");
+        println!("column {column}: {read} values, {other_header} under another header");
+        assert!(read > 0, "column {column} was always refused");
+        for len in 0..bytes.len() {
+            let cut = bytes.slice(..len);
+            assert!(Page::data(header, cut.clone(), nesting, kind, rows).is_none(), "its header says more");
+            ask(PageHeader { unpacked_len: len, ..header }, cut.clone(), rows);
+            ask(PageHeader { unpacked_len: len, values: len / 2, ..header }, cut, len / 2);
+        }
+        assert!(Page::data(header, bytes.clone(), nesting, kind, rows + 1).is_none(), "the index says more");
+        assert!(Page::data(header, bytes, nesting, kind, rows).is_some());
     }
     let mut cells = Cells::new(&segment, 1, FieldType::Text);
     assert_eq!(cells.id(0).unwrap_err().code(), "AKI-0508", "numbers are no ids");
