@@ -195,11 +195,14 @@ impl Db {
         let id = self.collection(name)?.id();
         let writer = self.engine().writer()?;
         flush::drop_collection(writer, id, || {
-            writer.sequencer.applier().change(|published, apply| {
+            let gone = writer.sequencer.applier().change(|published, apply| {
                 let mut next = published.current().content().clone();
-                next.collections.remove(&id);
+                let gone = next.collections.remove(&id);
                 published.publish(next, apply);
+                gone
             });
+            // Segments that close take their pages out of the cache: work for no lock.
+            drop(gone);
         })?;
         self.engine().stalls.notify();
         self.handle.uploads.offer(self.engine());
