@@ -203,14 +203,18 @@ impl Db {
         let id = self.collection(name)?.id();
         let writer = self.engine().writer()?;
         flush::drop_collection(writer, id, || {
-            writer.sequencer.applier().change(|published, apply| {
+            let gone = writer.sequencer.applier().change(|published, apply| {
                 let mut next = published.current().content().clone();
-                if let Some(dropped) = next.collections.remove(&id) {
+                let gone = next.collections.remove(&id);
+                if let Some(gone) = &gone {
                     // No flush frees them: they are there for those who still read them.
-                    dropped.memtables().for_each(|memtable| memtable.note_flushed());
+                    gone.memtables().for_each(|memtable| memtable.note_flushed());
                 }
                 published.publish(next, apply);
+                gone
             });
+            // Segments that close take their pages out of the cache: work for no lock.
+            drop(gone);
         })?;
         self.engine().stalls.notify();
         self.handle.uploads.offer(self.engine());

@@ -81,7 +81,7 @@ pub(super) fn vectors(
     let Some(kth) = candidates.get(k - 1).or(candidates.last()) else { return Ok(()) };
     let first = open(candidates, k, kth.estimate + LUCK * kth.error, width);
     let mut round = vectors_of(state, &candidates[..first]);
-    if !query.with_payload {
+    if !query.with_payload && !query.with_vector {
         for (n, live) in state.segments.iter().enumerate() {
             // Those of segments that only the open candidates name are fetched with the hits.
             if candidates[..first].iter().any(|candidate| candidate.source as usize == n) {
@@ -160,11 +160,11 @@ pub(super) fn hits(state: &CollectionState, searches: &[Vec<Scored>], query: &Qu
         rows.dedup();
         if query.with_payload {
             round.rows(&live.segment, &rows, query.with_vector);
+        } else if query.with_vector {
+            round.keys_of(&live.segment, &rows);
+            round.vectors(&live.segment, rows.iter().copied());
         } else if !rows.is_empty() {
             round.keys(&live.segment);
-            if query.with_vector {
-                round.vectors(&live.segment, rows.iter().copied());
-            }
         }
     }
     round.fetch()

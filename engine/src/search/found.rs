@@ -49,12 +49,9 @@ pub(crate) fn fetch(
     query: &Query,
 ) -> Result<Vec<Vec<Found>>> {
     ahead::hits(state, &searches, query)?;
-    let mut found = match query.with_payload {
+    let mut found = match query.with_payload || query.with_vector {
         true => fetch_rows(state, searches, query)?,
-        false => {
-            let keys = searches.into_iter().map(|best| fetch_keys(state, best, query.with_vector));
-            keys.collect::<Result<_>>()?
-        }
+        false => searches.into_iter().map(|best| fetch_keys(state, best)).collect::<Result<_>>()?,
     };
     for found in &mut found {
         found.sort_by(|a, b| match b.score.total_cmp(&a.score) {
@@ -66,17 +63,13 @@ pub(crate) fn fetch(
     Ok(found)
 }
 
-fn fetch_keys(state: &CollectionState, best: Vec<Scored>, with_vector: bool) -> Result<Vec<Found>> {
+fn fetch_keys(state: &CollectionState, best: Vec<Scored>) -> Result<Vec<Found>> {
     let key = |scored: Scored| {
-        let ((lsn, id), vector) = match scored.at {
-            At::Memory(lsn, row) => ((lsn, row.id.clone()), with_vector.then(|| Arc::clone(&row.vector))),
-            At::Segment(n, row) => {
-                let segment = &state.segments[n].segment;
-                let vector = with_vector.then(|| segment.vector(row).map(Arc::from)).transpose()?;
-                (segment.row_key(row)?, vector)
-            }
+        let (lsn, id) = match scored.at {
+            At::Memory(lsn, row) => (lsn, row.id.clone()),
+            At::Segment(n, row) => state.segments[n].segment.row_key(row)?,
         };
-        let row = Row { id, vector: vector.unwrap_or_default(), fields: Box::default(), rest: None };
+        let row = Row { id, vector: Arc::default(), fields: Box::default(), rest: None };
         Ok(Found { score: scored.score, lsn, row })
     };
     best.into_iter().map(key).collect()
@@ -108,7 +101,10 @@ fn fetch_rows(state: &CollectionState, searches: Vec<Vec<Scored>>, query: &Query
         query.go_on()?;
         wanted.sort_unstable_by_key(|wanted| wanted.row);
         let numbers: Vec<u32> = wanted.iter().map(|wanted| wanted.row).collect();
-        let fetched = live.segment.rows_at(&state.schema, &numbers, query.with_vector)?;
+        let fetched = match query.with_payload {
+            true => live.segment.rows_at(&state.schema, &numbers, query.with_vector)?,
+            false => live.segment.keys_at(&numbers, query.with_vector)?,
+        };
         for ((lsn, row), Wanted { score, search, .. }) in fetched.into_iter().zip(wanted) {
             found[search].push(Found { score, lsn, row });
         }

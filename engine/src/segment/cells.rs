@@ -138,6 +138,24 @@ impl Segment {
         lsn_of(self, Cells::new(self, LSN, FieldType::Int).value(row)?)
     }
 
+    /// Rows in the order asked for, best ascending, without fields and payload; vectors are empty unless wanted.
+    pub(crate) fn keys_at(&self, rows: &[u32], with_vector: bool) -> Result<Vec<(Lsn, Row)>> {
+        let mut lsns = Cells::new(self, LSN, FieldType::Int);
+        let mut ids = Cells::new(self, ID, FieldType::Text);
+        let row = |number: &u32| {
+            self.check_row(*number)?;
+            let lsn = lsn_of(self, lsns.value(*number)?)?;
+            let id = match self.schema().id_kind {
+                IdKind::Text => ids.id(*number)?,
+                IdKind::Int => self.id_at(*number)?,
+            };
+            let vector = with_vector.then(|| self.vector(*number).map(Arc::from)).transpose()?;
+            let vector = vector.unwrap_or_else(|| Arc::from([]));
+            Ok((lsn, Row { id, vector, fields: Box::default(), rest: None }))
+        };
+        rows.iter().map(row).collect()
+    }
+
     /// The text id of `row`.
     pub(super) fn text_id(&self, row: u32) -> Result<Id> {
         self.check_row(row)?;

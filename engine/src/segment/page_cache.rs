@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
@@ -93,12 +93,14 @@ fn cache(max_bytes: u64) -> Cache<(u64, PageOf), Arc<Page>, InBytes> {
 pub(super) struct Joined {
     cache: Arc<PageCache>,
     segment: u64,
+    /// Whether a page of it was ever kept.
+    has_kept: AtomicBool,
 }
 
 impl Joined {
     pub(super) fn new(cache: &Arc<PageCache>) -> Self {
         let segment = cache.segments.fetch_add(1, Ordering::Relaxed);
-        Self { cache: Arc::clone(cache), segment }
+        Self { cache: Arc::clone(cache), segment, has_kept: AtomicBool::new(false) }
     }
 
     /// The page, unpacked now if it is not there. Of two callers that miss it at once both unpack it.
@@ -111,6 +113,7 @@ impl Joined {
         self.cache.unpacked.fetch_add(1, Ordering::Relaxed);
         let page = Arc::new(unpack()?);
         if let Some(kept) = kept {
+            self.has_kept.store(true, Ordering::Relaxed);
             kept.insert((self.segment, of), Arc::clone(&page));
         }
         Ok(page)
@@ -118,10 +121,11 @@ impl Joined {
 }
 
 /// What belongs to a segment that is gone is never asked for again, so its room is given back at once. Walks all that is
-/// kept: some thousands of pages.
+/// kept, some thousands of pages, unless none was ever of this segment.
 impl Drop for Joined {
     fn drop(&mut self) {
-        if let Some(kept) = &self.cache.kept {
+        let has_kept = *self.has_kept.get_mut();
+        if let Some(kept) = self.cache.kept.as_ref().filter(|_| has_kept) {
             kept.retain(|(segment, _), _| *segment != self.segment);
         }
     }

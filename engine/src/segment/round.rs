@@ -119,6 +119,12 @@ impl<'a> Round<'a> {
         }
     }
 
+    /// Ids and LSNs of some rows, ascending.
+    pub(crate) fn keys_of(&mut self, segment: &'a Segment, rows: &[u32]) {
+        let ranges: Vec<Range<u32>> = rows.iter().map(|row| *row..row + 1).collect();
+        self.pages(segment, &[ID, LSN], &ranges);
+    }
+
     /// The ids of all rows.
     pub(crate) fn ids(&mut self, segment: &'a Segment) {
         self.pages(segment, &[ID], std::slice::from_ref(&(0..segment.rows())));

@@ -173,6 +173,17 @@ fn bits(vector: &[f32]) -> Vec<u32> {
 
 /// Everything a segment can be asked, compared with what it was made of.
 fn assert_reads_back(written: &Written, segment: &Segment) -> Result<()> {
+    assert_columns_read_back(written, segment)?;
+    assert_cells_read_back(written, segment)
+}
+
+/// The same in the other order: single rows meet damage before a scan does.
+fn assert_reads_back_cells_first(written: &Written, segment: &Segment) -> Result<()> {
+    assert_cells_read_back(written, segment)?;
+    assert_columns_read_back(written, segment)
+}
+
+fn assert_columns_read_back(written: &Written, segment: &Segment) -> Result<()> {
     let n = segment.rows();
     assert_eq!(n as usize, written.rows.len());
     let mut scanned = 0;
@@ -186,6 +197,13 @@ fn assert_reads_back(written: &Written, segment: &Segment) -> Result<()> {
         scanned += u32::try_from(batch.rows.len()).unwrap();
     }
     assert_eq!(scanned, n, "a scan gives every row once");
+    Ok(())
+}
+
+/// Single rows, and the index.
+fn assert_cells_read_back(written: &Written, segment: &Segment) -> Result<()> {
+    let n = segment.rows();
+    assert_eq!(n as usize, written.rows.len());
     let picked: Vec<u32> = (0..n).step_by((n as usize / 97).max(1)).collect();
     for (number, found) in picked.iter().zip(segment.rows_at(&written.schema, &picked, true)?) {
         let (lsn, row) = &written.rows[*number as usize];

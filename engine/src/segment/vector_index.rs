@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use arrow::array::{Array, Int64Array, StringArray};
 
-use super::columns::Column;
+use super::columns::{Column, lsn_of};
 use super::reader::Segment;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::Id;
@@ -113,7 +113,7 @@ impl Segment {
                 self.decoded.keys.get_or_init(|| keys)
             }
         };
-        let lsn = Lsn::from_u64(keys.lsns.value(row as usize).cast_unsigned()).unwrap_or(Lsn::ZERO);
+        let lsn = lsn_of(&keys.lsns, row as usize).ok_or_else(|| self.undecodable("an LSN below zero"))?;
         let id = match &keys.ids {
             Some(ids) => Id::from(ids.value(row as usize)),
             None => Id::Int(self.int_id(row)?),

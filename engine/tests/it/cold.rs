@@ -226,6 +226,7 @@ fn assert_same(cold: &Collection, local: &Collection) {
         };
         both(&|search| search.run().unwrap());
         both(&|search| search.k(40).recall(0.99).with_vector(true).run().unwrap());
+        both(&|search| search.k(30).with_vector(true).with_payload(false).run().unwrap());
         both(&|search| search.effort(8).with_payload(false).run().unwrap());
         both(&|search| search.filter(format!("bucket < {}", 1 + 13 * n).as_str()).run().unwrap());
         both(&|search| search.filter("kind = 'a' and bucket = 7").with_payload(false).run().unwrap());

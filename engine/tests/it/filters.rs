@@ -92,3 +92,28 @@ fn cached_filters_follow_deletes_overwrites_and_flushes() {
         db.close().unwrap();
     }
 }
+
+/// More texts in one list than 16 bits tell apart: its row and those beside it are read from a segment as from memory.
+#[test]
+fn a_list_of_70_000_texts_is_read_scanned_and_found_with_its_payload() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Db::open(dir.path()).unwrap();
+    let docs = db.create_collection("docs", Schema::new(2, Metric::L2).text_list("tags")).unwrap();
+    for at in 0..40 {
+        let texts = if at == 20 { 70_000 } else { at % 3 };
+        let tags: Vec<String> = (0..texts).map(|n| format!("{n:x}")).collect();
+        docs.upsert(format!("r{at:02}"), &[at as f32, 1.0], json!({ "tags": tags, "at": at })).unwrap();
+    }
+    let ask = || {
+        let rows: Vec<_> = (0..40).map(|at| docs.get(format!("r{at:02}")).unwrap().unwrap()).collect();
+        let scanned = docs.scan().run().unwrap();
+        let hits = docs.search(&[20.0, 1.0]).k(5).exact().run().unwrap();
+        let tagged = docs.search(&[0.0, 1.0]).k(5).filter("tags contains '1116f'").run().unwrap();
+        assert_eq!((tagged.len(), &*tagged[0].id.to_string()), (1, "r20"));
+        format!("{rows:?} {scanned:?} {hits:?} {tagged:?}")
+    };
+    let in_memory = ask();
+    db.flush().unwrap();
+    assert!(ask() == in_memory, "another answer from a segment");
+    db.close().unwrap();
+}

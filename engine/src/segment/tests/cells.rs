@@ -22,6 +22,9 @@ fn assert_every_row(written: &Written, segment: &Segment) {
         assert_eq!((found.0, &found.1), (*lsn, &**row), "row {number} of all");
         let alone = segment.row_at(&written.schema, *number, &row.id).unwrap().unwrap();
         assert_eq!((alone.0, &alone.1), (*lsn, &**row), "row {number} alone");
+        let [(key_lsn, key)] = &segment.keys_at(&[*number], true).unwrap()[..] else { panic!("one row") };
+        assert_eq!((key_lsn, &key.id, &key.vector), (lsn, &row.id, &row.vector));
+        assert_eq!((key.fields.len(), &key.rest), (0, &None), "nothing else was asked for");
         assert_eq!(segment.lsn_at(*number).unwrap(), *lsn);
         assert_eq!(segment.id_at(*number).unwrap(), row.id);
     }
@@ -135,6 +138,25 @@ fn a_page_is_unpacked_once_for_all_its_rows_and_found_later() {
     assert_eq!(nothing.counts(), PageCounts { bytes: 0, found: 0, unpacked: first.unpacked });
 }
 
+/// Ids and LSNs of a few rows take the pages that hold them, however many rows there are.
+#[test]
+fn keys_of_some_rows_unpack_two_pages_a_row_at_most() {
+    for (schema, columns) in [(every_type(4), 2), (every_type(4).int_ids(), 1)] {
+        let written = Written::new(schema.clone(), rows(&schema, 3_000, 38));
+        let segment = written.open().unwrap();
+        let cache = cache(16 << 20);
+        segment.keep_pages_in(&cache);
+        let found = segment.keys_at(&[3, 5, 2_900, 3], false).unwrap();
+        for ((lsn, row), number) in found.iter().zip([3, 5, 2_900, 3]) {
+            let (wanted_lsn, wanted) = &written.rows[number];
+            assert_eq!((lsn, &row.id, row.vector.len()), (wanted_lsn, &wanted.id, 0));
+        }
+        assert_eq!(cache.counts().unpacked, 2 * columns, "{cache:?}");
+        assert!(!segment.has_keys(), "whole columns stay where they are");
+        assert_eq!(segment.keys_at(&[3_000], false).unwrap_err().code(), "AKI-0510");
+    }
+}
+
 #[test]
 fn pages_of_a_segment_that_is_gone_are_gone_and_those_of_others_are_not() {
     let schema = every_type(4);
@@ -146,6 +168,10 @@ fn pages_of_a_segment_that_is_gone_are_gone_and_those_of_others_are_not() {
         segment.rows_at(&schema, &[7], false).unwrap();
     }
     let both = cache.counts();
+    let idle = written.open().unwrap();
+    idle.keep_pages_in(&cache);
+    drop(idle);
+    assert_eq!(cache.counts(), both, "a segment that was never read had none");
     drop(one);
     assert_eq!(cache.counts().bytes, both.bytes / 2);
     other.rows_at(&schema, &[7], false).unwrap();
