@@ -139,9 +139,7 @@ impl Driver {
         let pause = at.saturating_duration_since(now);
         tracing::warn!(%error, retry_in_ms = pause.as_millis(), "a flush failed; rows stay in the log");
     }
-}
 
-impl Driver {
     fn load(&mut self, engine: &Engine, now: Instant) -> Load {
         let mut load = load(engine, &self.failing);
         let Ok(writer) = engine.writer() else { return load };

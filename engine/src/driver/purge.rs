@@ -117,9 +117,9 @@ impl Purge {
         let mut expired = alive.expired();
         let rows: Vec<u32> = expired.by_ref().take(room).collect();
         for rows in rows.chunks(FRAME_ROWS) {
-            let keys = live.segment.keys_of(rows)?;
-            let removing = rows.iter().zip(keys).map(|(row, (version, id))| {
-                Op::removing(state, (id, version), Some((Arc::clone(live), *row)))
+            let keys = live.segment.keys_at(rows, false)?;
+            let removing = rows.iter().zip(keys).map(|(row, (version, key))| {
+                Op::removing(state, (key.id, version), Some((Arc::clone(live), *row)))
             });
             self.found.extend(removing);
         }

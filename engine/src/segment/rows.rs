@@ -27,33 +27,6 @@ pub(super) const COLUMN_BATCH_ROWS: usize = 8_192;
 const SCAN_BATCH_ROWS: usize = 1_024;
 
 impl Segment {
-    /// Versions and ids of `rows`, ascending. Reads the pages of just those.
-    pub(crate) fn keys_of(&self, rows: &[u32]) -> Result<Vec<(Lsn, Id)>> {
-        let Some(last) = rows.last() else { return Ok(Vec::new()) };
-        self.check_row(*last)?;
-        let has_texts = self.schema().id_kind == IdKind::Text;
-        let columns: &[usize] = if has_texts { &[ID, LSN] } else { &[LSN] };
-        let mut reader = self.reader(columns, &join(rows), rows.len())?;
-        let (mut keys, mut numbers) = (Vec::with_capacity(rows.len()), rows.iter());
-        while let Some(batch) = reader.next_batch()? {
-            let ids = has_texts.then(|| self.id_column(batch.column(0))).transpose()?;
-            let lsns = batch.column(columns.len() - 1).as_primitive_opt::<Int64Type>();
-            let lsns = lsns.ok_or_else(|| self.undecodable("the lsn column"))?;
-            for (at, number) in numbers.by_ref().take(batch.num_rows()).enumerate() {
-                let lsn = lsn_of(lsns, at).ok_or_else(|| self.undecodable("an LSN below zero"))?;
-                let id = match &ids {
-                    Some(ids) => ids.id(at).ok_or_else(|| self.undecodable("the id column"))?,
-                    None => self.id_at(*number)?,
-                };
-                keys.push((lsn, id));
-            }
-        }
-        match keys.len() == rows.len() {
-            true => Ok(keys),
-            false => Err(self.undecodable("fewer rows than the footer says")),
-        }
-    }
-
     /// Decodes whole columns: the fields of `schema` (the current one) at `positions`, and id and LSN if wanted.
     /// A field the segment was written without is [`Column::Missing`].
     pub(crate) fn columns(

@@ -1,0 +1,124 @@
+//! Whether there is room for a write, or for a merge: the bounds of memory, log and disk, and which of them holds it back.
+
+use std::sync::atomic::Ordering;
+
+use super::Engine;
+use crate::catalog::{Catalog, LiveSegment};
+use crate::error::{Error, ErrorKind, Result};
+use crate::write_stall::Stall;
+
+/// The name of the bound that memory is.
+pub(crate) const MEMORY: &str = "memory_bytes";
+
+/// Whether a write may go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Room {
+    Yes,
+    /// The active memtable is full.
+    SealFirst,
+    /// A bound is reached.
+    Stalled,
+}
+
+impl Engine {
+    /// Whether a write of so many bytes to `collection` may go on, by one look.
+    pub(crate) fn room(&self, collection: u32, bytes: u64) -> Room {
+        let current = self.current();
+        if self.is_active_full(current.content(), collection) {
+            Room::SealFirst
+        } else if self.stall_in(current.content(), collection, bytes).is_some() {
+            Room::Stalled
+        } else {
+            Room::Yes
+        }
+    }
+
+    /// The bound that holds a write of so many bytes to `collection` back, if one does.
+    pub(crate) fn stall(&self, collection: u32, bytes: u64) -> Option<Stall> {
+        self.stall_in(self.current().content(), collection, bytes)
+    }
+
+    fn stall_in(&self, catalog: &Catalog, collection: u32, bytes: u64) -> Option<Stall> {
+        let sealed = catalog.collections.get(&collection).map_or(0, |c| c.sealed.len());
+        let cause = || {
+            self.last_flush_failure().map_or_else(String::new, |e| format!("; the last flush failed: {e}"))
+        };
+        if sealed >= self.limits.sealed_memtables && self.is_active_full(catalog, collection) {
+            let detail = format!("{sealed} sealed memtables wait for their flush{}", cause());
+            return Some(Stall { which: "sealed_memtables", detail });
+        }
+        if let Some(small) = self.small_segments(catalog, collection) {
+            let detail = format!("{small} small segments wait to be merged, and a merge is under way");
+            return Some(Stall { which: "max_small_segments", detail });
+        }
+        if self.place.memory.holds_back(bytes) {
+            let budget = self.place.memory.budget();
+            let (used, limit) = (budget.used_bytes(), budget.limit_bytes());
+            let detail = format!("{used} bytes are held in memory of {limit} allowed{}", cause());
+            return Some(Stall { which: MEMORY, detail });
+        }
+        let live = self.live_wal_bytes();
+        if live + bytes >= self.limits.wal_max_bytes {
+            let detail =
+                format!("{live} bytes of live log of {} allowed{}", self.limits.wal_max_bytes, cause());
+            return Some(Stall { which: "wal_max_bytes", detail });
+        }
+        let free = self.free_disk_bytes.load(Ordering::Relaxed);
+        if free < self.min_free_disk_bytes {
+            let detail = format!(
+                "{free} bytes free under {}, at least {} are kept; make room and writes go on by themselves",
+                self.place.dir.display(),
+                self.min_free_disk_bytes
+            );
+            return Some(Stall { which: "min_free_disk", detail });
+        }
+        self.pending.stall(self.limits.max_pending_bytes)
+    }
+
+    /// How many small segments a collection has beside those that are being merged, if that is too many and they are
+    /// about to become fewer. Without a merge under way (switched off, or a damaged input) more of them are better than
+    /// no writes; those that no merge takes any more do not count.
+    fn small_segments(&self, catalog: &Catalog, collection: u32) -> Option<usize> {
+        let segments = &catalog.collections.get(&collection)?.segments;
+        if segments.len() <= self.limits.small_segments {
+            return None;
+        }
+        let merging = self.writer.as_ref()?.merging_of(collection)?;
+        let small = segments.iter().filter(|live| self.is_small(live, merging.grown_rows)).count();
+        // The inputs may have left already.
+        let small = small.saturating_sub(merging.small_inputs);
+        (small > self.limits.small_segments).then_some(small)
+    }
+
+    /// Whether a segment counts for that bound.
+    pub(crate) fn is_small(&self, live: &LiveSegment, grown_rows: u64) -> bool {
+        let rows = u64::from(live.segment.rows()) - live.deletion_vector.len();
+        live.segment.meta().size < self.limits.small_segment_bytes() && rows <= grown_rows
+    }
+
+    /// Refuses to write so many bytes that need not be written where less would be left free than is kept.
+    ///
+    /// # Errors
+    /// `NoSpace`.
+    pub(crate) fn has_disk_for(&self, bytes: u64) -> Result<()> {
+        self.measure_disk();
+        let free = self.free_disk_bytes.load(Ordering::Relaxed);
+        if free.saturating_sub(bytes) >= self.min_free_disk_bytes {
+            return Ok(());
+        }
+        let message = format!(
+            "a merge needs about {bytes} bytes, {free} are free and at least {} are kept",
+            self.min_free_disk_bytes
+        );
+        Err(Error::new(ErrorKind::NoSpace, "AKI-0268", message)
+            .at(&self.place.dir, None)
+            .help_is("make room; merges go on by themselves, writes do not wait for them"))
+    }
+
+    fn is_active_full(&self, catalog: &Catalog, collection: u32) -> bool {
+        catalog
+            .collections
+            .get(&collection)
+            .is_some_and(|c| c.active.bytes() >= self.limits.memtable_bytes || c.active.is_full())
+    }
+}
