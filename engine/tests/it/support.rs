@@ -1,4 +1,4 @@
-//! A database over the real disk with a hook in every call.
+//! What several tests need: a database over the real disk with a hook in every call, copies of directories, the memory of this process.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,6 +19,13 @@ pub(crate) fn hooked(
         .components(fs, Arc::new(RealClock), Arc::new(RealSpawn))
         .open()
         .unwrap()
+}
+
+/// Memory of this process that is not of files: maps do not count.
+pub(crate) fn anonymous_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
 }
 
 /// Whether a path lies in this part of a database.

@@ -12,7 +12,7 @@ use akidb_host::sim::{Act, Call};
 use serde_json::json;
 
 use super::MIB;
-use crate::support::hooked;
+use crate::support::{anonymous_bytes, hooked};
 
 const CHILD: &str = "AKIDB_LONG_ROWS_CHILD";
 const MEMORY_BYTES: u64 = 64 * MIB;
@@ -41,13 +41,6 @@ fn settings() -> Settings {
         "[engine]\nmemory_bytes = {MEMORY_BYTES}\nmemtable_bytes = {MEMORY_BYTES}\ncompaction = false\n"
     );
     Settings::from_toml(&text).unwrap()
-}
-
-/// Memory of this process that is not of files.
-fn anonymous_bytes() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
 }
 
 /// Merges everything in the directory it is told, and tells how far its memory rose meanwhile, looked at in each call to the

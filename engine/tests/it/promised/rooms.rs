@@ -13,7 +13,7 @@ use akidb_host::sim::{Act, Call};
 use serde_json::json;
 
 use super::wide;
-use crate::support::{copy_dir, hooked};
+use crate::support::{anonymous_bytes, copy_dir, hooked};
 
 const CHILD: &str = "AKIDB_PROMISE_8_CHILD";
 /// What the settings of promise 8 allow; a merge may hold a quarter of it.
@@ -33,13 +33,6 @@ fn bounded() -> Settings {
 fn bounded_row(n: u64) -> NewRow {
     let vector = (0..u64::from(DIM)).map(|d| ((n * 31 + d * d) % 101) as f32 - 50.0).collect::<Vec<_>>();
     NewRow::new(format!("r{n:06}"), vector, json!({ "n": n })).unwrap()
-}
-
-/// Memory of this process that is not of files: the page cache's maps do not count.
-fn anonymous_bytes() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
 }
 
 /// Merges everything, and dies at the `k`-th file call of that, if it makes so many. Tells how many it made and how far
