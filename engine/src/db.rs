@@ -10,7 +10,7 @@ use crate::collection::{self, Batch, Collection, Receipt};
 use crate::compact::{self, Spared, policy};
 use crate::config::Settings;
 use crate::ddl;
-use crate::driver::{Driver, compactor::Compactor};
+use crate::driver::{Driver, compactor::Compactor, encoder::Encoder};
 use crate::engine::{Engine, Place};
 use crate::error::{Error, ErrorKind, Fate, Result};
 use crate::flush;
@@ -41,6 +41,7 @@ impl Db {
         if read_only {
             let limits = Limits::new(&settings, &place.memory);
             let (engine, recovery) = recovery::open_read_only(place, limits)?;
+            Self::start_encoder(&engine);
             return Ok(Self::over(engine, recovery, Arc::new(Uploads::none())));
         }
         let (engine, recovery) = recovery::open(place, &settings, create)?;
@@ -55,6 +56,7 @@ impl Db {
         if settings.engine.compaction {
             Self::start_compactor(&engine)?;
         }
+        Self::start_encoder(&engine);
         Ok(Self::over(engine, recovery, uploads))
     }
 
@@ -65,6 +67,17 @@ impl Db {
             .map_err(|cause| Error::io("AKI-0228", &engine.place.dir, "could not start a thread", &cause))?;
         let _ = engine.compactor.set(ticker);
         Ok(())
+    }
+
+    fn start_encoder(engine: &Arc<Engine>) {
+        let Some(encoder) = Encoder::after_replay(engine) else { return };
+        let clock = Arc::clone(&engine.place.clock);
+        match engine.place.spawn.ticker("akidb-encoder", Box::new(encoder), clock) {
+            Ok(ticker) => {
+                let _ = engine.encoder.set(ticker);
+            }
+            Err(error) => tracing::warn!(%error, "no thread: replayed rows are searched one by one"),
+        }
     }
 
     pub(crate) fn start_cold(place: Place, settings: &Settings) -> Result<Self> {
@@ -373,6 +386,9 @@ impl Db {
         if let Some(compactor) = engine.compactor.get() {
             // A merge under way is given up.
             compactor.stop();
+        }
+        if let Some(encoder) = engine.encoder.get() {
+            encoder.stop();
         }
         engine.snapshots.release_all();
         self.handle.uploads.stop(engine);

@@ -13,6 +13,7 @@ use crate::gc;
 use crate::upload::Uploads;
 
 pub(crate) mod compactor;
+pub(crate) mod encoder;
 pub(crate) mod plan;
 mod purge;
 mod rest;

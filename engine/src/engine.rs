@@ -217,6 +217,8 @@ pub(crate) struct Engine {
     /// Why files that nothing names are not removed, until they are.
     removal_failure: Mutex<Option<Error>>,
     pub(crate) compactor: OnceLock<Arc<dyn Ticker>>,
+    /// Encodes what was replayed; none where that was little.
+    pub(crate) encoder: OnceLock<Arc<dyn Ticker>>,
     pub(crate) snapshots: Snapshots,
     pub(crate) compactions: Compactions,
     /// Nobody has written for a while, and everything is flushed.
@@ -262,6 +264,7 @@ impl Engine {
             flush_failure: Mutex::new(None),
             removal_failure: Mutex::new(None),
             compactor: OnceLock::new(),
+            encoder: OnceLock::new(),
             snapshots: Snapshots::default(),
             compactions: Compactions::default(),
             at_rest: AtomicBool::new(false),

@@ -435,6 +435,11 @@ impl Charge {
         self.held.lock().1
     }
 
+    /// Whether they are held for this use.
+    pub(crate) fn is_of(&self, usage: MemoryUse) -> bool {
+        self.held.lock().0 == usage
+    }
+
     /// The part of the budget it is of.
     pub(crate) fn account(&self) -> &Account {
         &self.account

@@ -1,6 +1,7 @@
 //! Fresh rows: append-only slots that never move, an id map to the newest slot of an id, and when each was hidden.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
@@ -57,6 +58,8 @@ pub(crate) struct Memtable {
     first_op: AtomicU64,
     /// Codes of the rows inserted since they were begun.
     codes: OnceLock<Tail>,
+    /// Codes of the rows that were there before.
+    earlier_codes: OnceLock<Tail>,
     /// `bytes`, held of the budget.
     charge: Charge,
 }
@@ -80,6 +83,7 @@ impl Memtable {
             bytes: AtomicU64::new(0),
             first_op: AtomicU64::new(0),
             codes: OnceLock::new(),
+            earlier_codes: OnceLock::new(),
             charge: memory.charge(MemoryUse::Memtables, 0),
         }
     }
@@ -94,6 +98,11 @@ impl Memtable {
         self.charge.move_to(MemoryUse::Snapshots);
     }
 
+    /// Whether its rows are in a segment.
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.charge.is_of(MemoryUse::Snapshots)
+    }
+
     /// Encodes the rows inserted from now on. Apply lock.
     pub(crate) fn begin_codes(&self, coding: Option<Coding>) {
         if let Some(coding) = coding {
@@ -102,9 +111,25 @@ impl Memtable {
         }
     }
 
-    /// Codes of the rows inserted since [`Memtable::begin_codes`].
-    pub(crate) fn codes(&self) -> Option<&Tail> {
-        self.codes.get()
+    /// The rows that [`Memtable::begin_codes`] came too late for; all, where nothing is inserted any more and it never came.
+    pub(crate) fn earlier_rows(&self) -> u32 {
+        self.codes.get().map_or_else(|| self.len(), Tail::start)
+    }
+
+    /// Encodes some of the rows in `0..earlier_rows()`, beside those that insert, hide and read. One thread at a time, from the
+    /// first row on and leaving none out.
+    pub(crate) fn encode_earlier(&self, coding: &Coding, rows: Range<u32>) {
+        let codes = self.earlier_codes.get_or_init(|| Tail::new(coding.clone(), 0, self.earlier_rows()));
+        let bytes = codes.row_bytes() * u64::from(rows.end - rows.start);
+        self.charge.grow(bytes);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        rows.for_each(|at| codes.push(&self.slot(at).row().vector));
+    }
+
+    /// Codes of rows, each with the rows that have them by now, in the order of the rows.
+    pub(crate) fn codes(&self) -> impl Iterator<Item = (&Tail, Range<u32>)> {
+        let both = [self.earlier_codes.get(), self.codes.get()];
+        both.into_iter().flatten().map(|codes| (codes, codes.coded()))
     }
 
     /// Slots, dead ones included.

@@ -183,6 +183,11 @@ impl Tail {
         self.published.fetch_add(1, Ordering::Release);
     }
 
+    /// The first row that gets a code.
+    pub(crate) fn start(&self) -> u32 {
+        self.start
+    }
+
     /// The rows that have codes by now; more may come.
     pub(crate) fn coded(&self) -> Range<u32> {
         self.start..self.start + self.published.load(Ordering::Acquire) * GROUP_ROWS

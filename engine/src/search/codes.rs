@@ -1,6 +1,6 @@
 //! The scan of the codes of a segment: the nearest lists, the rows a filter wants, into the candidates of the search.
 
-use std::ops::Range;
+use std::ops::{AddAssign, Range};
 use std::sync::Arc;
 
 use crate::distance::Kernel;
@@ -51,6 +51,14 @@ pub(crate) struct Scanned {
     pub(crate) slots: u64,
     pub(crate) lists: u64,
     pub(crate) bytes: u64,
+}
+
+impl AddAssign for Scanned {
+    fn add_assign(&mut self, more: Self) {
+        self.slots += more.slots;
+        self.lists += more.lists;
+        self.bytes += more.bytes;
+    }
 }
 
 /// A segment and what is asked of it.

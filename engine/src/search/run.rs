@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::{Alive, Expiry};
 use crate::filter::Bound;
 use crate::filter_cache::Matches;
-use crate::index::{Exact, Subset, can_code, rerank, width};
+use crate::index::{Exact, Subset, Tail, can_code, rerank, width};
 use crate::memtable::Memtable;
 use crate::search::ahead;
 use crate::search::codes::{Part, Scanned, Scratch, SubsetPart, TailPart};
@@ -41,7 +41,7 @@ pub(super) struct Run<'a> {
     /// Rows with their exact scores.
     best: Vec<Scored>,
     /// What is to be searched by codes.
-    by_codes: Vec<ByCodes>,
+    by_codes: Vec<ByCodes<'a>>,
     explained: Explained,
     /// Whether this search has made codes for a filter: one segment's are enough for one search.
     made_codes: bool,
@@ -49,15 +49,15 @@ pub(super) struct Run<'a> {
 }
 
 /// A memtable or segment whose codes are scanned.
-struct ByCodes {
-    place: Place,
+struct ByCodes<'a> {
+    place: Place<'a>,
     /// Where `explained` has it.
     part: usize,
 }
 
-enum Place {
+enum Place<'a> {
     /// Position among the memtables, and its rows with codes.
-    Memtable(usize, Range<u32>),
+    Memtable(usize, Vec<(&'a Tail, Range<u32>)>),
     /// Position among the segments, the rows the filter takes, and their own codes if they have any.
     Segment(usize, Option<Arc<Matches>>, Option<Arc<Subset>>),
 }
@@ -133,13 +133,19 @@ impl<'a> Run<'a> {
             if len == 0 {
                 continue;
             }
-            let coded = memtable.codes().map_or(0..0, |codes| codes.coded());
-            let coded_rows = coded.end - coded.start;
+            let mut coded: Vec<_> = memtable.codes().collect();
+            let coded_rows = coded.iter().map(|(_, rows)| rows.end - rows.start).sum();
             let by_codes = self.codable
                 && plan::scans_codes(self.query.accuracy, self.query.k, coded_rows, coded_rows, false);
-            let coded = if by_codes { coded } else { 0..0 };
-            let plain = (0..coded.start).chain(coded.end..len);
-            let scored = exact::memtable(plain, memtable, &seen, &self.scorer, &mut self.best);
+            if !by_codes {
+                coded.clear();
+            }
+            let mut scored = 0;
+            let ends = coded.iter().map(|(_, rows)| rows.end);
+            let starts = coded.iter().map(|(_, rows)| rows.start);
+            for (from, to) in std::iter::once(0).chain(ends).zip(starts.chain([len])) {
+                scored += exact::memtable(from..to, memtable, &seen, &self.scorer, &mut self.best);
+            }
             self.explained.parts.push(PartExplained {
                 matched: scored,
                 scanned: scored,
@@ -252,12 +258,14 @@ impl<'a> Run<'a> {
         let mut damaged = Vec::new();
         for (at, by_codes) in self.by_codes.iter().enumerate() {
             let (scanned, kind) = match &by_codes.place {
-                Place::Memtable(m, rows) => {
-                    let memtable = self.memtables[*m];
-                    let Some(tail) = memtable.codes() else { continue };
-                    let source = source(state.segments.len() + m);
-                    let part = TailPart { source, memtable, tail, rows: rows.clone(), seen };
-                    (Ok(part.scan(self.kernel, metric, self.query, self.scratch)), PartKind::Memtable)
+                Place::Memtable(m, coded) => {
+                    let (memtable, source) = (self.memtables[*m], source(state.segments.len() + m));
+                    let mut scanned = Scanned::default();
+                    for (tail, rows) in coded {
+                        let part = TailPart { source, memtable, tail, rows: rows.clone(), seen };
+                        scanned += part.scan(self.kernel, metric, self.query, self.scratch);
+                    }
+                    (Ok(scanned), PartKind::Memtable)
                 }
                 Place::Segment(n, matches, own_codes) => {
                     let Some(index) = state.segments[*n].segment.vector_index() else { continue };

@@ -7,6 +7,8 @@ use akidb::{Collection, Db, Explained, Hit, Metric, NewRow, PartKind, Schema, Se
 use akidb_host::Rng;
 use serde_json::json;
 
+mod replayed;
+
 const DIM: u16 = 64;
 const CLUSTERS: u64 = 40;
 
