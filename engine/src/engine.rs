@@ -23,6 +23,7 @@ use crate::snapshots::Snapshots;
 use crate::version::{Version, View};
 use crate::workers::Workers;
 use crate::write::Sequencer;
+use crate::write_pace::WritePace;
 use crate::write_stall::{Pending, Stalls};
 
 mod room;
@@ -204,6 +205,8 @@ pub(crate) struct Engine {
     reading: Reading,
     writer: Option<Writer>,
     pub(crate) stalls: Stalls,
+    /// How fast writes go while flushes are behind.
+    pub(crate) pace: WritePace,
     /// What backends lack.
     pub(crate) pending: Pending,
     /// For async callers.
@@ -256,6 +259,7 @@ impl Engine {
             reading,
             writer,
             stalls: Stalls::default(),
+            pace: WritePace::default(),
             pending: Pending::default(),
             workers,
             driver: OnceLock::new(),

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
-use akidb_host::seeded_bug;
+use akidb_host::{Clock, RealClock, seeded_bug};
 
 use crate::catalog::{CollectionState, LiveSegment};
 use crate::deletion_vector::{self, DeletionVector};
@@ -227,6 +227,7 @@ fn flush_locked(engine: &Engine, writer: &Writer, collection: u32) -> Result<Flu
     let _charge = engine.place.memory.charge(MemoryUse::Flushes, flush_bytes(engine, state, &memtable));
     engine.shrink_caches();
 
+    let began = RealClock.now();
     let flushed = write_files(engine, writer, state, &memtable, sealed_at)?;
     let unflushed = Unflushed::without(writer, collection, &memtable);
     if seeded_bug("floor_before_manifest") {
@@ -248,6 +249,11 @@ fn flush_locked(engine: &Engine, writer: &Writer, collection: u32) -> Result<Flu
         }
     })?;
     install(writer, collection, &memtable, sealed_at, flushed);
+    // A small one says little: most of its time goes to syncs.
+    if memtable.bytes() >= engine.limits.memtable_bytes / 2 {
+        let took = RealClock.now().saturating_duration_since(began);
+        engine.pace.note_flush(memtable.bytes(), took);
+    }
     memtable.note_flushed();
     // The manifest that covers everything below is durable now.
     truncate_log(writer, committed.manifest.floor)?;

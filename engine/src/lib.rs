@@ -126,6 +126,8 @@ mod verify;
 #[cfg(not(akidb_loom))]
 mod workers;
 #[cfg(not(akidb_loom))]
+mod write_pace;
+#[cfg(not(akidb_loom))]
 mod write_stall;
 
 #[cfg(not(akidb_loom))]
@@ -207,7 +209,7 @@ pub use snapshot::Snapshot;
 #[cfg(not(akidb_loom))]
 pub use stats::{
     CollectionStats, CompactionStats, MemoryStats, MemoryUseStats, PageCacheStats, SnapshotStats, Stats,
-    WatermarkStats,
+    WatermarkStats, WritePaceStats,
 };
 #[cfg(not(akidb_loom))]
 pub use upload::{BackendStats, BreakerView};

@@ -8,7 +8,7 @@ use std::path::absolute;
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::lsn::Lsn;
-use crate::stats::{self, MemoryStats, MemoryUseStats, Stats};
+use crate::stats::{self, MemoryStats, MemoryUseStats, PageCacheStats, Stats};
 use crate::upload::{BackendStats, Uploads};
 
 mod breakers;
@@ -85,6 +85,7 @@ pub(crate) fn families(engine: &Engine, uploads: &Uploads) -> Result<Vec<MetricF
     let mut families = Families { db: name_of(engine), all: Vec::new() };
     of_log(&mut families, engine, &stats);
     of_memory(&mut families, &stats.memory);
+    of_page_cache(&mut families, &stats.page_cache);
     of_health(&mut families, &stats);
     of_compaction(&mut families, &stats);
     of_collections(&mut families, &stats);
@@ -185,8 +186,30 @@ fn of_memory(families: &mut Families, memory: &MemoryStats) {
     );
 }
 
+fn of_page_cache(families: &mut Families, pages: &PageCacheStats) {
+    use MetricKind::{Counter, Gauge};
+    families.one(
+        Gauge,
+        "akidb_page_cache_bytes",
+        "Bytes of pages of segments that are kept unpacked.",
+        exact(pages.bytes),
+    );
+    families.one(
+        Counter,
+        "akidb_page_cache_found_total",
+        "Pages that reads of rows found there.",
+        exact(pages.found),
+    );
+    families.one(
+        Counter,
+        "akidb_page_cache_unpacked_total",
+        "Pages that reads of rows had to unpack.",
+        exact(pages.unpacked),
+    );
+}
+
 fn of_health(families: &mut Families, stats: &Stats) {
-    use MetricKind::Gauge;
+    use MetricKind::{Counter, Gauge};
     families.one(
         Gauge,
         "akidb_memtable_bytes",
@@ -213,6 +236,18 @@ fn of_health(families: &mut Families, stats: &Stats) {
         "akidb_writes_held_back",
         "1 while a bound holds writers back; `akidb stats` names it.",
         flag(stats.held_back_by.is_some()),
+    );
+    families.one(
+        Counter,
+        "akidb_slowed_writes_total",
+        "Writes that were slowed to the pace of flushes, which were behind.",
+        exact(stats.write_pace.slowed_writes),
+    );
+    families.one(
+        Counter,
+        "akidb_slowed_write_seconds_total",
+        "Seconds they were slowed by, all together.",
+        exact(stats.write_pace.slowed_micros) / 1e6,
     );
     families.one(
         Gauge,

@@ -14,6 +14,7 @@ use crate::memory_budget::{MemoryBudget, MemoryUsage, MemoryUse};
 use crate::segment::{PageCache, PageCounts};
 use crate::snapshots::{live_memtables, pinned_bytes};
 use crate::upload::{BackendStats, Uploads};
+use crate::write_pace::WritePace;
 
 /// Figures of a database.
 #[derive(Clone, Debug, Serialize)]
@@ -36,6 +37,8 @@ pub struct Stats {
     pub free_disk_bytes: u64,
     /// The bound that holds writers back now, with its figures.
     pub held_back_by: Option<String>,
+    /// Writes that went at the pace of flushes, which were behind.
+    pub write_pace: WritePaceStats,
     /// Why the last flush failed, until one succeeds.
     pub flush_failure: Option<String>,
     /// Why files that nothing names any more are not removed, until they are: a manifest that is kept is damaged, whose
@@ -114,6 +117,17 @@ pub struct MemoryUseStats {
     pub waited_micros: u64,
 }
 
+/// Writes that were slowed since the open because flushes were behind, so that none waited for a whole one.
+#[derive(Clone, Debug, Serialize)]
+pub struct WritePaceStats {
+    /// Bytes of memtables a second at which the last full one was flushed; zero before one was.
+    pub flush_bytes_per_sec: u64,
+    /// Writes that were slowed, each by 50 ms at most.
+    pub slowed_writes: u64,
+    /// For how long, all together.
+    pub slowed_micros: u64,
+}
+
 /// Pages that reads of rows unpacked since the open, and what is kept of them.
 #[derive(Clone, Debug, Serialize)]
 pub struct PageCacheStats {
@@ -166,6 +180,11 @@ pub struct CollectionStats {
     pub damage: Option<String>,
 }
 
+fn write_pace(pace: &WritePace) -> WritePaceStats {
+    let (slowed_writes, slowed_micros) = pace.waited();
+    WritePaceStats { flush_bytes_per_sec: pace.flushed_bytes_per_sec(), slowed_writes, slowed_micros }
+}
+
 fn page_cache(pages: &PageCache) -> PageCacheStats {
     let PageCounts { bytes, found, unpacked } = pages.counts();
     PageCacheStats { bytes, found, unpacked }
@@ -214,6 +233,7 @@ pub(crate) fn stats(engine: &Engine, uploads: &Uploads) -> Result<Stats> {
         page_cache: page_cache(&view.content().pages),
         idempotency_keys: engine.applier().target().keys.len(),
         snapshots: snapshots(engine),
+        write_pace: write_pace(&engine.pace),
         flush_failure: engine.last_flush_failure().map(|error| error.to_string()),
         removal_failure: removal_failure(engine),
         poisoned: poisoned(engine),

@@ -81,6 +81,13 @@ impl Stalls {
         self.changed.notify_all();
     }
 
+    /// Waits for as long, or until a bound may have passed.
+    pub(crate) fn pause(&self, at_most: Duration) {
+        let changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = *changes;
+        drop(self.changed.wait_timeout_while(changes, at_most, |changes| *changes == before));
+    }
+
     /// Waits until `reached` answers `None`, at most `timeout` in all.
     ///
     /// # Errors

@@ -410,6 +410,12 @@ pub(super) fn check_size(engine: &Engine, encoded: &Encoded) -> Result<()> {
 fn wait_for_room(engine: &Engine, collection: u32, bytes: u64, may_wait: bool) -> Result<()> {
     match engine.room(collection, bytes) {
         Room::Yes => return Ok(()),
+        Room::Slowly => {
+            if may_wait {
+                engine.keep_pace(collection, bytes);
+            }
+            return Ok(());
+        }
         Room::SealFirst => {
             flush::seal_if_full(engine, engine.writer()?, collection);
             if engine.stall(collection, bytes).is_none() {

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
+use akidb_host::{Clock, RealClock};
+
 use super::Engine;
 use crate::catalog::{Catalog, LiveSegment};
 use crate::error::{Error, ErrorKind, Result};
@@ -14,6 +16,8 @@ pub(crate) const MEMORY: &str = "memory_bytes";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Room {
     Yes,
+    /// Flushes are behind: it may, at their pace.
+    Slowly,
     /// The active memtable is full.
     SealFirst,
     /// A bound is reached.
@@ -28,8 +32,31 @@ impl Engine {
             Room::SealFirst
         } else if self.stall_in(current.content(), collection, bytes).is_some() {
             Room::Stalled
+        } else if self.filled_last(current.content(), collection).is_some() {
+            Room::Slowly
         } else {
             Room::Yes
+        }
+    }
+
+    /// How full the memtable of a collection is that no other may follow before a flush ends; `None` while others may.
+    #[expect(clippy::cast_precision_loss, reason = "a share")]
+    fn filled_last(&self, catalog: &Catalog, collection: u32) -> Option<f64> {
+        let state = catalog.collections.get(&collection)?;
+        let is_last = state.sealed.len() >= self.limits.sealed_memtables;
+        is_last.then(|| state.active.bytes() as f64 / self.limits.memtable_bytes as f64)
+    }
+
+    /// Holds a write of so many bytes to the pace of flushes, if they are behind; blocks for 50 ms at most, and no longer than until
+    /// one ends.
+    pub(crate) fn keep_pace(&self, collection: u32, bytes: u64) {
+        let Some(filled) = self.filled_last(self.current().content(), collection) else { return };
+        // Real time: so long a thread is held up.
+        let since = RealClock.now();
+        let wait = self.pace.wait_of(bytes, filled, since);
+        if !wait.is_zero() {
+            self.stalls.pause(wait);
+            self.pace.note_wait(RealClock.now().saturating_duration_since(since));
         }
     }
 

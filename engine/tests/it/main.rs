@@ -31,6 +31,7 @@ mod memory;
 mod model;
 mod named_snapshots;
 mod oracle;
+mod pace;
 mod promised;
 mod promises;
 mod repair;
