@@ -20,6 +20,7 @@ mod batch;
 mod encode;
 mod fields;
 mod later;
+mod on_worker;
 mod patch;
 mod purge;
 mod query;

@@ -135,6 +135,17 @@ impl Db {
         collection::submit(self.engine(), batch)?.acknowledged()
     }
 
+    /// As [`Db::write`], awaited. Cancel safety: dropped before the first poll, nothing happens; dropped later, the batch may be
+    /// written, whole, and nobody is told.
+    ///
+    /// # Errors
+    /// As [`Db::write`]; `Full` when 4,096 async calls wait for a thread already.
+    pub async fn write_async(&self, batch: Batch) -> Result<Lsn> {
+        let engine = Arc::clone(self.engine());
+        let receipt = self.engine().workers.run(move || collection::submit(&engine, &batch)).await??;
+        receipt.acknowledged_async().await
+    }
+
     /// As [`Db::write`], without waiting for the disk: the receipt says when the batch is durable.
     ///
     /// # Errors

@@ -145,7 +145,7 @@ impl Receipt {
     }
 
     /// As [`Receipt::acknowledged`], awaited.
-    async fn acknowledged_async(&self) -> Result<Lsn> {
+    pub(crate) async fn acknowledged_async(&self) -> Result<Lsn> {
         if self.writer().sequencer.log().shows_unsynced() { self.show().await } else { self.synced().await }
     }
 

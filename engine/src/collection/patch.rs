@@ -5,7 +5,7 @@ use serde_json::map::Entry;
 
 use super::encode::{self, RowRef};
 use super::write::{self, Differing};
-use super::{Collection, as_payload, check_id};
+use super::{Collection, Receipt, as_payload, check_id};
 use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::Expiry;
 use crate::id::Id;
@@ -28,7 +28,7 @@ impl Collection {
     /// another writer was faster.
     pub fn update_payload(&self, id: impl Into<Id>, patch: impl Into<Value>) -> Result<Lsn> {
         let patch = as_payload(patch.into())?;
-        self.change_payload(&id.into(), |payload| merge(payload, patch.clone()))
+        self.submit_change(&id.into(), |payload| merge(payload, patch.clone()))?.acknowledged()
     }
 
     /// Replaces the whole payload of a row and keeps its vector; otherwise as [`Collection::update_payload`].
@@ -37,10 +37,10 @@ impl Collection {
     /// As [`Collection::update_payload`].
     pub fn replace_payload(&self, id: impl Into<Id>, payload: impl Into<Value>) -> Result<Lsn> {
         let new = as_payload(payload.into())?;
-        self.change_payload(&id.into(), |payload| new.clone_into(payload))
+        self.submit_change(&id.into(), |payload| replace(payload, &new))?.acknowledged()
     }
 
-    fn change_payload(&self, id: &Id, change: impl Fn(&mut Payload)) -> Result<Lsn> {
+    pub(super) fn submit_change(&self, id: &Id, change: impl Fn(&mut Payload)) -> Result<Receipt> {
         let engine = &self.handle.engine;
         let applier = engine.writer()?.sequencer.applier();
         let mut tries = 1;
@@ -61,14 +61,19 @@ impl Collection {
             let differing = Differing::default();
             match write::append_unless(engine, &[state], &encoded, true, span, &differing) {
                 Err(_) if !differing.borrow().is_empty() && tries < TRIES => tries += 1,
-                receipt => return receipt?.acknowledged(),
+                receipt => return receipt,
             }
         }
     }
 }
 
+/// Puts a payload in the place of another.
+pub(super) fn replace(payload: &mut Payload, new: &Payload) {
+    new.clone_into(payload);
+}
+
 /// Merges a patch into an object, as RFC 7386 says.
-fn merge(into: &mut Payload, patch: Payload) {
+pub(super) fn merge(into: &mut Payload, patch: Payload) {
     for (key, value) in patch {
         match (value, into.entry(key)) {
             (Value::Null, Entry::Occupied(there)) => drop(there.remove()),

@@ -95,7 +95,7 @@ impl Wake for Unpark {
 }
 
 /// Polls all of them on this thread until the last one is ready; no runtime.
-fn block_on_all<T>(mut futures: Vec<Pin<Box<dyn Future<Output = T> + '_>>>) -> Vec<T> {
+pub(crate) fn block_on_all<T>(mut futures: Vec<Pin<Box<dyn Future<Output = T> + '_>>>) -> Vec<T> {
     let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
     let mut context = Context::from_waker(&waker);
     let mut done = Vec::new();

@@ -7,6 +7,7 @@
 
 mod alter;
 mod arrow_and_async;
+mod async_writes;
 mod backends;
 mod bad_disk;
 mod bad_input;

@@ -1,0 +1,85 @@
+//! The async twins of calls that may read files before they answer or write: that part runs on a thread of the database.
+
+use serde_json::Value;
+
+use super::encode::{self, RowRef};
+use super::patch::{merge, replace};
+use super::{Collection, Receipt, StoredRow, as_payload};
+use crate::error::Result;
+use crate::id::Id;
+use crate::lsn::Lsn;
+use crate::ops::Expect;
+
+impl Collection {
+    /// As [`Collection::get`], awaited.
+    ///
+    /// # Errors
+    /// As [`Collection::get`]; `Full` when 4,096 async calls wait for a thread already.
+    pub async fn get_async(&self, id: impl Into<Id>) -> Result<Option<StoredRow>> {
+        Ok(self.get_many_async(vec![id.into()]).await?.pop().flatten())
+    }
+
+    /// As [`Collection::get_many`], awaited.
+    ///
+    /// # Errors
+    /// As [`Collection::get_async`].
+    pub async fn get_many_async(&self, ids: Vec<Id>) -> Result<Vec<Option<StoredRow>>> {
+        let rows = self.clone();
+        self.handle.engine.workers.run(move || rows.get_many(&ids)).await?
+    }
+
+    /// As [`Collection::upsert_if`], awaited; cancel safety as [`Collection::upsert_async`].
+    ///
+    /// # Errors
+    /// As [`Collection::upsert_if`]; `Full` when 4,096 async calls wait for a thread already.
+    pub async fn upsert_if_async(
+        &self,
+        id: impl Into<Id>,
+        vector: Vec<f32>,
+        payload: impl Into<Value>,
+        expect: Expect,
+    ) -> Result<Lsn> {
+        let (id, payload) = (id.into(), as_payload(payload.into())?);
+        self.submitted(move |rows| {
+            let row = RowRef { id: &id, vector: &vector, payload: &payload };
+            rows.write(true, 1, |state| encode::one_row(state, row, Some(expect)))
+        })
+        .await
+    }
+
+    /// As [`Collection::delete_if`], awaited; cancel safety as [`Collection::upsert_async`].
+    ///
+    /// # Errors
+    /// As [`Collection::delete_if`]; `Full` when 4,096 async calls wait for a thread already.
+    pub async fn delete_if_async(&self, id: impl Into<Id>, version: Lsn) -> Result<Lsn> {
+        let id = id.into();
+        let expect = Some(Expect::Version(version));
+        self.submitted(move |rows| rows.write(true, 1, |state| encode::delete(state, id, expect))).await
+    }
+
+    /// As [`Collection::update_payload`], awaited; cancel safety as [`Collection::upsert_async`].
+    ///
+    /// # Errors
+    /// As [`Collection::update_payload`]; `Full` when 4,096 async calls wait for a thread already.
+    pub async fn update_payload_async(&self, id: impl Into<Id>, patch: impl Into<Value>) -> Result<Lsn> {
+        let (id, patch) = (id.into(), as_payload(patch.into())?);
+        self.submitted(move |rows| rows.submit_change(&id, |payload| merge(payload, patch.clone()))).await
+    }
+
+    /// As [`Collection::replace_payload`], awaited; cancel safety as [`Collection::upsert_async`].
+    ///
+    /// # Errors
+    /// As [`Collection::update_payload_async`].
+    pub async fn replace_payload_async(&self, id: impl Into<Id>, payload: impl Into<Value>) -> Result<Lsn> {
+        let (id, new) = (id.into(), as_payload(payload.into())?);
+        self.submitted(move |rows| rows.submit_change(&id, |payload| replace(payload, &new))).await
+    }
+
+    /// Submits on a worker, and waits for the disk on no thread: a worker is free for the next as soon as a write has its place in
+    /// the log.
+    async fn submitted(&self, submit: impl FnOnce(&Self) -> Result<Receipt> + Send + 'static) -> Result<Lsn> {
+        let rows = self.clone();
+        let receipt = self.handle.engine.workers.run(move || submit(&rows)).await??;
+        receipt.acknowledged_async().await
+    }
+}
