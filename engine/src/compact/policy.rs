@@ -18,7 +18,7 @@ const SPACE_SHARE: u64 = 3;
 /// Dead rows in a hundred above which a segment is rewritten for their sake alone.
 const MOST_DEAD_PERCENT: u64 = 30;
 /// The same while nobody writes.
-const MOST_DEAD_AT_REST_PERCENT: u64 = 5;
+const MOST_DEAD_AT_REST_PERCENT: u64 = 3;
 
 /// What the choice depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,8 +82,8 @@ pub(crate) fn due(segments: &[SegmentLoad], max_rows: u64) -> Vec<usize> {
     overdue.or_else(mostly_dead).copied().into_iter().collect()
 }
 
-/// What is due while nobody writes: also a segment of which more than a twentieth is dead, the one with most of them
-/// first. Each row that dies costs twenty others at most that are written again, by a machine with nothing else to do.
+/// What is due while nobody writes: also a segment of which more than three in a hundred are dead, the one with most of
+/// them first. Each row that dies costs 33 others at most that are written again, by a machine with nothing else to do.
 pub(crate) fn due_at_rest(segments: &[SegmentLoad], max_rows: u64) -> Vec<usize> {
     let chosen = due(segments, max_rows);
     if !chosen.is_empty() {
@@ -250,8 +250,8 @@ mod tests {
     }
 
     #[test]
-    fn at_rest_a_twentieth_of_dead_rows_is_enough() {
-        let segments = [segment(1_000, 50), segment(90_000, 4_501), segment(1_000, 299), segment(500, 0)];
+    fn at_rest_three_dead_rows_in_a_hundred_are_enough() {
+        let segments = [segment(1_000, 30), segment(90_000, 2_701), segment(1_000, 299), segment(500, 0)];
         assert!(due(&segments, 1_000_000).is_empty());
         assert_eq!(due_at_rest(&segments, 1_000_000), [1]);
         assert_eq!(due_at_rest(&segments, 50_000), [2], "the other does not fit");
