@@ -62,7 +62,11 @@ impl Db {
 
     fn start_compactor(engine: &Arc<Engine>) -> Result<()> {
         let compactor = Box::new(Compactor::new(Arc::downgrade(engine)));
-        let ticker = engine.place.spawn.ticker("akidb-compactor", compactor, Arc::clone(&engine.place.clock));
+        let ticker = engine.place.spawn.background_ticker(
+            "akidb-compactor",
+            compactor,
+            Arc::clone(&engine.place.clock),
+        );
         let ticker = ticker
             .map_err(|cause| Error::io("AKI-0228", &engine.place.dir, "could not start a thread", &cause))?;
         let _ = engine.compactor.set(ticker);
@@ -132,7 +136,7 @@ impl Db {
     /// and demands something of it, or one whose key is empty or over 128 bytes; `Conflict` if another batch was written
     /// under its key. In all of these nothing was written by this call.
     pub fn write(&self, batch: &Batch) -> Result<Lsn> {
-        collection::submit(self.engine(), batch)?.acknowledged()
+        collection::submit(self.engine(), batch, true)?.acknowledged()
     }
 
     /// As [`Db::write`], awaited. Cancel safety: dropped before the first poll, nothing happens; dropped later, the batch may be
@@ -142,7 +146,7 @@ impl Db {
     /// As [`Db::write`]; `Full` when 4,096 async calls wait for a thread already.
     pub async fn write_async(&self, batch: Batch) -> Result<Lsn> {
         let engine = Arc::clone(self.engine());
-        let receipt = self.engine().workers.run(move || collection::submit(&engine, &batch)).await??;
+        let receipt = self.engine().workers.run(move || collection::submit(&engine, &batch, false)).await??;
         receipt.acknowledged_async().await
     }
 
@@ -151,7 +155,7 @@ impl Db {
     /// # Errors
     /// As [`Db::write`], but for `Poisoned`, which the receipt tells.
     pub fn submit(&self, batch: &Batch) -> Result<Receipt> {
-        collection::submit(self.engine(), batch)
+        collection::submit(self.engine(), batch, true)
     }
 
     /// Creates a collection, durable on return. One that exists with the same schema, or had it before fields were added,

@@ -170,7 +170,7 @@ impl Memtable {
         let mut newest = self.newest.write().unwrap_or_else(PoisonError::into_inner);
         let previous = newest.insert(row.id.clone(), at).unwrap_or(NO_SLOT);
         let codes = self.codes.get();
-        let bytes = row_bytes(&row) + SLOT_OVERHEAD_BYTES + codes.map_or(0, Tail::row_bytes);
+        let bytes = bytes_of(&row) + codes.map_or(0, Tail::row_bytes);
         self.charge.grow(bytes);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         let vector = Arc::clone(&row.vector);
@@ -244,8 +244,9 @@ fn place(at: u32) -> (usize, usize) {
     (at as usize / CHUNK_SLOTS, at as usize % CHUNK_SLOTS)
 }
 
-fn row_bytes(row: &Row) -> u64 {
-    4 * row.vector.len() as u64 + row.bytes_beside_vector()
+/// What a row takes here, beside its codes.
+pub(crate) fn bytes_of(row: &Row) -> u64 {
+    4 * row.vector.len() as u64 + row.bytes_beside_vector() + SLOT_OVERHEAD_BYTES
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use crate::error::{Error, ErrorKind, Fate};
 use crate::id::Id;
 use crate::idempotency::{BatchKey, RecentKeys};
 use crate::lsn::Lsn;
+use crate::memtable::bytes_of;
 use crate::row::Row;
 
 mod expect;
@@ -117,6 +118,14 @@ impl Op {
 
     pub(crate) fn is_nothing(&self) -> bool {
         matches!(self.change, Change::Nothing)
+    }
+
+    /// What it adds to the memtable, beside codes; a delete nothing.
+    pub(crate) fn memtable_bytes(&self) -> u64 {
+        match &self.change {
+            Change::Upsert(row) => bytes_of(row),
+            _ => 0,
+        }
     }
 
     pub(crate) fn collection(&self) -> u32 {

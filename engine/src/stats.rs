@@ -122,7 +122,7 @@ pub struct MemoryUseStats {
 pub struct WritePaceStats {
     /// Bytes of memtables a second at which the last full one was flushed; zero before one was.
     pub flush_bytes_per_sec: u64,
-    /// Writes that were slowed, each by 50 ms at most.
+    /// Writes that were slowed.
     pub slowed_writes: u64,
     /// For how long, all together.
     pub slowed_micros: u64,

@@ -5,8 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The longest that one write is slowed by. What it lacks then is not made up for by others.
-const LONGEST: Duration = Duration::from_millis(50);
+/// The longest that one write waits for its own bytes: what it lacks then is not made up for by others ...
+const LONGEST: Duration = Duration::from_secs(1);
+/// ... and for those of others before it.
+const LONGEST_FOR_OTHERS: Duration = Duration::from_millis(50);
 /// Shorter waits are left to the next write: a thread that sleeps wakes later than it asked to.
 const SHORTEST: Duration = Duration::from_micros(200);
 /// Writes begin faster than flushes, and however full it is go at least at this share of their pace.
@@ -46,9 +48,9 @@ impl WritePace {
         let pace = flushed as f64 * (FASTEST * (1.0 - filled)).max(SLOWEST);
         let takes = Duration::from_secs_f64((bytes as f64 / pace).min(LONGEST.as_secs_f64()));
         let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
-        let from = due.map_or(now, |due| due.clamp(now, now + LONGEST));
+        let from = due.map_or(now, |due| due.clamp(now, now + LONGEST_FOR_OTHERS));
         *due = Some(from + takes);
-        let wait = (from + takes).saturating_duration_since(now).min(LONGEST);
+        let wait = (from + takes).saturating_duration_since(now);
         if wait < SHORTEST { Duration::ZERO } else { wait }
     }
 
@@ -130,9 +132,12 @@ mod tests {
         let waits: Vec<u128> = (0..4).map(|_| pace.wait_of(4 << 10, 0.5, clock.now()).as_micros()).collect();
         assert!(waits.windows(2).all(|pair| pair[0] + 3_900 <= pair[1]), "{waits:?}");
         // A batch that takes minutes at the pace waits as long as any may, and who comes later is not held by it.
-        assert_eq!(pace.wait_of(64 * MIB, 0.5, clock.now()), LONGEST);
-        clock.advance(2 * LONGEST);
-        assert!(pace.wait_of(1 << 10, 0.5, clock.now()) < Duration::from_millis(2));
+        let most = pace.wait_of(64 * MIB, 0.5, clock.now());
+        assert!((LONGEST..=LONGEST + LONGEST_FOR_OTHERS).contains(&most), "{most:?}");
+        let behind = pace.wait_of(1 << 10, 0.5, clock.now());
+        assert!(behind < LONGEST_FOR_OTHERS + Duration::from_millis(2), "{behind:?}");
+        clock.advance(LONGEST_FOR_OTHERS);
+        assert!(pace.wait_of(1 << 10, 0.5, clock.now()) < LONGEST_FOR_OTHERS);
     }
 
     #[test]

@@ -81,11 +81,10 @@ impl Stalls {
         self.changed.notify_all();
     }
 
-    /// Waits for as long, or until a bound may have passed.
-    pub(crate) fn pause(&self, at_most: Duration) {
+    /// Waits for as long as it `is_so`, for so long at most.
+    pub(crate) fn pause(&self, at_most: Duration, is_so: impl Fn() -> bool) {
         let changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = *changes;
-        drop(self.changed.wait_timeout_while(changes, at_most, |changes| *changes == before));
+        drop(self.changed.wait_timeout_while(changes, at_most, |_| is_so()));
     }
 
     /// Waits until `reached` answers `None`, at most `timeout` in all.

@@ -161,7 +161,7 @@ impl BatchWrite {
 }
 
 /// Puts a batch into the log's order as one frame.
-pub(crate) fn submit(engine: &Arc<Engine>, batch: &Batch) -> Result<Receipt> {
+pub(crate) fn submit(engine: &Arc<Engine>, batch: &Batch, to_pace: bool) -> Result<Receipt> {
     engine.writer()?;
     let view = engine.view()?;
     let named = batch.collections.iter().map(|name| by_name(view.content(), name));
@@ -174,6 +174,9 @@ pub(crate) fn submit(engine: &Arc<Engine>, batch: &Batch) -> Result<Receipt> {
     let encoded = encode::writes(writes, key)?;
     let mut states = named.clone();
     states.sort_unstable_by_key(|state| state.id);
+    if to_pace {
+        engine.keep_pace(&encoded.ops);
+    }
     write::append(engine, &states, &encoded, true, span)
 }
 

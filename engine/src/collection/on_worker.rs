@@ -42,7 +42,7 @@ impl Collection {
         let (id, payload) = (id.into(), as_payload(payload.into())?);
         self.submitted(move |rows| {
             let row = RowRef { id: &id, vector: &vector, payload: &payload };
-            rows.write(true, 1, |state| encode::one_row(state, row, Some(expect)))
+            rows.write_for_others(1, |state| encode::one_row(state, row, Some(expect)))
         })
         .await
     }
@@ -54,7 +54,7 @@ impl Collection {
     pub async fn delete_if_async(&self, id: impl Into<Id>, version: Lsn) -> Result<Lsn> {
         let id = id.into();
         let expect = Some(Expect::Version(version));
-        self.submitted(move |rows| rows.write(true, 1, |state| encode::delete(state, id, expect))).await
+        self.submitted(move |rows| rows.write_for_others(1, |state| encode::delete(state, id, expect))).await
     }
 
     /// As [`Collection::update_payload`], awaited; cancel safety as [`Collection::upsert_async`].
@@ -63,7 +63,8 @@ impl Collection {
     /// As [`Collection::update_payload`]; `Full` when 4,096 async calls wait for a thread already.
     pub async fn update_payload_async(&self, id: impl Into<Id>, patch: impl Into<Value>) -> Result<Lsn> {
         let (id, patch) = (id.into(), as_payload(patch.into())?);
-        self.submitted(move |rows| rows.submit_change(&id, |payload| merge(payload, patch.clone()))).await
+        self.submitted(move |rows| rows.submit_change(&id, false, |payload| merge(payload, patch.clone())))
+            .await
     }
 
     /// As [`Collection::replace_payload`], awaited; cancel safety as [`Collection::upsert_async`].
@@ -72,11 +73,11 @@ impl Collection {
     /// As [`Collection::update_payload_async`].
     pub async fn replace_payload_async(&self, id: impl Into<Id>, payload: impl Into<Value>) -> Result<Lsn> {
         let (id, new) = (id.into(), as_payload(payload.into())?);
-        self.submitted(move |rows| rows.submit_change(&id, |payload| replace(payload, &new))).await
+        self.submitted(move |rows| rows.submit_change(&id, false, |payload| replace(payload, &new))).await
     }
 
-    /// Submits on a worker, and waits for the disk on no thread: a worker is free for the next as soon as a write has its place in
-    /// the log.
+    /// Submits on a worker, which is free for the next as soon as the write has its place in the log: its sync is waited for on no
+    /// thread. (One that finds the row not as demanded waits there until what it found is shown.)
     async fn submitted(&self, submit: impl FnOnce(&Self) -> Result<Receipt> + Send + 'static) -> Result<Lsn> {
         let rows = self.clone();
         let receipt = self.handle.engine.workers.run(move || submit(&rows)).await??;

@@ -28,7 +28,7 @@ impl Collection {
     /// another writer was faster.
     pub fn update_payload(&self, id: impl Into<Id>, patch: impl Into<Value>) -> Result<Lsn> {
         let patch = as_payload(patch.into())?;
-        self.submit_change(&id.into(), |payload| merge(payload, patch.clone()))?.acknowledged()
+        self.submit_change(&id.into(), true, |payload| merge(payload, patch.clone()))?.acknowledged()
     }
 
     /// Replaces the whole payload of a row and keeps its vector; otherwise as [`Collection::update_payload`].
@@ -37,10 +37,16 @@ impl Collection {
     /// As [`Collection::update_payload`].
     pub fn replace_payload(&self, id: impl Into<Id>, payload: impl Into<Value>) -> Result<Lsn> {
         let new = as_payload(payload.into())?;
-        self.submit_change(&id.into(), |payload| replace(payload, &new))?.acknowledged()
+        self.submit_change(&id.into(), true, |payload| replace(payload, &new))?.acknowledged()
     }
 
-    pub(super) fn submit_change(&self, id: &Id, change: impl Fn(&mut Payload)) -> Result<Receipt> {
+    /// Puts the change into the log's order; `to_pace` says whether it is slowed while flushes are behind.
+    pub(super) fn submit_change(
+        &self,
+        id: &Id,
+        mut to_pace: bool,
+        change: impl Fn(&mut Payload),
+    ) -> Result<Receipt> {
         let engine = &self.handle.engine;
         let applier = engine.writer()?.sequencer.applier();
         let mut tries = 1;
@@ -58,6 +64,10 @@ impl Collection {
             change(&mut payload);
             let row = RowRef { id, vector: &row.vector, payload: &payload };
             let encoded = encode::one_row(&state, row, Some(Expect::Version(version)))?;
+            if std::mem::take(&mut to_pace) && engine.keep_pace(&encoded.ops) {
+                // Others may have changed the row meanwhile.
+                continue;
+            }
             let differing = Differing::default();
             match write::append_unless(engine, &[state], &encoded, true, span, &differing) {
                 Err(_) if !differing.borrow().is_empty() && tries < TRIES => tries += 1,

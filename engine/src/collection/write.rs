@@ -123,7 +123,8 @@ impl Receipt {
 
 impl Collection {
     /// Writes a row, replacing the one with its id. Blocks until the row survives a power cut and every read sees
-    /// it; returns its LSN. `payload` is a JSON object or null. (In a database opened with
+    /// it; returns its LSN. While flushes are behind, writes are slowed to their pace, this one by as long as its row takes at it,
+    /// and by 50 ms more at most. `payload` is a JSON object or null. (In a database opened with
     /// [`crate::Durability::Memory`] it blocks until every read sees the row, here and in the calls below.)
     ///
     /// # Errors
@@ -223,7 +224,22 @@ impl Collection {
         let (state, span) = self.begin(rows)?;
         let _entered = span.clone().entered();
         let encoded = encode(&state)?;
+        if may_wait {
+            self.handle.engine.keep_pace(&encoded.ops);
+        }
         append(&self.handle.engine, &[state], &encoded, may_wait, span)
+    }
+
+    /// The same on a thread that others wait for too: it is held up by bounds, not to keep a pace.
+    pub(super) fn write_for_others(
+        &self,
+        rows: usize,
+        encode: impl FnOnce(&CollectionState) -> Result<Encoded>,
+    ) -> Result<Receipt> {
+        let (state, span) = self.begin(rows)?;
+        let _entered = span.clone().entered();
+        let encoded = encode(&state)?;
+        append(&self.handle.engine, &[state], &encoded, true, span)
     }
 
     /// Refuses a database that is open for reading only, and a snapshot.
@@ -410,12 +426,6 @@ pub(super) fn check_size(engine: &Engine, encoded: &Encoded) -> Result<()> {
 fn wait_for_room(engine: &Engine, collection: u32, bytes: u64, may_wait: bool) -> Result<()> {
     match engine.room(collection, bytes) {
         Room::Yes => return Ok(()),
-        Room::Slowly => {
-            if may_wait {
-                engine.keep_pace(collection, bytes);
-            }
-            return Ok(());
-        }
         Room::SealFirst => {
             flush::seal_if_full(engine, engine.writer()?, collection);
             if engine.stall(collection, bytes).is_none() {

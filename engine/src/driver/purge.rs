@@ -238,7 +238,7 @@ fn has_room(engine: &Engine, collection: u32, bytes: u64) -> Result<bool> {
     if engine.room(collection, bytes) == Room::SealFirst {
         flush::seal_if_full(engine, engine.writer()?, collection);
     }
-    Ok(matches!(engine.room(collection, bytes), Room::Yes | Room::Slowly))
+    Ok(engine.room(collection, bytes) == Room::Yes)
 }
 
 /// Under the sequencer lock: every row has the version that had expired. Whether it has expired by now is not asked: a

@@ -7,6 +7,7 @@ use akidb_host::{Clock, RealClock};
 use super::Engine;
 use crate::catalog::{Catalog, LiveSegment};
 use crate::error::{Error, ErrorKind, Result};
+use crate::ops::Op;
 use crate::write_stall::Stall;
 
 /// The name of the bound that memory is.
@@ -16,8 +17,6 @@ pub(crate) const MEMORY: &str = "memory_bytes";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Room {
     Yes,
-    /// Flushes are behind: it may, at their pace.
-    Slowly,
     /// The active memtable is full.
     SealFirst,
     /// A bound is reached.
@@ -32,8 +31,6 @@ impl Engine {
             Room::SealFirst
         } else if self.stall_in(current.content(), collection, bytes).is_some() {
             Room::Stalled
-        } else if self.filled_last(current.content(), collection).is_some() {
-            Room::Slowly
         } else {
             Room::Yes
         }
@@ -47,17 +44,36 @@ impl Engine {
         is_last.then(|| state.active.bytes() as f64 / self.limits.memtable_bytes as f64)
     }
 
-    /// Holds a write of so many bytes to the pace of flushes, if they are behind; blocks for 50 ms at most, and no longer than until
-    /// one ends.
-    pub(crate) fn keep_pace(&self, collection: u32, bytes: u64) {
-        let Some(filled) = self.filled_last(self.current().content(), collection) else { return };
+    /// Holds a write to the pace of flushes, where they are behind: blocks for as long as its rows take at that pace, a second at
+    /// most, for 50 ms at most of what others were promised before, and no longer than until a flush ends. Whether it did.
+    pub(crate) fn keep_pace(&self, ops: &[Op]) -> bool {
+        let (mut bytes, mut fullest, mut looked) = (0, None, None);
+        let current = self.current();
+        for op in ops {
+            let collection = op.collection();
+            let filled = match looked {
+                Some((of, filled)) if of == collection => filled,
+                _ => self.filled_last(current.content(), collection),
+            };
+            looked = Some((collection, filled));
+            if let Some(filled) = filled {
+                bytes += op.memtable_bytes();
+                if fullest.is_none_or(|(most, _)| filled > most) {
+                    fullest = Some((filled, collection));
+                }
+            }
+        }
+        drop(current);
+        let Some((filled, collection)) = fullest.filter(|_| bytes > 0) else { return false };
         // Real time: so long a thread is held up.
         let since = RealClock.now();
         let wait = self.pace.wait_of(bytes, filled, since);
-        if !wait.is_zero() {
-            self.stalls.pause(wait);
-            self.pace.note_wait(RealClock.now().saturating_duration_since(since));
+        if wait.is_zero() {
+            return false;
         }
+        self.stalls.pause(wait, || self.filled_last(self.current().content(), collection).is_some());
+        self.pace.note_wait(RealClock.now().saturating_duration_since(since));
+        true
     }
 
     /// The bound that holds a write of so many bytes to `collection` back, if one does.

@@ -98,7 +98,7 @@ impl Tail {
         }
     }
 
-    /// Encodes the next row. Apply lock.
+    /// Encodes the next row. One thread at a time: whoever holds the apply lock, for rows that were there before one of its own.
     pub(crate) fn push(&self, vector: &[f32]) {
         let kernel = Kernel::best();
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,8 +1,10 @@
 //! Writers that are faster than flushes go at their pace before they are stopped. The threads and the clock are the test's own.
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Waker};
 
-use akidb::{Collection, Db, ErrorKind, Metric, NewRow, Schema, Settings};
+use akidb::{Batch, Collection, Db, ErrorKind, Metric, NewRow, Schema, Settings};
 use akidb_host::Clock;
 use akidb_host::sim::{CrashDisk, FakeClock, InlineSpawn};
 use serde_json::json;
@@ -34,6 +36,7 @@ fn writes_are_slowed_while_memtables_wait_and_no_longer_and_some_never_wait() {
     let parts = (Arc::new(disk), Arc::clone(&clock), Arc::new(spawn.clone()));
     let db = builder.components(parts.0, parts.1, parts.2).open().unwrap();
     let docs = db.create_collection("docs", Schema::new(DIM, Metric::L2)).unwrap();
+    let others = db.create_collection("others", Schema::new(DIM, Metric::L2)).unwrap();
     let slowed = || db.stats().unwrap().write_pace.slowed_writes;
     let mut next = 0;
 
@@ -42,12 +45,27 @@ fn writes_are_slowed_while_memtables_wait_and_no_longer_and_some_never_wait() {
     assert_eq!(slowed(), 0);
     // Here writes are, a few of them together for no less than a thread can sleep ...
     write_until(&docs, &mut next, || slowed() > 5);
-    // ... but never those that do not wait.
+    // ... a batch once, whatever its collections ...
     let before = slowed();
+    let mut batch = Batch::new();
+    for n in 0..20 {
+        batch.upsert("docs", row(200_000 + n));
+        batch.upsert("others", row(n));
+    }
+    db.write(&batch).unwrap();
+    assert_eq!(slowed(), before + 1);
+    // ... but neither writes that never wait, nor those of async callers, whose threads are few, nor deletes, nor writes that go
+    // elsewhere.
     for n in 0..20 {
         docs.try_upsert(format!("t{n}"), &row(n).vector, json!({})).unwrap();
+        // Appended by its first poll; nobody syncs here.
+        let vector = row(n).vector;
+        let mut appended = pin!(docs.upsert_async(format!("a{n}"), &vector, json!({})));
+        let _ = appended.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        docs.delete(format!("t{n}")).unwrap();
+        others.upsert(format!("o{n}"), &row(n).vector, json!({})).unwrap();
     }
-    assert_eq!(slowed(), before);
+    assert_eq!(slowed(), before + 1);
     // And at last they are stopped: the pace is no promise.
     let refused = (0..5_000).find_map(|n| docs.upsert_batch(&[row(100_000 + n)]).err()).unwrap();
     assert!(matches!(refused.kind(), ErrorKind::Full { which: "sealed_memtables", .. }), "{refused}");
