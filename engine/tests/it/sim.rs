@@ -8,11 +8,18 @@ use akidb_host::{Clock, RealClock};
 
 use self::report::{Report, Total};
 
+mod collections;
+mod crashes;
+mod errors;
+mod flushes;
+mod illness;
 mod life;
 mod machine;
+mod reads;
 mod report;
 mod rows;
 mod truth;
+mod writes;
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().map_or(default, |text| text.parse().unwrap())

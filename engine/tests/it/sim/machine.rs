@@ -9,7 +9,7 @@ use akidb::{Builder, Db, Receipt, Settings};
 use akidb_host::sim::{Act, Call, CrashDisk, EIO, FakeClock, HookFs, InlineSpawn, Op};
 use akidb_host::{Clock, Fs, Rng};
 
-use super::life;
+use super::flushes;
 use super::report::Report;
 use super::rows::Scale;
 use super::truth::Truth;
@@ -138,7 +138,7 @@ impl World {
             (act, state.may_nest(call).and_then(|flushes| Some((state.db.clone()?, flushes))))
         };
         if let Some((db, flushes)) = nested {
-            self.inside(Inside::Nested, || life::nested(self, &db, flushes));
+            self.inside(Inside::Nested, || flushes::nested(self, &db, flushes));
         }
         act
     }
