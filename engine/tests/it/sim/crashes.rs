@@ -7,6 +7,7 @@ use akidb_host::Rng;
 
 use super::life::Life;
 use super::machine::{Machine, Moment};
+use super::names::all_names;
 use super::truth::{Truth, read};
 use super::writes::send_again;
 
@@ -41,6 +42,9 @@ impl Life {
         let (killed, scale) = (rng.below(6) == 0, self.scale());
         let disk = if killed { moment.disk.kill() } else { moment.disk.power_cut(rng) };
         disk.set_free_bytes(None);
+        if let Some(store) = moment.store.as_ref().filter(|_| rng.below(4) == 0) {
+            self.crash_with_store(moment, store, disk.kill(), rng);
+        }
         let machine = Machine::plain(disk, rng);
         let mut truth = moment.truth.clone();
         if killed && moment.well && self.settings.engine.durability == Durability::Memory {
@@ -49,12 +53,16 @@ impl Life {
         if rng.below(8) == 0 {
             self.look_only(&machine, truth.clone());
         }
+        let has_names = !truth.names.is_idle() && rng.below(3) == 0;
         let mut open = || {
             let db = machine.open(&self.settings, rng.u64());
             db.unwrap_or_else(|e| panic!("a crash looks like damage: {e}"))
         };
         let db = open();
         let counts = truth.found(read(&db, scale).expect("what was opened can be read"));
+        if has_names {
+            truth.found_names(all_names(&db, scale).expect("what was opened can be read"));
+        }
         send_again(&db, &truth.keyed).expect("what was acknowledged is answered again");
         if counts.0 + counts.1 == 0 && moment.truth.later.is_empty() {
             return counts;
@@ -65,6 +73,9 @@ impl Life {
         drop(db);
         let db = open();
         truth.found(read(&db, scale).expect("what was opened again can be read"));
+        if has_names {
+            truth.found_names(all_names(&db, scale).expect("what was opened again can be read"));
+        }
         send_again(&db, &truth.keyed).expect("what was acknowledged is answered from the manifest");
         counts
     }

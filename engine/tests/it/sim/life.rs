@@ -10,10 +10,12 @@ use akidb_host::sim::CrashDisk;
 use super::errors::{assert_is_typed, outcome};
 use super::flushes::{flush, merge};
 use super::machine::{Inside, Machine, World, settings};
+use super::names::look_at_names;
 use super::reads::{check, find, look_up};
 use super::report::Report;
 use super::rows::Scale;
 use super::truth::read;
+use super::uploads::rob;
 use super::writes::{wait, write};
 
 /// Longer than it takes a database of any size to come to rest.
@@ -43,11 +45,14 @@ pub(crate) fn run(seed: u64) -> Report {
     life.open();
     for _ in 0..steps {
         life.step();
+        life.more();
+        life.restore_everywhere();
         life.crash_everywhere();
     }
     life.reopen(0);
     let world = &life.world;
     check(world, &life.db());
+    life.settle();
     life.end();
     let mut state = life.world.state();
     state.report.steps = steps;
@@ -87,8 +92,10 @@ impl Life {
             state.truth.promise(Lsn::MAX);
         }
         state.truth.found(found);
-        state.db = Some(db);
+        state.db = Some(db.clone());
         (state.ill, state.must_reopen, state.power_failed) = (false, false, false);
+        drop(state);
+        look_at_names(&self.world, &db);
     }
 
     fn try_open(&self) -> Result<Db> {
@@ -125,6 +132,9 @@ impl Life {
             }
         };
         self.end();
+        if self.world.state().away.is_some() && self.world.extra(4) == 0 {
+            rob(&disk);
+        }
         self.machine = Machine::watched(disk, &self.world);
         self.open();
     }
@@ -170,6 +180,33 @@ impl Life {
                 let way = self.world.below(5);
                 self.reopen(way);
             }
+        }
+    }
+
+    /// Something of what only some worlds have.
+    fn more(&self) {
+        let (has_backend, has_names) = {
+            let state = self.world.state();
+            (state.away.is_some() && !state.must_reopen, state.has_names)
+        };
+        if has_backend && self.world.extra(3) == 0 {
+            self.upload(&self.db());
+        }
+        if has_names && !self.world.state().must_reopen && self.world.extra(10) == 0 {
+            match self.world.extra(3) {
+                0 => look_at_names(&self.world, &self.db()),
+                _ => self.change_names(&self.db()),
+            }
+        }
+    }
+
+    /// What must hold at the end of what only some worlds have.
+    fn settle(&self) {
+        look_at_names(&self.world, &self.db());
+        if self.world.state().away.is_some() {
+            self.drain(&self.db());
+            self.restore_everywhere();
+            self.check_store();
         }
     }
 }
