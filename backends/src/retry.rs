@@ -176,17 +176,19 @@ pub trait Sleep: Send + Sync + fmt::Debug {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TokioSleep;
 
-/// As [`TokioSleep`], with pauses in the time of a clock. Deadlines stay the machine's: so much work needs so long.
+/// As [`TokioSleep`], with pauses in the time of a clock. Deadlines stay the machine's, so much work needs so long; but
+/// those of a clock that moves only when told are its own, too.
 #[derive(Clone, Debug)]
 pub struct ClockSleep(pub Arc<dyn Clock>);
 
 impl Sleep for ClockSleep {
     fn pause(&self, time: Duration) -> BoxFuture<'static, ()> {
-        TokioSleep.pause(self.0.machine_time(time))
+        let machine = || TokioSleep.pause(self.0.machine_time(time));
+        self.0.timer(time).unwrap_or_else(machine)
     }
 
     fn deadline(&self, time: Duration) -> BoxFuture<'static, ()> {
-        TokioSleep.deadline(time)
+        self.0.timer(time).unwrap_or_else(|| TokioSleep.deadline(time))
     }
 }
 

@@ -14,7 +14,7 @@ use std::io;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use akidb_host::{Clock, Fs, Job, Spawn};
+use akidb_host::{Clock, Fs, Job, Spawn, Work};
 
 use crate::class::Class;
 use crate::client::Client;
@@ -27,6 +27,7 @@ use crate::numbered::Identity;
 use crate::plan::FilePlan;
 use crate::publish::PublishOptions;
 use crate::put::PieceMemory;
+use crate::restore::runtime;
 use shared::Shared;
 pub use status::Status;
 use worker::Worker;
@@ -74,7 +75,12 @@ impl Uploader {
         let worker = Worker::new(parts);
         let shared = Arc::clone(worker.shared());
         let name = format!("akidb-up-{}", shared.backend);
-        let job = spawn.job(&name, Box::new(move || worker.run()))?;
+        let on_thread = Arc::clone(&shared);
+        let run = move |work: Work| match runtime(&on_thread.backend) {
+            Ok(runtime) => runtime.block_on(work),
+            Err(error) => on_thread.change(|status| status.last_error = Some(error)),
+        };
+        let job = spawn.work(&name, worker.into_work(), Box::new(run))?;
         Ok(Self { shared, job })
     }
 

@@ -85,7 +85,7 @@ impl Builder {
     /// Copies every flushed segment to a store that the program brings along: one of another make, a decorated or a
     /// scripted one. Its own retries should be off: each call is one attempt, and the backend's breakers count it.
     ///
-    /// [`crate::restore`] takes a backend's settings; such a store is restored from by its own URL, if it has one.
+    /// [`crate::restore`] takes a backend's settings, [`crate::restore_on`] such a store.
     pub fn store(mut self, name: impl Into<String>, store: Arc<dyn ObjectStore>) -> Self {
         self.stores.push((name.into(), store));
         self

@@ -118,7 +118,10 @@ pub(crate) fn at_one_lsn(
         // Shown before it is synced: a writer, and the drain after the sync, take none of the locks held here.
         writer.sequencer.log().wait(sealed_at)?;
     }
-    let flushed = flush_up_to(engine, writer, sealed_at);
+    let flushed = match seeded_bug("named_before_it_is_flushed") {
+        true => Ok(()),
+        false => flush_up_to(engine, writer, sealed_at),
+    };
     *engine.flush_failure.lock().unwrap_or_else(PoisonError::into_inner) = flushed.as_ref().err().cloned();
     engine.stalls.notify();
     flushed?;

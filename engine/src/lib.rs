@@ -191,7 +191,7 @@ pub use repair::{
     LostRows, RepairReport, repair_manifest, repair_segment_drop, repair_segment_drop_on, repair_wal_cut,
 };
 #[cfg(not(akidb_loom))]
-pub use restore::{RestoreReport, repair_segment_from, repair_segment_from_on, restore};
+pub use restore::{RestoreReport, repair_segment_from, repair_segment_from_on, restore, restore_on};
 #[cfg(not(akidb_loom))]
 pub use row::Payload;
 #[cfg(not(akidb_loom))]

@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use akidb_backends::{Client, Restorer, TokioSleep};
+use akidb_backends::{Backend, BackendConfig, Client, Restorer, TokioSleep};
 use akidb_host::{Fs, RealFs, RealSpawn, Rng, publish_new, publish_over};
+use object_store::ObjectStore;
 use serde::Serialize;
 
 use crate::config::BackendSettings;
@@ -47,19 +48,34 @@ pub struct RestoreReport {
 /// `Conflict` if `dir` holds a database; `NotFound` if nothing was published there; `Corrupt` naming the object;
 /// `Unavailable`.
 pub fn restore(backend: &BackendSettings, dir: impl AsRef<Path>) -> Result<RestoreReport> {
-    let dir = dir.as_ref();
     let fs: Arc<dyn Fs> = Arc::new(RealFs);
-    refuse_database(&*fs, dir)?;
+    refuse_database(&*fs, dir.as_ref())?;
     let opened = akidb_backends::open(&backend_config(backend, 3)).map_err(|error| from_backend(&error))?;
+    restore_opened(opened, fs, dir.as_ref())
+}
+
+/// As [`restore`], from a store that the program brings along (see [`crate::Builder::store`]) and onto another file system.
+///
+/// # Errors
+/// As [`restore`].
+pub fn restore_on(
+    fs: Arc<dyn Fs>,
+    store: Arc<dyn ObjectStore>,
+    dir: impl AsRef<Path>,
+) -> Result<RestoreReport> {
+    refuse_database(&*fs, dir.as_ref())?;
+    let config = BackendConfig::new("restored", store.to_string());
+    let opened = Backend::over(&config, store).map_err(|error| from_backend(&error))?;
+    restore_opened(opened, fs, dir.as_ref())
+}
+
+fn restore_opened(opened: Backend, fs: Arc<dyn Fs>, dir: &Path) -> Result<RestoreReport> {
+    let url = opened.place().to_owned();
     let client = Client::new(opened, Arc::new(TokioSleep), Rng::from_machine());
     let restorer = Restorer::new(client, Arc::new(RealSpawn));
     let document = restorer.newest().map_err(|error| from_backend(&error))?;
     let Some(content) = &document.content else {
-        return Err(Error::new(
-            ErrorKind::NotFound,
-            "AKI-0260",
-            format!("nothing was published at {}", backend.url),
-        ));
+        return Err(Error::new(ErrorKind::NotFound, "AKI-0260", format!("nothing was published at {url}")));
     };
     let manifest_dir = dir.join("manifest");
     let path = manifest_dir.join(file_name(content.local_number));
@@ -80,7 +96,7 @@ pub fn restore(backend: &BackendSettings, dir: impl AsRef<Path>) -> Result<Resto
     }
     restorer.fetch_all(&document, &fs, dir, |_| {}).map_err(|error| from_backend(&error))?;
     let report = RestoreReport {
-        from: backend.url.clone(),
+        from: url,
         remote_document: document.number,
         manifest: content.local_number,
         collections: manifest.collections.iter().map(|collection| collection.name.clone()).collect(),

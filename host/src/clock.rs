@@ -1,7 +1,12 @@
 //! Time as the engine sees it: a monotonic clock and a wall clock, both replaceable.
 
 use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// A wait for time to pass.
+pub type Timer = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Where time comes from. Pure cores take `now` as an argument; shells hold one of these.
 pub trait Clock: Send + Sync + fmt::Debug {
@@ -14,6 +19,12 @@ pub trait Clock: Send + Sync + fmt::Debug {
     /// How long the machine takes for `time` of this clock: as long, unless it is a fast one.
     fn machine_time(&self, time: Duration) -> Duration {
         time
+    }
+
+    /// A wait in this clock's own time, from a clock that moves only when told. None from the others: the machine's timers
+    /// do for them, set to [`Clock::machine_time`].
+    fn timer(&self, _time: Duration) -> Option<Timer> {
+        None
     }
 }
 

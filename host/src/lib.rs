@@ -25,7 +25,7 @@ mod seeded;
 pub mod sim;
 mod spawn;
 
-pub use clock::{Clock, FastClock, RealClock};
+pub use clock::{Clock, FastClock, RealClock, Timer};
 pub use cpu::{pin_thread, process_cpu_time, thread_cpu_time};
 pub use fs::{
     Access, Advice, DirEntry, EntryKind, File, Fs, FsKind, FsStats, LockGuard, Metadata, RealFs, publish_new,
@@ -35,4 +35,4 @@ pub use map::{Appender, AtomicPage, ForkMark, LogRegion, NoRoom, Region, Tail, p
 pub use rng::{Rng, SharedRng};
 #[doc(hidden)]
 pub use seeded::seeded_bug;
-pub use spawn::{Job, Next, RealSpawn, Spawn, Tick, Ticker};
+pub use spawn::{Job, Next, RealSpawn, Spawn, Tick, Ticker, Work};

@@ -1,7 +1,9 @@
 //! Threads as the engine sees them: one-off jobs, and loops whose core is a `tick(now) -> next deadline`.
 
 use std::fmt;
+use std::future::Future;
 use std::io;
+use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle, ThreadId};
 use std::time::Instant;
@@ -43,10 +45,24 @@ pub trait Job: Send + Sync + fmt::Debug {
     fn join(&self) -> bool;
 }
 
+/// Work that waits in between, and is polled to its end. It never leaves its thread.
+pub type Work = Pin<Box<dyn Future<Output = ()>>>;
+
 /// Where threads come from.
 pub trait Spawn: Send + Sync + fmt::Debug {
     /// Runs `job` once on a thread of its own.
     fn job(&self, name: &str, job: Box<dyn FnOnce() + Send>) -> io::Result<Box<dyn Job>>;
+
+    /// Makes work on a thread of its own, where `run` polls it to its end. A simulated thread polls it by itself instead,
+    /// once in a step, whenever it was woken.
+    fn work(
+        &self,
+        name: &str,
+        make: Box<dyn FnOnce() -> Work + Send>,
+        run: Box<dyn FnOnce(Work) + Send>,
+    ) -> io::Result<Box<dyn Job>> {
+        self.job(name, Box::new(move || run(make())))
+    }
 
     /// Runs `tick` in a loop on a thread of its own, first at once.
     fn ticker(&self, name: &str, tick: Box<dyn Tick>, clock: Arc<dyn Clock>) -> io::Result<Arc<dyn Ticker>>;

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use akidb_host::{Work, seeded_bug};
 use tracing::{Instrument, Span};
 
 use super::UploaderParts;
@@ -19,7 +20,6 @@ use crate::multiparts::Multiparts;
 use crate::plan::{FilePlan, PlanItem};
 use crate::publish::{Published, Publisher};
 use crate::queue::{Next, Queue, Turn};
-use crate::restore::runtime;
 
 /// First pause after a plan failed; doubles to [`PLAN_PAUSE_CAP`].
 const PLAN_PAUSE: Duration = Duration::from_secs(1);
@@ -93,16 +93,17 @@ impl Worker {
         &self.shared
     }
 
-    pub(super) fn run(self) {
-        let shared = Arc::clone(&self.shared);
-        let _ended = Ended(Arc::clone(&shared));
-        match runtime(&shared.backend) {
-            Ok(runtime) => runtime.block_on(self.work()),
-            Err(error) => shared.change(|status| status.last_error = Some(error)),
-        }
+    /// All it will ever do. That it is over is told also if it is never polled.
+    pub(super) fn into_work(self) -> Box<dyn FnOnce() -> Work + Send> {
+        let ended = Ended(Arc::clone(&self.shared));
+        let work = |worker: Self, ended| async move {
+            let _ended: Ended = ended;
+            worker.turns().await;
+        };
+        Box::new(move || Box::pin(work(self, ended)))
     }
 
-    async fn work(mut self) {
+    async fn turns(mut self) {
         let (shared, sleep) = (Arc::clone(&self.shared), Arc::clone(self.client.sleep()));
         loop {
             let Some(then) = unless_stopped(&shared, self.turn()).await else { return };
@@ -176,7 +177,7 @@ impl Worker {
         self.passed_over = if not_tried > 0 { self.passed_over + 1 } else { 0 };
         let buried = self.bury(plan.local_number, round.failed).await?;
         let more = if not_tried > 0 { true } else { self.redrive(turn, &missing).await? };
-        if self.publisher.has_all(plan) {
+        if self.publisher.has_all(plan) || seeded_bug("document_before_its_files") {
             let remote_number = self.publisher.commit(plan).await?;
             shared.letters.supersede(&[]);
             let (files_put, bytes_put) = (round.files_put, round.bytes_put);

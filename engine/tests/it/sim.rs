@@ -8,11 +8,24 @@ use akidb_host::{Clock, RealClock};
 
 use self::report::{Report, Total};
 
+mod backend;
+mod collections;
+mod crashes;
+mod errors;
+mod flushes;
+mod illness;
 mod life;
 mod machine;
+mod names;
+mod past;
+mod reads;
 mod report;
+mod restores;
+mod rivals;
 mod rows;
 mod truth;
+mod uploads;
+mod writes;
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().map_or(default, |text| text.parse().unwrap())
@@ -20,17 +33,20 @@ fn number(name: &str, default: u64) -> u64 {
 
 /// One seeded world, from an empty disk to its end.
 fn run(seed: u64) -> Report {
-    let _note = Note(seed);
+    let _note = Note(seed, "one_seed");
     life::run(seed)
 }
 
 /// Says how to repeat a run that failed.
-struct Note(u64);
+struct Note(u64, &'static str);
 
 impl Drop for Note {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            println!("repeat it with AKIDB_SIM_SEED={} cargo test -p akidb --test it sim::one_seed", self.0);
+            println!(
+                "repeat it with AKIDB_SIM_SEED={} cargo test -p akidb --test it sim::{}",
+                self.0, self.1
+            );
         }
     }
 }
@@ -50,10 +66,11 @@ fn no_seed_loses_or_invents_a_row() {
     }
 }
 
-/// Seeds that once found something: a compactor that never rested after a failed merge of which nothing was left to do.
+/// Seeds that once found something: a compactor that never rested after a failed merge of which nothing was left to do;
+/// and a search in the middle of a read that it waited for.
 #[test]
 fn seeds_that_found_bugs_stay_mended() {
-    for seed in [3_454_914_612, 3_454_919_878] {
+    for seed in [3_454_914_612, 3_454_919_878, 5_000_428] {
         run(seed);
     }
 }
@@ -69,4 +86,17 @@ fn the_same_seed_gives_the_same_log() {
     for seed in 1..=number("AKIDB_SIM_TWICE", 50) {
         assert_eq!(run(seed), run(seed), "seed {seed}");
     }
+}
+
+#[test]
+fn of_copies_over_one_backend_the_newest_claim_alone_publishes() {
+    let (first, seeds) = (number("AKIDB_SIM_SEED", 1), number("AKIDB_SIM_RIVALS", 20));
+    let (mut fences, mut claims) = (0, 0);
+    for seed in first..first + seeds {
+        let _note = Note(seed, "of_copies");
+        let met = rivals::run(seed);
+        (fences, claims) = (fences + met.fences, claims + met.claims);
+    }
+    println!("rivals: {seeds} seeds, {claims} claims, {fences} copies fenced");
+    assert!(fences.min(claims) >= seeds, "{claims} claims, {fences} copies fenced");
 }

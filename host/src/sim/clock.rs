@@ -1,9 +1,13 @@
 //! A clock that moves only when told.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use crate::clock::{Clock, RealClock};
+use crate::clock::{Clock, RealClock, Timer};
 
 /// A clock for tests. Share it by `Arc`; every method takes `&self`.
 ///
@@ -11,8 +15,47 @@ use crate::clock::{Clock, RealClock};
 #[derive(Debug)]
 pub struct FakeClock {
     start: Instant,
-    passed_nanos: AtomicU64,
+    passed: Arc<Passed>,
     unix_micros: AtomicI64,
+}
+
+/// The time that has passed, and who waits for more.
+#[derive(Debug, Default)]
+struct Passed {
+    nanos: AtomicU64,
+    waiting: Mutex<Vec<(u64, Waker)>>,
+}
+
+impl Passed {
+    /// Wakes those whose time has come.
+    fn wake(&self) {
+        let now = self.nanos.load(Ordering::SeqCst);
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let due: Vec<_> = waiting.extract_if(.., |(at, _)| *at <= now).collect();
+        drop(waiting);
+        due.into_iter().for_each(|(_, waker)| waker.wake());
+    }
+}
+
+/// Over once so much time has passed.
+struct Wait {
+    passed: Arc<Passed>,
+    at: u64,
+}
+
+impl Future for Wait {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let mut waiting = self.passed.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.passed.nanos.load(Ordering::SeqCst) >= self.at {
+            return Poll::Ready(());
+        }
+        if !waiting.iter().any(|(at, waker)| *at == self.at && waker.will_wake(context.waker())) {
+            waiting.push((self.at, context.waker().clone()));
+        }
+        Poll::Pending
+    }
 }
 
 impl Default for FakeClock {
@@ -27,19 +70,24 @@ impl FakeClock {
     #[must_use]
     pub fn starting_at(unix_micros: i64) -> Self {
         // `Instant` has no zero: the only way to one is the machine's. Only differences to it are ever seen.
-        Self {
-            start: RealClock.now(),
-            passed_nanos: AtomicU64::new(0),
-            unix_micros: AtomicI64::new(unix_micros),
-        }
+        Self { start: RealClock.now(), passed: Arc::default(), unix_micros: AtomicI64::new(unix_micros) }
     }
 
     /// Lets time pass on both clocks.
     pub fn advance(&self, by: Duration) {
-        let before = self.passed_nanos.fetch_add(saturating(by.as_nanos()), Ordering::SeqCst);
+        let before = self.passed.nanos.fetch_add(saturating(by.as_nanos()), Ordering::SeqCst);
         // Whole microseconds of the sum, so that many small steps add up.
         let after = before + saturating(by.as_nanos());
         self.jump_wall(i64::try_from(after / 1_000 - before / 1_000).unwrap_or(i64::MAX));
+        self.passed.wake();
+    }
+
+    /// When the next timer is due that somebody waited for, if any is still to come.
+    #[must_use]
+    pub fn next_timer(&self) -> Option<Instant> {
+        let waiting = self.passed.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = waiting.iter().map(|(at, _)| *at).min()?;
+        Some(self.start + Duration::from_nanos(next))
     }
 
     /// Lets time pass until `at`; nothing if that is over.
@@ -60,11 +108,16 @@ impl FakeClock {
 
 impl Clock for FakeClock {
     fn now(&self) -> Instant {
-        self.start + Duration::from_nanos(self.passed_nanos.load(Ordering::SeqCst))
+        self.start + Duration::from_nanos(self.passed.nanos.load(Ordering::SeqCst))
     }
 
     fn unix_micros(&self) -> i64 {
         self.unix_micros.load(Ordering::SeqCst)
+    }
+
+    fn timer(&self, time: Duration) -> Option<Timer> {
+        let at = self.passed.nanos.load(Ordering::SeqCst).saturating_add(saturating(time.as_nanos()));
+        Some(Box::pin(Wait { passed: Arc::clone(&self.passed), at }))
     }
 }
 
@@ -96,6 +149,30 @@ mod tests {
         assert_eq!((clock.now(), clock.unix_micros()), (now, -2_000));
         clock.set_wall(42);
         assert_eq!((clock.now(), clock.unix_micros()), (now, 42));
+    }
+
+    #[test]
+    fn a_timer_is_over_when_its_time_has_passed_and_wakes_who_waits() {
+        struct Woken(AtomicU64);
+        impl std::task::Wake for Woken {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+        let (clock, woken) = (FakeClock::default(), Arc::new(Woken(AtomicU64::new(0))));
+        let waker = Waker::from(Arc::clone(&woken));
+        let mut context = Context::from_waker(&waker);
+        let mut timer = clock.timer(Duration::from_secs(2)).unwrap();
+        for _ in 0..3 {
+            assert!(timer.as_mut().poll(&mut context).is_pending());
+        }
+        assert_eq!(clock.next_timer(), Some(clock.now() + Duration::from_secs(2)));
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(woken.0.load(Ordering::SeqCst), 0);
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(woken.0.load(Ordering::SeqCst), 1, "once, however often it was polled");
+        assert!(timer.as_mut().poll(&mut context).is_ready());
+        assert_eq!(clock.next_timer(), None);
     }
 
     #[test]

@@ -1,4 +1,6 @@
-//! Threads that do not run by themselves: jobs and loops stepped one at a time, in an order a seed replays.
+//! Threads that do not run by themselves: jobs, loops and work stepped one at a time, in an order a seed replays.
+
+mod work;
 
 use std::fmt;
 use std::io;
@@ -8,7 +10,8 @@ use std::time::Instant;
 
 use crate::clock::Clock;
 use crate::rng::Rng;
-use crate::spawn::{Job, Next, Spawn, Tick, Ticker};
+use crate::spawn::{Job, Next, Spawn, Tick, Ticker, Work};
+use work::{InlineWork, WorkHandle};
 
 /// More steps than this in one run mean that something wakes itself for ever.
 const STEPS_LIMIT: u64 = 1_000_000;
@@ -29,6 +32,7 @@ struct Queue {
 enum Item {
     Job(Arc<InlineJob>),
     Loop(Arc<InlineLoop>),
+    Work(Arc<InlineWork>),
 }
 
 impl InlineSpawn {
@@ -38,7 +42,7 @@ impl InlineSpawn {
         Self(Arc::new(Mutex::new(Queue { line: Vec::new(), rng: Some(Rng::seeded(seed)) })))
     }
 
-    /// Runs jobs and ticks, those that they start included, until none is ready at `now`; then the earliest
+    /// Runs jobs, ticks and work, those that they start included, until none is ready at `now`; then the earliest
     /// deadline of a loop, if any waits for one.
     ///
     /// # Panics
@@ -53,12 +57,13 @@ impl InlineSpawn {
         line.iter().filter_map(Item::deadline).min()
     }
 
-    /// Runs one job or one tick; `false` when none is ready at `now`.
+    /// Runs one job, one tick or work until it waits; `false` when none is ready at `now`.
     pub fn step(&self, now: Instant) -> bool {
         let Some(item) = self.pick(now) else { return false };
         match item {
             Item::Job(job) => job.run(),
             Item::Loop(looped) => looped.run(now),
+            Item::Work(work) => work.poll(),
         }
         true
     }
@@ -88,6 +93,7 @@ impl Item {
                 let due = matches!(state.next, Next::At(at) if at <= now);
                 state.core.is_some() && (state.woken || due)
             }
+            Self::Work(work) => work.is_ready(),
         }
     }
 
@@ -95,12 +101,13 @@ impl Item {
         match self {
             Self::Job(job) => matches!(*lock(&job.state), JobState::Ended { .. }),
             Self::Loop(looped) => lock(&looped.state).next == Next::Done,
+            Self::Work(work) => work.is_over(),
         }
     }
 
     fn deadline(&self) -> Option<Instant> {
         match self {
-            Self::Job(_) => None,
+            Self::Job(_) | Self::Work(_) => None,
             Self::Loop(looped) => match lock(&looped.state).next {
                 Next::At(at) => Some(at),
                 Next::Idle | Next::Done => None,
@@ -114,6 +121,17 @@ impl Spawn for InlineSpawn {
         let job = Arc::new(InlineJob { name: name.to_owned(), state: Mutex::new(JobState::Waiting(job)) });
         lock(&self.0).line.push(Item::Job(Arc::clone(&job)));
         Ok(Box::new(JobHandle(job)))
+    }
+
+    fn work(
+        &self,
+        name: &str,
+        make: Box<dyn FnOnce() -> Work + Send>,
+        _run: Box<dyn FnOnce(Work) + Send>,
+    ) -> io::Result<Box<dyn Job>> {
+        let work = Arc::new(InlineWork::new(name, make));
+        lock(&self.0).line.push(Item::Work(Arc::clone(&work)));
+        Ok(Box::new(WorkHandle(work)))
     }
 
     fn ticker(&self, name: &str, tick: Box<dyn Tick>, _clock: Arc<dyn Clock>) -> io::Result<Arc<dyn Ticker>> {

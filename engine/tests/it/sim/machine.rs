@@ -5,16 +5,22 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
+use akidb::object_store::ObjectStore;
+use akidb::object_store::memory::InMemory;
 use akidb::{Builder, Db, Receipt, Settings};
 use akidb_host::sim::{Act, Call, CrashDisk, EIO, FakeClock, HookFs, InlineSpawn, Op};
 use akidb_host::{Clock, Fs, Rng};
 
-use super::life;
+use super::backend::Away;
+use super::flushes;
+use super::past::Past;
 use super::report::Report;
 use super::rows::Scale;
 use super::truth::Truth;
 
 pub(crate) const DIR: &str = "/db";
+/// "more": apart from the seed, and so that no seed whose bug is mended means something else.
+const EXTRA: u64 = 0x6d6f_7265;
 
 /// The disk and the truth at one moment.
 pub(crate) struct Moment {
@@ -22,6 +28,8 @@ pub(crate) struct Moment {
     pub(crate) truth: Truth,
     /// What was appended is in the page cache.
     pub(crate) well: bool,
+    /// What lay on the backend, if there is one.
+    pub(crate) store: Option<Arc<InMemory>>,
 }
 
 /// What the engine is doing when it calls the file system.
@@ -70,6 +78,12 @@ pub(crate) struct State {
     pub(crate) power_failed: bool,
     /// The handle said that only a reopen helps.
     pub(crate) must_reopen: bool,
+    /// Where what a backend and named snapshots need is drawn, so that a seed without them means what it meant.
+    pub(crate) extra: Rng,
+    pub(crate) away: Option<Away>,
+    pub(crate) has_names: bool,
+    /// Of the process that is alive.
+    disk: Option<CrashDisk>,
     moments: Vec<Moment>,
     log: DefaultHasher,
     prints: bool,
@@ -81,11 +95,14 @@ impl World {
     pub(crate) fn new(seed: u64) -> Arc<Self> {
         let mut rng = Rng::seeded(seed);
         let scale = if rng.below(20) == 0 { Scale::Large } else { Scale::Small };
-        Arc::new(Self(Mutex::new(State {
+        let mut extra = Rng::seeded(seed ^ EXTRA);
+        let (has_backend, has_names) = (extra.below(10) == 0, extra.below(10) == 0);
+        let past = (has_backend || has_names).then(Past::default);
+        let world = Arc::new(Self(Mutex::new(State {
             shows_unsynced: rng.below(5) == 0,
             scale,
             rng,
-            truth: Truth::default(),
+            truth: Truth { past, ..Truth::default() },
             report: Report::default(),
             versions: 0,
             db: None,
@@ -95,10 +112,18 @@ impl World {
             ill: false,
             power_failed: false,
             must_reopen: false,
+            extra,
+            away: None,
+            has_names,
+            disk: None,
             moments: Vec::new(),
             log: DefaultHasher::new(),
             prints: std::env::var_os("AKIDB_SIM_PRINT").is_some(),
-        })))
+        })));
+        if has_backend {
+            world.state().away = Some(Away::new(&world));
+        }
+        world
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -109,8 +134,35 @@ impl World {
         self.state().rng.below(bound)
     }
 
+    /// As `below`, for what only some worlds have.
+    pub(crate) fn extra(&self, bound: u64) -> u64 {
+        self.state().extra.below(bound)
+    }
+
     pub(crate) fn note(&self, text: &str) {
         self.state().note(text);
+    }
+
+    /// A call to the backend is about to be made.
+    pub(crate) fn meet_store(&self, op: &str, key: &str) {
+        let mut state = self.state();
+        if state.inside == Inside::Gone {
+            return;
+        }
+        state.report.store_calls += 1;
+        state.note(&format!("store: {op} {key}"));
+        if state.extra.below(60) == 0
+            && let Some(disk) = state.disk.clone()
+        {
+            state.keep(&disk);
+        }
+    }
+
+    /// A document was created.
+    pub(crate) fn published(&self) {
+        if let Some(away) = &mut self.state().away {
+            away.published.push(away.copy());
+        }
     }
 
     pub(crate) fn moments(&self) -> Vec<Moment> {
@@ -138,7 +190,7 @@ impl World {
             (act, state.may_nest(call).and_then(|flushes| Some((state.db.clone()?, flushes))))
         };
         if let Some((db, flushes)) = nested {
-            self.inside(Inside::Nested, || life::nested(self, &db, flushes));
+            self.inside(Inside::Nested, || flushes::nested(self, &db, flushes));
         }
         act
     }
@@ -174,6 +226,7 @@ impl State {
             disk: disk.kill(),
             truth: self.truth.clone(),
             well: !self.ill && !self.power_failed,
+            store: self.away.as_ref().map(Away::copy),
         });
     }
 
@@ -199,16 +252,25 @@ impl State {
         }
     }
 
+    /// Whether this may be the read of a column by which rows expire. Who asks for that column meanwhile waits until it is
+    /// there, and on one thread that is for ever.
+    fn is_awaited(&self, call: &Call<'_>) -> bool {
+        let reads = !call.op.changes() && call.path.extension().is_some_and(|end| end == "parquet");
+        reads && self.truth.promised.values().any(|table| table.schema.expires_by.is_some())
+    }
+
     /// Whether another operation comes before this call; and if so, whether it may be a flush.
     fn may_nest(&mut self, call: &Call<'_>) -> Option<bool> {
-        let inside =
-            matches!(self.inside, Inside::Flush | Inside::Merge) && !call.path.starts_with("/db/wal");
+        // Those who write these do not like to be asked meanwhile.
+        let apart = ["/db/wal", "/db/uploads", "/db/dlq"];
+        let inside = matches!(self.inside, Inside::Flush | Inside::Merge)
+            && !apart.iter().any(|dir| call.path.starts_with(dir));
         // Once its segment is written a merge lets no flush come between.
         let writes = matches!(call.op, Op::CreateNew | Op::WriteAt | Op::SyncData);
         let flushes =
             self.inside == Inside::Merge && writes && call.path.to_string_lossy().ends_with(".parquet.tmp");
         let one_in = if flushes { 3 } else { 12 };
-        (inside && self.rng.below(one_in) == 0).then_some(flushes)
+        (inside && self.rng.below(one_in) == 0 && !self.is_awaited(call)).then_some(flushes)
     }
 }
 
@@ -218,6 +280,7 @@ pub(crate) struct Machine {
     fs: Arc<dyn Fs>,
     clock: Arc<FakeClock>,
     spawn: InlineSpawn,
+    store: Option<Arc<dyn ObjectStore>>,
 }
 
 impl Machine {
@@ -226,18 +289,29 @@ impl Machine {
         let (watching, seen): (Weak<World>, _) = (Arc::downgrade(world), disk.clone());
         let hook = move |call: &Call<'_>| watching.upgrade().map_or(Act::Go, |world| world.call(&seen, call));
         let fs = Arc::new(HookFs::new(Arc::new(disk.clone()), Arc::new(hook)));
-        let (clock, spawn) = (Arc::default(), InlineSpawn::shuffled(world.state().rng.u64()));
-        Self { disk, fs, clock, spawn }
+        let state = &mut *world.state();
+        state.disk = Some(disk.clone());
+        let store = state.away.as_ref().map(|away| Arc::new(away.faults.clone()) as _);
+        Self { disk, fs, clock: Arc::default(), spawn: InlineSpawn::shuffled(state.rng.u64()), store }
     }
 
     /// A machine on which nothing fails and nobody looks.
     pub(crate) fn plain(disk: CrashDisk, rng: &mut Rng) -> Self {
         let fs = Arc::new(disk.clone());
-        Self { disk, fs, clock: Arc::default(), spawn: InlineSpawn::shuffled(rng.u64()) }
+        Self { disk, fs, clock: Arc::default(), spawn: InlineSpawn::shuffled(rng.u64()), store: None }
+    }
+
+    /// The same with a backend.
+    pub(crate) fn with_store(self, store: Arc<dyn ObjectStore>) -> Self {
+        Self { store: Some(store), ..self }
     }
 
     pub(crate) fn open(&self, settings: &Settings, seed: u64) -> akidb::Result<Db> {
-        self.builder(settings, seed).open()
+        let builder = self.builder(settings, seed);
+        match &self.store {
+            Some(store) => builder.store("copies", Arc::clone(store)).open(),
+            None => builder.open(),
+        }
     }
 
     /// Looks at what is there, without changing it.
@@ -263,6 +337,14 @@ impl Machine {
     pub(crate) fn rest(&self, by: Duration) {
         self.spawn.run_until_idle(self.clock.now());
         self.clock.advance(by);
+        self.spawn.run_until_idle(self.clock.now());
+    }
+
+    /// Lets the engine's threads do what is due, then time pass until one of those who wait for an answer goes on.
+    pub(crate) fn pass(&self) {
+        self.spawn.run_until_idle(self.clock.now());
+        let second = self.clock.now() + Duration::from_secs(1);
+        self.clock.advance_to(self.clock.next_timer().map_or(second, |next| next.min(second)));
         self.spawn.run_until_idle(self.clock.now());
     }
 

@@ -24,6 +24,17 @@ pub(crate) struct Report {
     /// Operations inside a file call of a flush.
     pub(crate) nested: u64,
     pub(crate) searches: u64,
+    /// Calls to the backend.
+    pub(crate) store_calls: u64,
+    /// Documents on the backend that were restored from.
+    pub(crate) restores: u64,
+    /// Times in which all was uploaded, and a restore was the database.
+    pub(crate) drains: u64,
+    /// Crashes after which the backend was asked for what it lacked.
+    pub(crate) store_crashes: u64,
+    /// Named snapshots made or removed, and looks at all there are.
+    pub(crate) snapshots: u64,
+    pub(crate) snapshot_looks: u64,
     /// Writes of unknown fate that a crash kept, and that it took.
     pub(crate) kept: u64,
     pub(crate) taken: u64,
@@ -51,6 +62,12 @@ impl Total {
         self.sum.quiets += report.quiets;
         self.sum.nested += report.nested;
         self.sum.searches += report.searches;
+        self.sum.store_calls += report.store_calls;
+        self.sum.restores += report.restores;
+        self.sum.drains += report.drains;
+        self.sum.store_crashes += report.store_crashes;
+        self.sum.snapshots += report.snapshots;
+        self.sum.snapshot_looks += report.snapshot_looks;
         self.sum.kept += report.kept;
         self.sum.taken += report.taken;
     }
@@ -61,7 +78,9 @@ impl Total {
             self.sum;
         let often = [crashes, reopens, flushes, nested, searches];
         assert!(often.iter().all(|n| *n >= self.seeds), "{self}");
-        let sometimes = [faults, poisoned, kept, taken];
+        let Report { restores, drains, store_crashes, snapshots, snapshot_looks, .. } = self.sum;
+        let sometimes =
+            [faults, poisoned, kept, taken, restores, drains, store_crashes, snapshots, snapshot_looks];
         assert!(sometimes.iter().all(|n| *n * 10 >= self.seeds), "{self}");
     }
 }
@@ -76,6 +95,12 @@ impl fmt::Display for Total {
             "{} merges, {} operations inside these, {} long quiets, {} searches, ",
             s.merges, s.nested, s.quiets, s.searches
         )?;
+        write!(
+            f,
+            "{} calls to backends, {} documents restored from, {} backends drained, {} crashes with the store kept, ",
+            s.store_calls, s.restores, s.drains, s.store_crashes
+        )?;
+        write!(f, "{} named snapshots made or removed, {} looks at them, ", s.snapshots, s.snapshot_looks)?;
         write!(
             f,
             "{} calls failed, {} writes refused, {} handles poisoned, ",

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use akidb::{Batch, Db, Id, Lsn, Payload, Schema};
+use akidb::{Batch, Collection, Db, Id, Lsn, Payload, Schema};
 
+use super::names::Names;
+use super::past::Past;
 use super::rows::{Scale, id, is_over};
 
 /// A row as it was written. Its LSN is not known while its write has not returned.
@@ -43,7 +45,26 @@ pub(crate) enum Event {
 }
 
 impl Event {
-    fn apply(&self, tables: &mut Tables) {
+    /// The collection it happens to.
+    pub(crate) fn name(&self) -> &str {
+        match self {
+            Self::Write { table: name, .. } | Self::Create(name, _) | Self::Drop(name) => name,
+        }
+    }
+
+    /// Learns from what an open found where a write was put that happened without an answer.
+    fn is_found_in(&mut self, found: &Tables) {
+        let Self::Write { table, ops, lsns: lsns @ None } = self else { return };
+        let Some(table) = found.get(table) else { return };
+        let lsn = (0..).zip(ops.iter()).find_map(|(n, op)| {
+            let (row, found) = (op.row.as_ref()?, table.rows.get(&op.id)?);
+            let lsn = found.lsn.filter(|_| same(row, found))?;
+            Some(Lsn::new(lsn.epoch(), lsn.counter() - n))
+        });
+        *lsns = lsn.map(|first| (first, first.plus(ops.len() as u64 - 1)));
+    }
+
+    pub(crate) fn apply(&self, tables: &mut Tables) {
         match self {
             Self::Create(name, schema) => {
                 let table = Table { schema: schema.clone(), rows: BTreeMap::new() };
@@ -87,6 +108,9 @@ pub(crate) struct Truth {
     pub(crate) later: Vec<Event>,
     /// What was acknowledged with a key, in order: sent again it is answered, and not written.
     pub(crate) keyed: Vec<Arc<Keyed>>,
+    /// How all that came to be, where somebody will ask for a moment of it.
+    pub(crate) past: Option<Past>,
+    pub(crate) names: Names,
 }
 
 impl Truth {
@@ -121,7 +145,28 @@ impl Truth {
 
     /// Everything that has begun is there for good.
     pub(crate) fn promise_all(&mut self) {
-        self.later.drain(..).for_each(|event| event.apply(&mut self.promised));
+        self.promise_first(self.later.len());
+    }
+
+    fn promise_first(&mut self, count: usize) {
+        for event in self.later.drain(..count) {
+            event.apply(&mut self.promised);
+            if let Some(past) = &mut self.past {
+                past.push(event);
+            }
+        }
+    }
+
+    /// All that a collection that is there may have been at an LSN.
+    pub(crate) fn now_at(&self, name: &str, lsn: Lsn) -> Vec<Table> {
+        let past = self.past.as_ref().expect("the past is kept");
+        past.at(name, lsn, &self.later).pop().expect("it was created")
+    }
+
+    /// The same of every collection of that name that there ever was.
+    pub(crate) fn ever_at(&self, name: &str, lsn: Lsn) -> Vec<Table> {
+        let past = self.past.as_ref().expect("the past is kept");
+        past.at(name, lsn, &self.later).concat()
     }
 
     /// Every write up to `lsn` is there for good.
@@ -129,7 +174,7 @@ impl Truth {
         let is_in =
             |event: &Event| matches!(event, Event::Write { lsns: Some((_, last)), .. } if *last <= lsn);
         let known = self.later.iter().take_while(|event| is_in(event)).count();
-        self.later.drain(..known).for_each(|event| event.apply(&mut self.promised));
+        self.promise_first(known);
     }
 
     /// What a read sees whose LSN this is.
@@ -173,10 +218,12 @@ impl Truth {
                 difference(&tables, &found)
             );
         };
-        let all = self.later.len() as u64;
-        self.later.clear();
+        let all = self.later.len();
+        self.later.truncate(happened);
+        self.later.iter_mut().for_each(|event| event.is_found_in(&found));
+        self.promise_first(happened);
         self.promised = found;
-        (happened, all - happened)
+        (happened as u64, (all - happened) as u64)
     }
 }
 
@@ -184,25 +231,44 @@ impl Truth {
 pub(crate) fn read(db: &Db, scale: Scale) -> akidb::Result<Tables> {
     let mut tables = Tables::new();
     for name in db.collections()? {
-        let rows = db.collection(&name)?;
-        let mut table = Table { schema: rows.schema()?, rows: BTreeMap::new() };
-        let scanned = rows.scan().limit(10_000).run()?;
-        let count = rows.count()?;
-        assert_eq!(count, scanned.len() as u64, "{name}: as many rows are counted as scanned");
-        assert!(
-            scanned.windows(2).all(|pair| pair[0].id < pair[1].id),
-            "{name}: an id twice, or out of order"
-        );
-        let ids: Vec<Id> = (0..scale.ids()).map(|n| id(&table.schema, n)).collect();
-        let got: Vec<_> = rows.get_many(&ids)?.into_iter().flatten().collect();
-        assert!(got == scanned, "{name}: {} rows are got by their ids, {} scanned", got.len(), scanned.len());
-        for row in got {
-            let kept = Row { lsn: Some(row.lsn), vector: row.vector, payload: row.payload };
-            table.rows.insert(row.id, Arc::new(kept));
-        }
+        let table = read_table(&name, &db.collection(&name)?, scale)?;
         tables.insert(name, table);
     }
     Ok(tables)
+}
+
+/// The same of one collection.
+pub(crate) fn read_table(name: &str, rows: &Collection, scale: Scale) -> akidb::Result<Table> {
+    let mut table = Table { schema: rows.schema()?, rows: BTreeMap::new() };
+    let scanned = rows.scan().limit(10_000).run()?;
+    let count = rows.count()?;
+    assert_eq!(count, scanned.len() as u64, "{name}: as many rows are counted as scanned");
+    assert!(scanned.windows(2).all(|pair| pair[0].id < pair[1].id), "{name}: an id twice, or out of order");
+    let ids: Vec<Id> = (0..scale.ids()).map(|n| id(&table.schema, n)).collect();
+    let got: Vec<_> = rows.get_many(&ids)?.into_iter().flatten().collect();
+    assert!(got == scanned, "{name}: {} rows are got by their ids, {} scanned", got.len(), scanned.len());
+    for row in got {
+        let kept = Row { lsn: Some(row.lsn), vector: row.vector, payload: row.payload };
+        table.rows.insert(row.id, Arc::new(kept));
+    }
+    Ok(table)
+}
+
+/// How a collection differs from all that it may be, if it is none of them.
+pub(crate) fn differs(allowed: &[Table], found: &Table) -> Option<String> {
+    let mut wrong = Vec::new();
+    for expected in allowed {
+        let mut text = String::new();
+        match expected.schema == found.schema {
+            true => rows_differ("", expected, found, &mut text),
+            false => text.push_str("  it has another schema\n"),
+        }
+        if text.is_empty() {
+            return None;
+        }
+        wrong.push(text.lines().take(DIFFERENCES).collect::<Vec<_>>().join("\n"));
+    }
+    Some(wrong.join("\nor\n"))
 }
 
 /// Where two states differ, a line each, the first of them; empty if they do not.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::InlineSpawn;
 use crate::clock::Clock;
 use crate::sim::FakeClock;
-use crate::spawn::{Job, Next, Spawn, Tick, Ticker};
+use crate::spawn::{Job, Next, Spawn, Tick, Ticker, Work};
 
 struct Each<F>(F);
 
@@ -153,4 +153,42 @@ fn a_seed_replays_its_order_and_another_gives_another() {
     };
     assert_eq!(order(1), order(1));
     assert!((2..10).any(|seed| order(seed) != order(1)));
+}
+
+/// Work that notes each poll, waits `waits` times for time to pass, and ends.
+fn work(clock: &FakeClock, log: &Log, waits: u64) -> Box<dyn FnOnce() -> Work + Send> {
+    let (log, timers): (_, Vec<_>) =
+        (Arc::clone(log), (1..=waits).map(|n| clock.timer(Duration::from_secs(n)).unwrap()).collect());
+    let work = async move {
+        for timer in timers {
+            log.lock().unwrap().push("waits".to_owned());
+            timer.await;
+        }
+        log.lock().unwrap().push("ends".to_owned());
+    };
+    Box::new(|| Box::pin(work))
+}
+
+#[test]
+fn work_goes_on_when_it_is_woken_and_is_never_run_elsewhere() {
+    let (spawn, log, clock) = (InlineSpawn::default(), Log::default(), FakeClock::default());
+    let elsewhere = Box::new(|_| unreachable!("it is polled here"));
+    let job = spawn.work("work", work(&clock, &log, 2), elsewhere).unwrap();
+    spawn.run_until_idle(clock.now());
+    spawn.run_until_idle(clock.now());
+    assert_eq!(*log.lock().unwrap(), ["waits"]);
+    clock.advance(Duration::from_secs(1));
+    spawn.run_until_idle(clock.now());
+    assert_eq!(*log.lock().unwrap(), ["waits", "waits"]);
+    clock.advance(Duration::from_secs(1));
+    assert!(job.join(), "a join polls it to its end");
+    assert_eq!(*log.lock().unwrap(), ["waits", "waits", "ends"]);
+    assert!(!spawn.step(clock.now()));
+}
+
+#[test]
+#[should_panic(expected = "is waited for, and waits")]
+fn a_join_of_work_that_nobody_wakes_is_a_mistake() {
+    let (spawn, log, clock) = (InlineSpawn::default(), Log::default(), FakeClock::default());
+    spawn.work("work", work(&clock, &log, 1), Box::new(drop)).unwrap().join();
 }
