@@ -199,16 +199,26 @@ impl<T: Target> Applier<T> {
         stale
     }
 
-    /// Applies a frame past the queue and shows it. For replay: nobody else is about, so files may be read here.
-    pub(crate) fn apply_now(&self, frame: &T::Frame, first: Lsn, last: Lsn) {
-        self.target.note_appended(frame, last);
+    /// Applies frames past the queue, each with its first and last LSN, and shows them. For replay: nobody else is about,
+    /// so files may be read here.
+    pub(crate) fn apply_now<'a>(&self, frames: impl Iterator<Item = (&'a T::Frame, Lsn, Lsn)> + Clone)
+    where
+        T::Frame: 'a,
+    {
+        frames.clone().for_each(|(frame, _, last)| self.target.note_appended(frame, last));
         let apply = self.lock.lock();
         let current = self.published.current();
-        if !self.target.is_prepared(current.content(), frame) {
-            self.target.prepare(current.content(), frame);
+        let mut shown = None;
+        for (frame, first, last) in frames {
+            if !self.target.is_prepared(current.content(), frame) {
+                self.target.prepare(current.content(), frame);
+            }
+            self.target.apply(current.content(), frame, first, last);
+            shown = Some(last);
         }
-        self.target.apply(current.content(), frame, first, last);
-        self.published.set_visible(last, &apply);
+        if let Some(last) = shown {
+            self.published.set_visible(last, &apply);
+        }
     }
 
     /// The frame in front, if it may be shown. It stays there; whoever asks holds the apply lock.

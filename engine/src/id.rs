@@ -1,7 +1,8 @@
 //! Row ids: text of 1 to 512 bytes, or 64-bit integers when the schema says so.
 
 use std::fmt;
-use std::sync::Arc;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::{Arc, LazyLock};
 
 use serde::{Serialize, Serializer};
 
@@ -57,10 +58,37 @@ impl Id {
         }
     }
 
+    /// A number that equal ids share, and two ids of one kind hardly ever; another one in each process, so that nobody can
+    /// choose ids whose marks agree.
+    pub(crate) fn mark(&self) -> u64 {
+        static KEYS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        let mut hasher = KEYS.build_hasher();
+        match self {
+            Self::Text(text) => hasher.write(text.as_bytes()),
+            Self::Int(n) => hasher.write_i64(*n),
+        }
+        hasher.finish()
+    }
+
     /// Whether this is an integer id.
     #[must_use]
     pub fn is_int(&self) -> bool {
         matches!(self, Self::Int(_))
+    }
+}
+
+/// An id with its mark, for those who look it up in several places.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Marked<'a> {
+    /// The id.
+    pub(crate) id: &'a Id,
+    /// What [`Id::mark`] answers.
+    pub(crate) mark: u64,
+}
+
+impl<'a> From<&'a Id> for Marked<'a> {
+    fn from(id: &'a Id) -> Self {
+        Self { id, mark: id.mark() }
     }
 }
 

@@ -1,15 +1,18 @@
 //! Fresh rows: append-only slots that never move, an id map to the newest slot of an id, and when each was hidden.
 
-use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
-use crate::id::Id;
+use crate::id::{Id, Marked};
 use crate::index::{Coding, Tail};
 use crate::lsn::Lsn;
 use crate::memory_budget::{Account, Charge, MemoryUse};
 use crate::row::Row;
+
+mod newest;
+
+use newest::Newest;
 
 const CHUNK_SLOTS: usize = 1_024;
 const MAX_CHUNKS: usize = 2_048;
@@ -52,7 +55,7 @@ type Chunk = OnceLock<Box<[OnceLock<Slot>]>>;
 pub(crate) struct Memtable {
     chunks: Box<[Chunk]>,
     len: AtomicU32,
-    newest: RwLock<HashMap<Id, u32>>,
+    newest: RwLock<Newest>,
     bytes: AtomicU64,
     /// LSN of the first operation since this memtable became the active one, deletes included; 0 = none.
     first_op: AtomicU64,
@@ -159,16 +162,17 @@ impl Memtable {
         }
     }
 
-    /// Appends the newest version of its id. Apply lock.
+    /// Appends the newest version of its id, which has this mark. Apply lock.
     ///
     /// # Panics
     /// If the memtable is full, which sealing by bytes and [`Memtable::is_full`] prevent.
-    pub(crate) fn insert(&self, lsn: Lsn, row: Arc<Row>) {
+    pub(crate) fn insert(&self, lsn: Lsn, row: Arc<Row>, mark: u64) {
         let at = self.len.load(Ordering::Relaxed);
         let (chunk, slot) = place(at);
         let chunk = self.chunks[chunk].get_or_init(|| (0..CHUNK_SLOTS).map(|_| OnceLock::new()).collect());
         let mut newest = self.newest.write().unwrap_or_else(PoisonError::into_inner);
-        let previous = newest.insert(row.id.clone(), at).unwrap_or(NO_SLOT);
+        let id = Marked { id: &row.id, mark };
+        let previous = newest.insert(id, at, |slot| &self.slot(slot).row.id).unwrap_or(NO_SLOT);
         let codes = self.codes.get();
         let bytes = bytes_of(&row) + codes.map_or(0, Tail::row_bytes);
         self.charge.grow(bytes);
@@ -185,8 +189,8 @@ impl Memtable {
 
     /// Hides the newest version of `id` from `at` on. `Some(true)` if a live one was hidden, `Some(false)` if the
     /// id is here but already dead (so no live copy is anywhere older), `None` if it is not here. Apply lock.
-    pub(crate) fn hide(&self, id: &Id, at: Lsn) -> Option<bool> {
-        let newest = self.newest_of(id)?;
+    pub(crate) fn hide<'a>(&self, id: impl Into<Marked<'a>>, at: Lsn) -> Option<bool> {
+        let newest = self.newest_of(id.into())?;
         let slot = self.slot(newest);
         if slot.hidden_at() != Lsn::MAX {
             return Some(false);
@@ -198,7 +202,7 @@ impl Memtable {
     /// What this memtable says of `id` at `lsn`: a live row, `Some(None)` for "known here, not alive", or `None`
     /// for "look in older places".
     pub(crate) fn get(&self, id: &Id, lsn: Lsn) -> Option<Option<&Slot>> {
-        let mut at = self.newest_of(id)?;
+        let mut at = self.newest_of(id.into())?;
         let mut known = false;
         loop {
             let slot = self.slot(at);
@@ -216,12 +220,12 @@ impl Memtable {
 
     /// The newest version of `id` here, dead or alive, whether or not it is visible yet.
     pub(crate) fn newest(&self, id: &Id) -> Option<&Slot> {
-        self.newest_of(id).map(|at| self.slot(at))
+        self.newest_of(id.into()).map(|at| self.slot(at))
     }
 
     /// Whether a version of `id` is here, dead or alive: then no older place has a live one.
-    pub(crate) fn knows(&self, id: &Id) -> bool {
-        self.newest_of(id).is_some()
+    pub(crate) fn knows<'a>(&self, id: impl Into<Marked<'a>>) -> bool {
+        self.newest_of(id.into()).is_some()
     }
 
     /// All slots in LSN order, dead ones included.
@@ -235,8 +239,9 @@ impl Memtable {
         self.chunks[chunk].get().and_then(|slots| slots[slot].get()).expect("slots below len are written")
     }
 
-    fn newest_of(&self, id: &Id) -> Option<u32> {
-        self.newest.read().unwrap_or_else(PoisonError::into_inner).get(id).copied()
+    fn newest_of(&self, id: Marked<'_>) -> Option<u32> {
+        let newest = self.newest.read().unwrap_or_else(PoisonError::into_inner);
+        newest.get(id, |slot| &self.slot(slot).row.id)
     }
 }
 
@@ -265,12 +270,14 @@ mod tests {
     #[test]
     fn a_row_lives_from_its_lsn_until_it_is_hidden() {
         let table = Memtable::new(&MemoryBudget::new(0).account());
-        table.insert(lsn(1), row("a"));
-        assert_eq!(table.hide(&"a".into(), lsn(3)), Some(true));
-        table.insert(lsn(3), row("a"));
-        assert_eq!(table.hide(&"b".into(), lsn(4)), None);
-        assert_eq!(table.hide(&"a".into(), lsn(5)), Some(true));
-        assert_eq!(table.hide(&"a".into(), lsn(6)), Some(false));
+        let insert = |n, row: Arc<Row>| table.insert(lsn(n), Arc::clone(&row), row.id.mark());
+        let hide = |id: &str, at| table.hide(&Id::from(id), at);
+        insert(1, row("a"));
+        assert_eq!(hide("a", lsn(3)), Some(true));
+        insert(3, row("a"));
+        assert_eq!(hide("b", lsn(4)), None);
+        assert_eq!(hide("a", lsn(5)), Some(true));
+        assert_eq!(hide("a", lsn(6)), Some(false));
         let at = |n| table.get(&"a".into(), lsn(n)).map(|slot| slot.map(|slot| slot.lsn().counter()));
         assert_eq!(at(0), None);
         assert_eq!(at(1), Some(Some(1)));
@@ -284,7 +291,8 @@ mod tests {
         let table = Memtable::new(&MemoryBudget::new(0).account());
         for n in 0..3_000u64 {
             table.note_op(lsn(n + 1));
-            table.insert(lsn(n + 1), row(&n.to_string()));
+            let row = row(&n.to_string());
+            table.insert(lsn(n + 1), Arc::clone(&row), row.id.mark());
         }
         assert_eq!(table.len(), 3_000);
         assert!(table.slots().all(|(at, slot)| slot.lsn().counter() == u64::from(at) + 1));

@@ -1,17 +1,17 @@
 //! The operations of a logged frame, what each of them hides, and how they are applied to memtables and overlays.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::apply::{Applier, Target};
 use crate::catalog::{Catalog, CollectionState, RowPlace};
 use crate::error::{Error, ErrorKind, Fate};
-use crate::id::Id;
+use crate::id::{Id, Marked};
 use crate::idempotency::{BatchKey, RecentKeys};
 use crate::lsn::Lsn;
 use crate::memtable::bytes_of;
 use crate::row::Row;
+use crate::schema::IdKind;
 
 mod expect;
 
@@ -39,10 +39,11 @@ impl Change {
     }
 }
 
-fn mark_of(collection: u32, id: &Id) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    (collection, id).hash(&mut hasher);
-    hasher.finish()
+/// 2^64 times the golden ratio: its multiples lie far apart.
+const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
+
+fn mark_of(collection: u32, id: Marked<'_>) -> u64 {
+    id.mark ^ u64::from(collection).wrapping_mul(GOLDEN)
 }
 
 /// One record of a frame.
@@ -54,7 +55,7 @@ pub(crate) struct Op {
     expect: Option<Expect>,
     /// The key of the batch that ends with this record.
     batch_key: Option<Box<BatchKey>>,
-    /// The hash of collection and id.
+    /// That of its id.
     mark: u64,
     /// When the row it writes expires.
     expires_at: Option<i64>,
@@ -100,7 +101,7 @@ impl Op {
             collection,
             expect,
             batch_key: None,
-            mark: id.map_or(0, |id| mark_of(collection, id)),
+            mark: id.map_or(0, Id::mark),
             expires_at: None,
             asks_expiry: expect.is_some() || matches!(change, Change::Delete(_)),
             change,
@@ -172,6 +173,15 @@ impl Op {
         self.change.id()
     }
 
+    /// The mark of its row among those of all collections.
+    fn mark_in_queue(&self) -> u64 {
+        self.marked().map_or(0, |id| mark_of(self.collection, id))
+    }
+
+    fn marked(&self) -> Option<Marked<'_>> {
+        self.id().map(|id| Marked { id, mark: self.mark })
+    }
+
     /// Whether a row was hidden that lived and had not expired at this moment; known once the write is visible.
     pub(crate) fn existed(&self, now_micros: i64) -> bool {
         self.existed.load(Ordering::Acquire) && self.hidden_expires_at.load(Ordering::Acquire) > now_micros
@@ -185,7 +195,7 @@ impl Op {
     /// As [`Op::prepare`] where no segment has to be looked at: there is none, or a memtable knows the id, and then
     /// no older copy of it lives. `false` if one has to be. Reads no file.
     pub(crate) fn prepare_in_memory(&self, collection: &CollectionState) -> bool {
-        let Some(id) = self.id() else { return true };
+        let Some(id) = self.marked() else { return true };
         if !collection.segments.is_empty() && !collection.memtables().any(|memtable| memtable.knows(id)) {
             return false;
         }
@@ -235,12 +245,20 @@ impl Op {
 
     /// As [`Op::prepare`] for many: each segment's ids are passed over once. Where a segment cannot be read they are left to be looked
     /// up one by one, and the failure to whom it concerns.
-    pub(crate) fn prepare_each(ops: &[&Self], collection: &CollectionState) {
-        let asked: Vec<&Self> = ops.iter().copied().filter(|op| !op.prepare_in_memory(collection)).collect();
-        let ids: Vec<&Id> = asked.iter().filter_map(|op| op.id()).collect();
-        assert_eq!(ids.len(), asked.len(), "what has no id is prepared in memory");
+    pub(crate) fn prepare_each<'a>(ops: impl Iterator<Item = &'a Self>, collection: &CollectionState) {
+        if collection.segments.is_empty() {
+            ops.for_each(|op| assert!(op.prepare_in_memory(collection), "there is nowhere else to look"));
+            return;
+        }
+        // Memtables are not asked: of an id they know no older copy lives, and that shows in the segments as well.
+        let mut asked: Vec<(&Id, &Self)> = ops.filter_map(|op| Some((op.id()?, op))).collect();
+        if collection.schema.id_kind == IdKind::Int {
+            // As they lie in segments, so that none of those has to sort them.
+            asked.sort_by_cached_key(|(id, _)| if let Id::Int(n) = id { *n } else { 0 });
+        }
+        let ids: Vec<&Id> = asked.iter().map(|(id, _)| *id).collect();
         let Ok(places) = collection.find_each_in_segments(&ids) else { return };
-        for (op, place) in asked.into_iter().zip(places) {
+        for ((_, op), place) in asked.into_iter().zip(places) {
             if let Ok(found) = op.found_at(collection, place) {
                 *op.found.lock().unwrap_or_else(PoisonError::into_inner) = found;
             }
@@ -259,7 +277,7 @@ impl Op {
     }
 
     fn apply(&self, collection: &CollectionState, lsn: Lsn) {
-        let Some(id) = self.id() else { return };
+        let Some(id) = self.marked() else { return };
         collection.active.note_op(lsn);
         let existed = match self.hide_older(collection, id, lsn) {
             Ok(existed) => existed,
@@ -282,7 +300,7 @@ impl Op {
         };
         self.existed.store(existed, Ordering::Release);
         if let Change::Upsert(row) = &self.change {
-            collection.active.insert(lsn, Arc::clone(row));
+            collection.active.insert(lsn, Arc::clone(row), self.mark);
         }
     }
 
@@ -291,11 +309,16 @@ impl Op {
     }
 
     /// Hides the one live older version, wherever it is.
-    fn hide_older(&self, collection: &CollectionState, id: &Id, lsn: Lsn) -> crate::error::Result<bool> {
+    fn hide_older(
+        &self,
+        collection: &CollectionState,
+        id: Marked<'_>,
+        lsn: Lsn,
+    ) -> crate::error::Result<bool> {
         for memtable in collection.memtables() {
             if let Some(was_alive) = memtable.hide(id, lsn) {
                 if let Some(field) = collection.schema.expiry().filter(|_| self.asks_expiry) {
-                    self.note_expiry(memtable.newest(id).and_then(|slot| slot.row().expires_at(field)));
+                    self.note_expiry(memtable.newest(id.id).and_then(|slot| slot.row().expires_at(field)));
                 }
                 return Ok(was_alive);
             }
@@ -323,7 +346,7 @@ impl Target for Memory {
     type Frame = Vec<Op>;
 
     fn marks(ops: &Vec<Op>) -> impl Iterator<Item = u64> {
-        ops.iter().map(|op| op.mark)
+        ops.iter().map(Op::mark_in_queue)
     }
 
     fn note_appended(&self, ops: &Vec<Op>, last: Lsn) {

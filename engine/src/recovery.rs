@@ -28,12 +28,15 @@ use crate::schema::Schema;
 use crate::segment::Segment;
 use crate::write::Sequencer;
 
+mod decode;
+mod line;
 mod replay;
 mod report;
 
 pub use report::{CutReport, RecoveryReport, UnsyncedReport};
 
-use replay::{Schemas, give_memory_back, replay};
+use decode::{Piece, Schemas};
+use replay::{apply, give_memory_back, replay};
 use report::{note_cut, unsynced};
 
 /// How long an open waits for a handle that is being dropped in this process, in steps of 10 ms.
@@ -98,9 +101,12 @@ pub(crate) fn open(place: Place, settings: &Settings, create: bool) -> Result<(A
         report.unsynced = Some(unsynced(&engine.place, &recovered, opened.floor));
     }
     let log_end = recovered.last;
-    replay(sequencer.applier(), recovered, opened, &schemas, &mut report, || {
-        give_memory_back(&engine, sequencer.applier(), &limits)
-    })?;
+    let to = Arc::clone(&engine);
+    let applying = Box::new(move |piece: &Piece| {
+        apply(piece, to.applier(), || give_memory_back(&to, to.applier(), &limits))
+    });
+    replay(&recovered.records, opened.floor, &schemas, &mut report, applying, &*engine.place.spawn)?;
+    drop(recovered);
     show_all(sequencer.applier(), log_end);
     engine.writer()?.begin_codes();
     engine.measure_disk();
@@ -160,26 +166,30 @@ pub(crate) fn open_read_only(place: Place, limits: Limits) -> Result<(Arc<Engine
         RecoveryReport { manifest: newest.number, epoch: newest.writer_epoch, ..Default::default() };
     let (catalog, schemas) = load_catalog(&place, &newest, &limits)?;
     let applier = Applier::new(memory(&limits, &newest), catalog, newest.floor.pred());
+    let engine = Arc::new(Engine::read_only(place, limits, applier));
+    let place = &engine.place;
     if alone {
-        let (log, recovered) = open_log(&place, akidb_wal::Config::default(), &newest, true)?;
+        let (log, recovered) = open_log(place, akidb_wal::Config::default(), &newest, true)?;
         note_cut(&recovered, &mut report);
         if newest.shows_unsynced() {
-            report.unsynced = Some(unsynced(&place, &recovered, newest.floor));
+            report.unsynced = Some(unsynced(place, &recovered, newest.floor));
         }
         if recovered.last > recovered.proven {
             report.unproven = Some([recovered.proven.to_string(), recovered.last.to_string()]);
         }
         let log_end = recovered.last;
-        replay(&applier, recovered, &newest, &schemas, &mut report, || Ok(()))?;
-        show_all(&applier, log_end);
+        let to = Arc::clone(&engine);
+        let applying = Box::new(move |piece: &Piece| apply(piece, to.applier(), || Ok(())));
+        replay(&recovered.records, newest.floor, &schemas, &mut report, applying, &*place.spawn)?;
+        drop(recovered);
+        show_all(engine.applier(), log_end);
         drop(log);
     } else {
         report.beside_writer = true;
         let flushed = newest.collections.iter().map(|c| c.flushed_lsn).max();
-        show_all(&applier, flushed.unwrap_or(Lsn::ZERO));
+        show_all(engine.applier(), flushed.unwrap_or(Lsn::ZERO));
     }
     drop(lock);
-    let engine = Arc::new(Engine::read_only(place, limits, applier));
     engine.measure_disk();
     Ok((engine, report))
 }

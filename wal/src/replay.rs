@@ -47,6 +47,12 @@ impl Records {
     pub fn iter(&self) -> RecordsIter<'_> {
         RecordsIter { frames: Frames::new(&self.legs), floor: self.floor, open: None }
     }
+
+    /// How many bytes their frames take.
+    #[must_use]
+    pub fn frame_bytes(&self) -> u64 {
+        self.legs.iter().map(|leg| leg.to - leg.from).sum()
+    }
 }
 
 impl<'a> IntoIterator for &'a Records {

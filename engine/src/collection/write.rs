@@ -359,8 +359,7 @@ fn prepare(states: &[Arc<CollectionState>], encoded: &Encoded) -> Result<()> {
     states.iter().try_for_each(|state| state.check_damage())?;
     if encoded.ops.len() >= MANY_OPS {
         for state in states {
-            let its: Vec<&Op> = encoded.ops.iter().filter(|op| op.collection() == state.id).collect();
-            Op::prepare_each(&its, state);
+            Op::prepare_each(encoded.ops.iter().filter(|op| op.collection() == state.id), state);
         }
     }
     encoded.ops.iter().try_for_each(|op| {

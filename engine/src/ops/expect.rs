@@ -86,7 +86,7 @@ impl Op {
             let write = ops.get(n).filter(|op| op.writes(self.collection, id))?;
             Some(write.is_upsert() && !is_over(write.expires_at))
         };
-        if let Some(queued) = applier.newest_queued(self.mark, leaves_a_row) {
+        if let Some(queued) = applier.newest_queued(self.mark_in_queue(), leaves_a_row) {
             let version = queued.write.then_some(queued.lsn);
             return Ok(Some(Newest { version, settled: queued.frame_last }));
         }
@@ -158,7 +158,7 @@ pub(crate) fn newest_row(
             _ => None,
         })
     };
-    let queued = || applier.newest_queued(mark_of(collection, id), row_of);
+    let queued = || applier.newest_queued(mark_of(collection, id.into()), row_of);
     loop {
         if let Some(queued) = queued() {
             return Ok(queued.write.map(|row| (queued.lsn, row)));

@@ -1,33 +1,28 @@
 //! The log's tail into memtables, within the memory of a running database.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
-use akidb_wal::Recovered;
+use akidb_host::Spawn;
+use akidb_wal::{Record, Records, RecordsIter};
 
 use super::RecoveryReport;
+use super::decode::{Frame, Piece, Schemas};
+use super::line::{Apply, Line};
 use crate::apply::Applier;
 use crate::engine::Engine;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::flush;
-use crate::id::Id;
-use crate::idempotency::BatchKey;
 use crate::limits::Limits;
 use crate::log::from_wal;
 use crate::lsn::Lsn;
-use crate::manifest::Manifest;
-use crate::ops::{Change, Memory, Op};
-use crate::record::{self, Record};
-use crate::row::{self, Row};
-use crate::schema::{IdKind, Schema};
+use crate::ops::{Memory, Op};
 
 /// Bytes of records between two looks at the memory they took.
 const LOOK_EVERY_BYTES: usize = 16 << 10;
-/// Bytes of records whose ids are looked up together.
-const CHUNK_BYTES: usize = 4 << 20;
-
-/// Of each collection the versions of its schema, and up to where it is flushed.
-pub(super) type Schemas = BTreeMap<u32, (Vec<Arc<Schema>>, Lsn)>;
+/// Bytes of records that are decoded, and whose ids are looked up, together.
+const PIECE_BYTES: usize = 2 << 20;
+/// Below so many bytes of frames a thread costs more than it saves.
+const WORTH_A_THREAD_BYTES: u64 = 4 << 20;
 
 /// Keeps a replay within the memory of a running database. A full memtable is only sealed: the driver flushes it behind
 /// the open. Above the bound of all memtables it is flushed here and now.
@@ -59,138 +54,88 @@ pub(super) fn give_memory_back(engine: &Engine, applier: &Applier<Memory>, limit
     }
 }
 
-/// Applies the log's frames above what is flushed, one at a time and in order, so that memory can be given back
-/// in between. Some are decoded ahead.
+/// Decodes the log's frames above what is flushed and has them applied in order, piece by piece.
 pub(super) fn replay(
-    applier: &Applier<Memory>,
-    recovered: Recovered,
-    manifest: &Manifest,
+    records: &Records,
+    floor: Lsn,
     schemas: &Schemas,
     report: &mut RecoveryReport,
-    mut after: impl FnMut() -> Result<()>,
+    apply: Apply,
+    spawn: &dyn Spawn,
 ) -> Result<()> {
-    let mut chunk = Chunk::default();
-    let mut frame = Vec::new();
-    let mut first = None;
+    let line = Line::new(records.frame_bytes() >= WORTH_A_THREAD_BYTES, apply, spawn);
     let mut range: Option<(Lsn, Lsn)> = None;
-    let mut bytes = 0;
-    for item in recovered.records.iter() {
-        let item = item.map_err(|error| from_wal(&error))?;
-        if item.lsn < manifest.floor {
-            report.skipped_records += 1;
-            continue;
+    let mut records = records.iter();
+    loop {
+        let taken = take(&mut records)?;
+        if taken.is_empty() {
+            break;
         }
-        let op = replayed_op(&item, schemas)?;
-        if op.is_nothing() {
-            report.skipped_records += 1;
-        } else {
-            report.replayed_records += 1;
-            range = Some((range.map_or(item.lsn, |(from, _)| from), item.lsn));
+        let piece = Piece::decode(&taken, floor, schemas)?;
+        report.skipped_records += piece.skipped;
+        report.replayed_records += piece.replayed;
+        if let Some((from, to)) = piece.range {
+            range = Some((range.map_or(from, |(from, _)| from), to));
         }
-        first.get_or_insert(item.lsn);
-        frame.push(op);
-        bytes += item.bytes.len();
-        if item.lsn == item.frame_last {
-            let (ops, first) = (std::mem::take(&mut frame), first.take().expect("set above"));
-            chunk.frames.push(Frame { ops, first, last: item.frame_last, bytes });
-            chunk.bytes += std::mem::take(&mut bytes);
-            if chunk.bytes >= CHUNK_BYTES {
-                chunk.apply(applier, &mut after)?;
-            }
-        }
+        line.push(piece)?;
     }
-    chunk.apply(applier, &mut after)?;
-    assert!(frame.is_empty(), "the log handed out half a frame");
+    line.finish()?;
     report.replayed = range.map(|(from, to)| [from.to_string(), to.to_string()]);
     Ok(())
 }
 
-struct Frame {
-    ops: Vec<Op>,
-    first: Lsn,
-    last: Lsn,
-    bytes: usize,
-}
-
-/// Frames that are decoded and not yet applied.
-#[derive(Default)]
-struct Chunk {
-    frames: Vec<Frame>,
-    bytes: usize,
-}
-
-impl Chunk {
-    /// Applies them, one at a time and in order.
-    fn apply(&mut self, applier: &Applier<Memory>, after: &mut impl FnMut() -> Result<()>) -> Result<()> {
-        self.look_up(applier);
-        let mut bytes = 0;
-        for frame in self.frames.drain(..) {
-            applier.apply_now(&frame.ops, frame.first, frame.last);
-            bytes += frame.bytes;
-            if bytes >= LOOK_EVERY_BYTES {
-                bytes = 0;
-                after()?;
-            }
-        }
-        self.bytes = 0;
-        Ok(())
-    }
-
-    /// Looks the ids up in the segments, all at once. What a flush makes stale in between is looked up again when its turn
-    /// comes.
-    fn look_up(&self, applier: &Applier<Memory>) {
-        let current = applier.published().current();
-        let mut by_collection: BTreeMap<u32, Vec<&Op>> = BTreeMap::new();
-        for op in self.frames.iter().flat_map(|frame| &frame.ops).filter(|op| !op.is_nothing()) {
-            by_collection.entry(op.collection()).or_default().push(op);
-        }
-        for (id, ops) in by_collection {
-            if let Some(collection) = current.content().collections.get(&id) {
-                Op::prepare_each(&ops, collection);
-            }
+/// The records of the next whole frames, about a piece of them; none at the end.
+fn take<'a>(from: &mut RecordsIter<'a>) -> Result<Vec<Record<'a>>> {
+    let (mut taken, mut bytes) = (Vec::new(), 0);
+    for record in from {
+        let record = record.map_err(|error| from_wal(&error))?;
+        bytes += record.bytes.len();
+        taken.push(record);
+        if bytes >= PIECE_BYTES && record.lsn == record.frame_last {
+            break;
         }
     }
+    Ok(taken)
 }
 
-fn replayed_op(item: &akidb_wal::Record<'_>, schemas: &Schemas) -> Result<Op> {
-    let bad = |what: String| {
-        let message = format!("record {} is whole but cannot be read: {what}", item.lsn);
-        Error::new(ErrorKind::Corrupt, "AKI-0226", message)
-            .help_is("it was written by another version or by a bug; please report it, with the file")
-    };
-    let record = Record::decode(item.bytes).map_err(|error| match error.is_newer_format() {
-        true => Error::new(ErrorKind::NewerFormat, "AKI-0227", format!("record {}: {error}", item.lsn))
-            .help_is("a newer version wrote it: open the database with that version"),
-        false => bad(error.to_string()),
-    })?;
-    let op = replayed_change(item.lsn, &record, schemas).map_err(bad)?;
-    if !record.names_batch {
-        return Ok(op);
+/// Applies the frames of a piece, in order, with a look at the memory after each few of them.
+pub(super) fn apply(
+    piece: &Piece,
+    applier: &Applier<Memory>,
+    mut after: impl FnMut() -> Result<()>,
+) -> Result<()> {
+    look_up(piece, applier);
+    let mut left = &piece.frames[..];
+    while !left.is_empty() {
+        let (few, rest) = left.split_at(frames_until_a_look(left));
+        applier.apply_now(few.iter().map(|frame| (&frame.ops, frame.first, frame.last)));
+        after()?;
+        left = rest;
     }
-    let key = BatchKey::decode(record.idempotency_key, item.lsn);
-    Ok(op.naming(key.ok_or_else(|| bad("the key of its batch".to_owned()))?))
+    Ok(())
 }
 
-/// What the record does that no segment holds yet; an error says what of it makes no sense.
-fn replayed_change(lsn: Lsn, record: &Record<'_>, schemas: &Schemas) -> Result<Op, String> {
-    // Ids of collections are never reused, so a record of an unknown one is of a dropped one.
-    let Some((versions, flushed)) = schemas.get(&record.collection) else {
-        return Ok(Op::nothing(record.collection));
-    };
-    if lsn <= *flushed {
-        return Ok(Op::nothing(record.collection));
+/// How many frames come before the next look at the memory: at least one.
+fn frames_until_a_look(frames: &[Frame]) -> usize {
+    let mut bytes = 0;
+    let enough = frames.iter().position(|frame| {
+        bytes += frame.bytes;
+        bytes >= LOOK_EVERY_BYTES
+    });
+    enough.map_or(frames.len(), |last| last + 1)
+}
+
+/// Looks the ids up in the segments, all at once. What a flush makes stale in between is looked up again when its turn
+/// comes.
+fn look_up(piece: &Piece, applier: &Applier<Memory>) {
+    let current = applier.published().current();
+    let mut by_collection: BTreeMap<u32, Vec<&Op>> = BTreeMap::new();
+    for op in piece.frames.iter().flat_map(|frame| &frame.ops).filter(|op| !op.is_nothing()) {
+        by_collection.entry(op.collection()).or_default().push(op);
     }
-    let newest = versions.last().expect("a collection has a schema");
-    let id = Id::from_key(record.key, newest.id_kind == IdKind::Int).ok_or("the id")?;
-    let change = match record.op {
-        record::Op::Delete => Change::Delete(id),
-        record::Op::Upsert => {
-            let schema = versions.iter().find(|schema| schema.version == record.schema);
-            let schema = schema.ok_or_else(|| format!("schema version {}", record.schema))?;
-            let (fields, rest) =
-                row::split_logged(schema, record.payload).map_err(|error| error.to_string())?;
-            Change::Upsert(Arc::new(Row { id, vector: record.vector.to_f32(), fields, rest }))
+    for (id, ops) in by_collection {
+        if let Some(collection) = current.content().collections.get(&id) {
+            Op::prepare_each(ops.into_iter(), collection);
         }
-    };
-    Ok(Op::new(record.collection, change))
+    }
 }

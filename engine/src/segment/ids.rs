@@ -48,12 +48,21 @@ impl Segment {
         };
         let mut wanted: Vec<(i64, usize)> = ids.iter().enumerate().filter_map(int).collect();
         wanted.sort_unstable();
-        let (mut low, end) = (0, self.rows());
-        let mut found = Vec::new();
-        for (id, at) in wanted {
-            low = id_index::gallop(low, end, |row| Ok(self.int_id(row)? < id))?;
-            if low < end && self.int_id(low)? == id {
-                found.push((at, low));
+        let (mut from, mut found) = (0, Vec::new());
+        for group in 0..self.int_groups() {
+            let (first, ids) = self.int_ids_of(group)?;
+            let end = u32::try_from(ids.len()).expect("rows are u32");
+            let id_of = |row: u32| i64::from_le_bytes(ids[row as usize]);
+            let mut low = 0;
+            while let Some((id, at)) = wanted.get(from) {
+                low = id_index::gallop(low, end, |row| Ok(id_of(row) < *id))?;
+                if low == end {
+                    break;
+                }
+                if id_of(low) == *id {
+                    found.push((*at, first + low));
+                }
+                from += 1;
             }
         }
         Ok(found)

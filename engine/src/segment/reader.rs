@@ -226,6 +226,20 @@ impl Segment {
         Ok(i64::from_le_bytes(bytes.try_into().expect("eight bytes were asked for")))
     }
 
+    /// How many row groups have integer ids.
+    pub(super) fn int_groups(&self) -> u32 {
+        u32::try_from(self.int_ids.len()).expect("groups are fewer than rows")
+    }
+
+    /// The first row of a group, and the integer ids of all of its rows, read where they lie.
+    pub(super) fn int_ids_of(&self, group: u32) -> Result<(u32, &[[u8; 8]])> {
+        let first = group << self.meta.group_bits;
+        let rows = (self.rows() - first).min(1 << self.meta.group_bits);
+        let start = self.int_ids[group as usize];
+        let bytes = self.shared.get(start..start + u64::from(rows) * 8)?;
+        Ok((first, bytes.as_chunks().0))
+    }
+
     /// Refuses a row number past the end: our own mistake, said aloud instead of a panic in a search.
     #[inline]
     pub(super) fn check_row(&self, row: u32) -> Result<()> {
