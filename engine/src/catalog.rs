@@ -122,6 +122,9 @@ impl CollectionState {
                 }
             }
             left.retain(|at| places[*at].is_none());
+            if left.is_empty() {
+                break;
+            }
         }
         Ok(places)
     }

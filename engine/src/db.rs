@@ -62,11 +62,7 @@ impl Db {
 
     fn start_compactor(engine: &Arc<Engine>) -> Result<()> {
         let compactor = Box::new(Compactor::new(Arc::downgrade(engine)));
-        let ticker = engine.place.spawn.background_ticker(
-            "akidb-compactor",
-            compactor,
-            Arc::clone(&engine.place.clock),
-        );
+        let ticker = engine.place.spawn.ticker("akidb-compactor", compactor, Arc::clone(&engine.place.clock));
         let ticker = ticker
             .map_err(|cause| Error::io("AKI-0228", &engine.place.dir, "could not start a thread", &cause))?;
         let _ = engine.compactor.set(ticker);

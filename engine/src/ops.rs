@@ -247,7 +247,10 @@ impl Op {
     /// up one by one, and the failure to whom it concerns.
     pub(crate) fn prepare_each<'a>(ops: impl Iterator<Item = &'a Self>, collection: &CollectionState) {
         if collection.segments.is_empty() {
-            ops.for_each(|op| assert!(op.prepare_in_memory(collection), "there is nowhere else to look"));
+            for op in ops {
+                let is_known = op.prepare_in_memory(collection);
+                assert!(is_known, "there is nowhere else to look");
+            }
             return;
         }
         // Memtables are not asked: of an id they know no older copy lives, and that shows in the segments as well.

@@ -33,16 +33,6 @@ pub fn pin_thread(nth: usize) -> io::Result<usize> {
     Ok(cpu)
 }
 
-/// How much nicer a thread is that gives way: beside one that does not it gets about a quarter of a processor.
-const NICER: i32 = 5;
-
-/// Lets the calling thread, and those it makes, have less of the processors where others want them. Not that it could not: then
-/// it works on as before.
-pub(crate) fn give_way() {
-    // Linux counts niceness by thread.
-    let _ = rustix::process::nice(NICER);
-}
-
 fn duration(time: Timespec) -> Duration {
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))

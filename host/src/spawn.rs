@@ -9,7 +9,6 @@ use std::thread::{self, JoinHandle, ThreadId};
 use std::time::Instant;
 
 use crate::clock::Clock;
-use crate::cpu::give_way;
 
 /// What a loop wants next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,16 +65,6 @@ pub trait Spawn: Send + Sync + fmt::Debug {
 
     /// Runs `tick` in a loop on a thread of its own, first at once.
     fn ticker(&self, name: &str, tick: Box<dyn Tick>, clock: Arc<dyn Clock>) -> io::Result<Arc<dyn Ticker>>;
-
-    /// The same for work that nobody waits for: where processors are short, other threads get most of them.
-    fn background_ticker(
-        &self,
-        name: &str,
-        tick: Box<dyn Tick>,
-        clock: Arc<dyn Clock>,
-    ) -> io::Result<Arc<dyn Ticker>> {
-        self.ticker(name, tick, clock)
-    }
 }
 
 /// The machine's threads.
@@ -92,30 +81,6 @@ impl Spawn for RealSpawn {
         let inside = Arc::clone(&bell);
         let job = RealJob::start(name, Box::new(move || run(tick, &inside, &*clock)))?;
         Ok(Arc::new(RealTicker { bell, job }))
-    }
-
-    fn background_ticker(
-        &self,
-        name: &str,
-        tick: Box<dyn Tick>,
-        clock: Arc<dyn Clock>,
-    ) -> io::Result<Arc<dyn Ticker>> {
-        self.ticker(name, Box::new(Background { tick, gives_way: false }), clock)
-    }
-}
-
-/// A core whose thread gives way to others.
-struct Background {
-    tick: Box<dyn Tick>,
-    gives_way: bool,
-}
-
-impl Tick for Background {
-    fn tick(&mut self, now: Instant) -> Next {
-        if !std::mem::replace(&mut self.gives_way, true) {
-            give_way();
-        }
-        self.tick.tick(now)
     }
 }
 

@@ -359,7 +359,9 @@ fn prepare(states: &[Arc<CollectionState>], encoded: &Encoded) -> Result<()> {
     states.iter().try_for_each(|state| state.check_damage())?;
     if encoded.ops.len() >= MANY_OPS {
         for state in states {
-            Op::prepare_each(encoded.ops.iter().filter(|op| op.collection() == state.id), state);
+            let its = encoded.ops.iter().filter(|op| op.collection() == state.id);
+            // What is written again and again is known to a memtable, and in many segments dead.
+            Op::prepare_each(its.filter(|op| !op.prepare_in_memory(state)), state);
         }
     }
     encoded.ops.iter().try_for_each(|op| {

@@ -28,6 +28,8 @@ pub(super) struct Frame {
 #[derive(Default)]
 pub(super) struct Piece {
     pub(super) frames: Vec<Frame>,
+    /// Of their records.
+    pub(super) bytes: usize,
     /// Records that are only counted.
     pub(super) skipped: u64,
     pub(super) replayed: u64,
@@ -58,6 +60,7 @@ impl Piece {
             let open = frame.get_or_insert_with(|| Frame::of(item));
             open.ops.push(op);
             open.bytes += item.bytes.len();
+            piece.bytes += item.bytes.len();
             if item.lsn == item.frame_last {
                 piece.frames.extend(frame.take());
             }

@@ -1,8 +1,7 @@
 //! Decoded pieces of the log wait in line to be applied, in order: by a second thread where there are many, and by the one
 //! that decodes where none came or the line is full.
 //!
-//! The one that opens decodes, for what it allocates stays, and a second thread's heap grows page by page. What comes out
-//! is the same whoever applied what.
+//! The one that opens decodes. What comes out is the same whoever applied what.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -12,8 +11,8 @@ use akidb_host::{Job, Spawn};
 use super::decode::Piece;
 use crate::error::Result;
 
-/// Pieces that wait, at most: decoded records are held twice, in the log and in memory.
-const MAX_WAITING: usize = 2;
+/// Bytes of records that wait, at most, or one piece that is larger: decoded records are held twice, in the log and in memory.
+const MAX_WAITING_BYTES: usize = 4 << 20;
 
 /// What applies a piece.
 pub(super) type Apply = Box<dyn FnMut(&Piece) -> Result<()> + Send>;
@@ -33,6 +32,8 @@ struct Ground {
 
 struct State {
     waiting: VecDeque<Piece>,
+    /// Of their records.
+    waiting_bytes: usize,
     /// Applied, and to be dropped by the thread that allocated them.
     spent: Vec<Piece>,
     /// With whoever applies a piece while one does: so it is one at a time.
@@ -46,6 +47,7 @@ impl Line {
     pub(super) fn new(is_long: bool, apply: Apply, spawn: &dyn Spawn) -> Self {
         let state = State {
             waiting: VecDeque::new(),
+            waiting_bytes: 0,
             spent: Vec::new(),
             apply: Some(apply),
             outcome: Ok(()),
@@ -63,14 +65,14 @@ impl Line {
     /// What applying an earlier one answered; the line is then over.
     pub(super) fn push(&self, piece: Piece) -> Result<()> {
         let mut state = self.ground.state();
-        let spent = std::mem::take(&mut state.spent);
+        state.waiting_bytes += piece.bytes;
         state.waiting.push_back(piece);
-        self.ground.changed.notify_all();
-        let state = self.ground.shorten_to(MAX_WAITING, state);
-        let outcome = state.outcome.clone();
+        let spent = std::mem::take(&mut state.spent);
         drop(state);
+        self.ground.changed.notify_all();
         drop(spent);
-        outcome
+        let is_long = |state: &State| state.waiting.len() > 1 && state.waiting_bytes > MAX_WAITING_BYTES;
+        self.ground.shorten_while(is_long).outcome.clone()
     }
 
     /// Waits until all are applied.
@@ -78,10 +80,11 @@ impl Line {
     /// # Errors
     /// As [`Line::push`].
     pub(super) fn finish(self) -> Result<()> {
-        let state = self.ground.shorten_to(0, self.ground.state());
+        let state = self.ground.shorten_while(|state| !state.waiting.is_empty());
         // One may have left the line and not be applied yet.
-        let busy = |state: &mut State| state.apply.is_none() && state.outcome.is_ok();
+        let busy = |state: &mut State| state.apply.is_none() && state.outcome.is_ok() && !state.is_over;
         let state = self.ground.changed.wait_while(state, busy).unwrap_or_else(PoisonError::into_inner);
+        assert!(!state.is_over, "applying what was logged panicked");
         state.outcome.clone()
     }
 }
@@ -101,15 +104,22 @@ impl Ground {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sees to it that so few wait: applies some here, or waits for the other thread to.
-    fn shorten_to<'a>(&'a self, most: usize, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
-        while state.waiting.len() > most && state.outcome.is_ok() {
+    /// Shortens the line for as long as that `is_due`: applies some here, or waits for the other thread to.
+    ///
+    /// # Panics
+    /// If applying a piece did, on the other thread: what comes after it must never be applied.
+    fn shorten_while(&self, is_due: impl Fn(&State) -> bool) -> MutexGuard<'_, State> {
+        let mut state = self.state();
+        loop {
+            assert!(!state.is_over, "applying what was logged panicked");
+            if !is_due(&state) || state.outcome.is_err() {
+                return state;
+            }
             state = match self.apply_first(state) {
                 Ok(state) => state,
                 Err(state) => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
             };
         }
-        state
     }
 
     /// Applies the first piece; gives the state back as it was where there is none, or it is the other thread's turn.
@@ -117,13 +127,14 @@ impl Ground {
         &'a self,
         mut state: MutexGuard<'a, State>,
     ) -> Result<MutexGuard<'a, State>, MutexGuard<'a, State>> {
-        if state.waiting.is_empty() || state.outcome.is_err() {
+        if state.waiting.is_empty() || state.outcome.is_err() || state.is_over {
             return Err(state);
         }
         let Some(apply) = state.apply.take() else { return Err(state) };
         let piece = state.waiting.pop_front();
+        state.waiting_bytes -= piece.as_ref().map_or(0, |piece| piece.bytes);
         drop(state);
-        let mut turn = Turn { ground: self, apply: Some(apply), piece, outcome: Ok(()) };
+        let mut turn = Turn { ground: self, apply: Some(apply), piece, outcome: None };
         turn.take();
         drop(turn);
         Ok(self.state())
@@ -141,18 +152,19 @@ impl Ground {
     }
 }
 
-/// One piece being applied. Afterwards the next may be, also if this one panicked: nobody waits for ever.
+/// One piece being applied. Afterwards the next may be, unless this one panicked: then the line is over, and nobody waits.
 struct Turn<'a> {
     ground: &'a Ground,
     apply: Option<Apply>,
     piece: Option<Piece>,
-    outcome: Result<()>,
+    /// None until it is applied.
+    outcome: Option<Result<()>>,
 }
 
 impl Turn<'_> {
     fn take(&mut self) {
         if let (Some(apply), Some(piece)) = (&mut self.apply, &self.piece) {
-            self.outcome = apply(piece);
+            self.outcome = Some(apply(piece));
         }
     }
 }
@@ -160,12 +172,15 @@ impl Turn<'_> {
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         let mut state = self.ground.state();
-        state.apply = self.apply.take();
         state.spent.extend(self.piece.take());
-        if let Err(error) = std::mem::replace(&mut self.outcome, Ok(())) {
-            state.outcome = Err(error);
+        match self.outcome.take() {
+            Some(outcome) => {
+                state.apply = self.apply.take();
+                state.outcome = outcome;
+            }
+            // It panicked: what follows half a piece is not applied, by anybody.
+            None => state.is_over = true,
         }
-        state.is_over |= std::thread::panicking();
         drop(state);
         self.ground.changed.notify_all();
     }
@@ -175,6 +190,7 @@ impl Drop for Turn<'_> {
 mod tests {
     use std::io;
     use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::sync::mpsc;
 
     use akidb_host::sim::InlineSpawn;
     use akidb_host::{Clock, RealSpawn, Tick, Ticker};
@@ -201,7 +217,7 @@ mod tests {
     }
 
     fn piece(n: u64) -> Piece {
-        Piece { replayed: n, ..Piece::default() }
+        Piece { replayed: n, bytes: 2 << 20, ..Piece::default() }
     }
 
     /// Notes what it applies; what `of` answers for a piece is the outcome.
@@ -254,18 +270,60 @@ mod tests {
                 line.finish()
             }));
             assert!(ended.is_err(), "{spawn:?}");
-            assert_eq!(noted.lock().unwrap()[..6], [0, 1, 2, 3, 4, 5], "{spawn:?}");
+            assert_eq!(*noted.lock().unwrap(), [0, 1, 2, 3, 4, 5], "nothing after half a piece: {spawn:?}");
         }
+    }
+
+    /// The other thread has the piece that panics, and this one has more to bring.
+    #[test]
+    fn what_comes_after_a_panic_of_the_other_thread_is_never_applied() {
+        let (taken, is_taken) = mpsc::channel();
+        let (go_on, may_go_on) = mpsc::channel::<()>();
+        let (noted, apply) = noting(move |_| {
+            taken.send(()).unwrap();
+            may_go_on.recv().unwrap();
+            panic!("on purpose");
+        });
+        let line = Line::new(true, apply, &RealSpawn);
+        line.push(piece(0)).unwrap();
+        is_taken.recv().unwrap();
+        line.push(piece(1)).unwrap();
+        line.push(piece(2)).unwrap();
+        go_on.send(()).unwrap();
+        let ended = catch_unwind(AssertUnwindSafe(|| (3..9).try_for_each(|n| line.push(piece(n)))));
+        assert!(ended.is_err());
+        assert!(catch_unwind(AssertUnwindSafe(|| line.finish())).is_err());
+        assert_eq!(*noted.lock().unwrap(), [0]);
     }
 
     #[test]
     fn a_line_that_is_dropped_forgets_what_waits() {
-        for spawn in spawns() {
-            let (noted, apply) = noting(|_| Ok(()));
-            let line = Line::new(true, apply, &*spawn);
-            (0..MAX_WAITING as u64).for_each(|n| line.push(piece(n)).unwrap());
-            drop(line);
-            assert!(noted.lock().unwrap().len() <= MAX_WAITING, "{spawn:?}");
-        }
+        let (taken, is_taken) = mpsc::channel();
+        let (go_on, may_go_on) = mpsc::channel::<()>();
+        let (noted, apply) = noting(move |_| {
+            taken.send(()).unwrap();
+            may_go_on.recv().unwrap();
+            Ok(())
+        });
+        let line = Line::new(true, apply, &RealSpawn);
+        (0..2).for_each(|n| line.push(piece(n)).unwrap());
+        is_taken.recv().unwrap();
+        line.ground.state().is_over = true;
+        go_on.send(()).unwrap();
+        drop(line);
+        assert_eq!(*noted.lock().unwrap(), [0]);
+    }
+
+    #[test]
+    fn a_piece_larger_than_what_may_wait_waits_alone() {
+        let (noted, apply) = noting(|_| Ok(()));
+        let line = Line::new(false, apply, &NoThreads);
+        let large = |n| Piece { bytes: 64 << 20, ..piece(n) };
+        line.push(large(0)).unwrap();
+        assert!(noted.lock().unwrap().is_empty());
+        line.push(large(1)).unwrap();
+        assert_eq!(*noted.lock().unwrap(), [0]);
+        line.finish().unwrap();
+        assert_eq!(*noted.lock().unwrap(), [0, 1]);
     }
 }

@@ -12,6 +12,29 @@ use crate::error::{Error, Result};
 use crate::id::Id;
 use crate::schema::IdKind;
 
+/// Integer ids that share a checksum.
+const IDS_OF_A_BLOCK: u32 = 2_048;
+
+/// Finds ids, in their order, among rows in theirs.
+fn find_sorted(
+    wanted: &[(i64, usize)],
+    rows: Range<u32>,
+    id_of: impl Fn(u32) -> Result<i64>,
+    found: &mut Vec<(usize, u32)>,
+) -> Result<()> {
+    let mut low = rows.start;
+    for (id, at) in wanted {
+        low = id_index::gallop(low, rows.end, |row| Ok(id_of(row)? < *id))?;
+        if low == rows.end {
+            break;
+        }
+        if id_of(low)? == *id {
+            found.push((*at, low));
+        }
+    }
+    Ok(())
+}
+
 impl Segment {
     /// The row that has `id`, dead or alive; `None` if there is none (also for an id of the other kind).
     pub(crate) fn find(&self, id: &Id) -> Result<Option<u32>> {
@@ -50,19 +73,22 @@ impl Segment {
         wanted.sort_unstable();
         let (mut from, mut found) = (0, Vec::new());
         for group in 0..self.int_groups() {
-            let (first, ids) = self.int_ids_of(group)?;
-            let end = u32::try_from(ids.len()).expect("rows are u32");
-            let id_of = |row: u32| i64::from_le_bytes(ids[row as usize]);
-            let mut low = 0;
-            while let Some((id, at)) = wanted.get(from) {
-                low = id_index::gallop(low, end, |row| Ok(id_of(row) < *id))?;
-                if low == end {
-                    break;
-                }
-                if id_of(low) == *id {
-                    found.push((*at, first + low));
-                }
-                from += 1;
+            let Some((next, _)) = wanted.get(from) else { break };
+            let rows = self.int_rows_of(group);
+            let last = self.int_id(rows.end - 1)?;
+            if last < *next {
+                continue;
+            }
+            let here = &wanted[from..][..wanted[from..].partition_point(|(id, _)| *id <= last)];
+            from += here.len();
+            // Where there is one a block all of them are read; few are looked for one by one.
+            if here.len() >= ((rows.end - rows.start) / IDS_OF_A_BLOCK) as usize {
+                let ids = self.int_ids_of(group)?;
+                let first = rows.start;
+                let id_of = |row: u32| Ok(i64::from_le_bytes(ids[(row - first) as usize]));
+                find_sorted(here, rows, id_of, &mut found)?;
+            } else {
+                find_sorted(here, rows, |row| self.int_id(row), &mut found)?;
             }
         }
         Ok(found)

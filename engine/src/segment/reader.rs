@@ -231,13 +231,17 @@ impl Segment {
         u32::try_from(self.int_ids.len()).expect("groups are fewer than rows")
     }
 
-    /// The first row of a group, and the integer ids of all of its rows, read where they lie.
-    pub(super) fn int_ids_of(&self, group: u32) -> Result<(u32, &[[u8; 8]])> {
+    /// The rows of a group.
+    pub(super) fn int_rows_of(&self, group: u32) -> Range<u32> {
         let first = group << self.meta.group_bits;
-        let rows = (self.rows() - first).min(1 << self.meta.group_bits);
-        let start = self.int_ids[group as usize];
-        let bytes = self.shared.get(start..start + u64::from(rows) * 8)?;
-        Ok((first, bytes.as_chunks().0))
+        first..first + (self.rows() - first).min(1 << self.meta.group_bits)
+    }
+
+    /// The integer ids of all rows of a group, read where they lie.
+    pub(super) fn int_ids_of(&self, group: u32) -> Result<&[[u8; 8]]> {
+        let (rows, start) = (self.int_rows_of(group), self.int_ids[group as usize]);
+        let bytes = self.shared.get(start..start + u64::from(rows.end - rows.start) * 8)?;
+        Ok(bytes.as_chunks().0)
     }
 
     /// Refuses a row number past the end: our own mistake, said aloud instead of a panic in a search.

@@ -36,6 +36,7 @@ mod pace;
 mod promised;
 mod promises;
 mod repair;
+mod replay;
 mod rest;
 mod restore;
 mod review;

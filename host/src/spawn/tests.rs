@@ -169,18 +169,3 @@ fn the_machine_clock_goes_on_and_knows_the_century() {
     assert!(b >= a);
     assert!(RealClock.unix_micros() > 1_600_000_000_000_000);
 }
-
-#[test]
-fn a_background_loop_gives_way_and_no_other_thread_does() {
-    let niceness = || rustix::process::nice(0).unwrap();
-    let here = niceness();
-    let (sent, got) = mpsc::channel();
-    let tick = Each(move |_| {
-        sent.send(niceness()).unwrap();
-        Next::Done
-    });
-    let background = RealSpawn.background_ticker("merges", Box::new(tick), Arc::new(RealClock)).unwrap();
-    assert_eq!(got.recv_timeout(LONG).unwrap(), (here + 5).min(19));
-    background.stop();
-    assert_eq!(niceness(), here, "nor the one that started it");
-}
