@@ -246,15 +246,12 @@ impl Op {
     /// As [`Op::prepare`] for many: each segment's ids are passed over once. Where a segment cannot be read they are left to be looked
     /// up one by one, and the failure to whom it concerns.
     pub(crate) fn prepare_each<'a>(ops: impl Iterator<Item = &'a Self>, collection: &CollectionState) {
-        if collection.segments.is_empty() {
-            for op in ops {
-                let is_known = op.prepare_in_memory(collection);
-                assert!(is_known, "there is nowhere else to look");
-            }
+        // What is written again and again is known to a memtable, and in many segments dead.
+        let unknown = ops.filter(|op| !op.prepare_in_memory(collection));
+        let mut asked: Vec<(&Id, &Self)> = unknown.filter_map(|op| Some((op.id()?, op))).collect();
+        if asked.is_empty() {
             return;
         }
-        // Memtables are not asked: of an id they know no older copy lives, and that shows in the segments as well.
-        let mut asked: Vec<(&Id, &Self)> = ops.filter_map(|op| Some((op.id()?, op))).collect();
         if collection.schema.id_kind == IdKind::Int {
             // As they lie in segments, so that none of those has to sort them.
             asked.sort_by_cached_key(|(id, _)| if let Id::Int(n) = id { *n } else { 0 });

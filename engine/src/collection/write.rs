@@ -221,13 +221,7 @@ impl Collection {
         rows: usize,
         encode: impl FnOnce(&CollectionState) -> Result<Encoded>,
     ) -> Result<Receipt> {
-        let (state, span) = self.begin(rows)?;
-        let _entered = span.clone().entered();
-        let encoded = encode(&state)?;
-        if may_wait {
-            self.handle.engine.keep_pace(&encoded.ops);
-        }
-        append(&self.handle.engine, &[state], &encoded, may_wait, span)
+        self.put(may_wait, may_wait, rows, encode)
     }
 
     /// The same on a thread that others wait for too: it is held up by bounds, not to keep a pace.
@@ -236,10 +230,23 @@ impl Collection {
         rows: usize,
         encode: impl FnOnce(&CollectionState) -> Result<Encoded>,
     ) -> Result<Receipt> {
+        self.put(true, false, rows, encode)
+    }
+
+    fn put(
+        &self,
+        may_wait: bool,
+        to_pace: bool,
+        rows: usize,
+        encode: impl FnOnce(&CollectionState) -> Result<Encoded>,
+    ) -> Result<Receipt> {
         let (state, span) = self.begin(rows)?;
         let _entered = span.clone().entered();
         let encoded = encode(&state)?;
-        append(&self.handle.engine, &[state], &encoded, true, span)
+        if to_pace {
+            self.handle.engine.keep_pace(&encoded.ops);
+        }
+        append(&self.handle.engine, &[state], &encoded, may_wait, span)
     }
 
     /// Refuses a database that is open for reading only, and a snapshot.
@@ -359,9 +366,7 @@ fn prepare(states: &[Arc<CollectionState>], encoded: &Encoded) -> Result<()> {
     states.iter().try_for_each(|state| state.check_damage())?;
     if encoded.ops.len() >= MANY_OPS {
         for state in states {
-            let its = encoded.ops.iter().filter(|op| op.collection() == state.id);
-            // What is written again and again is known to a memtable, and in many segments dead.
-            Op::prepare_each(its.filter(|op| !op.prepare_in_memory(state)), state);
+            Op::prepare_each(encoded.ops.iter().filter(|op| op.collection() == state.id), state);
         }
     }
     encoded.ops.iter().try_for_each(|op| {
