@@ -34,7 +34,7 @@ pub(crate) use {
     code::Bits,
     head::decode as decode_head,
     lists::{Asked, List, Lists, width},
-    rerank::{Exact, rerank},
+    rerank::{Exact, is_open, rerank},
     rotation::Rotation,
     rows::{can_code, rotate},
     scan::NO_ROW,

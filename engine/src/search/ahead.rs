@@ -7,7 +7,7 @@ use crate::catalog::CollectionState;
 use crate::distance::{Kernel, Scorer};
 use crate::error::Result;
 use crate::filter::Bound;
-use crate::index::{Candidate, Exact};
+use crate::index::{Candidate, Exact, is_open};
 use crate::schema::Metric;
 use crate::search::codes::{Part, Scratch};
 use crate::search::found::{At, Scored};
@@ -79,44 +79,47 @@ pub(super) fn vectors(
     }
     let (k, metric) = (query.k, state.schema.metric);
     let Some(kth) = candidates.get(k - 1).or(candidates.last()) else { return Ok(()) };
-    let first = open(candidates, k, kth.estimate + LUCK * kth.error, width);
-    let mut round = vectors_of(state, &candidates[..first]);
+    let likely = kth.estimate + LUCK * kth.error;
+    let first = |at: usize| at < k || is_open(&candidates[at], likely, width);
+    let mut round = vectors_of(state, candidates, first);
     if !query.with_payload && !query.with_vector {
         for (n, live) in state.segments.iter().enumerate() {
-            // Those of segments that only the open candidates name are fetched with the hits.
-            if candidates[..first].iter().any(|candidate| candidate.source as usize == n) {
+            // Those of segments that only the other candidates name are fetched with the hits.
+            let is_asked = |at: usize| candidates[at].source as usize == n && first(at);
+            if (0..candidates.len()).any(is_asked) {
                 round.keys(&live.segment);
             }
         }
     }
     round.fetch()?;
     let mut keys: Vec<f32> = known.iter().map(|scored| Exact::of(metric, scored.score).key).collect();
-    for candidate in &candidates[..first] {
+    for (_, candidate) in candidates.iter().enumerate().filter(|(at, _)| first(*at)) {
         if let Some(segment) = segment(state, candidate) {
             keys.push(Exact::of(metric, scorer.score(segment.vector(candidate.row)?)).key);
         }
     }
     keys.sort_unstable_by(f32::total_cmp);
-    let all = keys.get(k - 1).map_or(candidates.len(), |kth| open(candidates, k, *kth, width));
-    vectors_of(state, &candidates[first.min(all)..all]).fetch()
-}
-
-/// How many candidates may still be among the best, the k-th of which is at `kth`: the rule of the exact comparison.
-fn open(candidates: &[Candidate], k: usize, kth: f32, width: f32) -> usize {
-    let near = |candidate: &Candidate| candidate.estimate <= kth + (width - 0.5) * candidate.error;
-    let far = candidates.iter().skip(k).position(|candidate| !near(candidate));
-    far.map_or(candidates.len(), |far| k + far)
+    let kth = keys.get(k - 1).copied();
+    let rest = |at: usize| !first(at) && kth.is_none_or(|kth| is_open(&candidates[at], kth, width));
+    vectors_of(state, candidates, rest).fetch()
 }
 
 fn segment<'a>(state: &'a CollectionState, candidate: &Candidate) -> Option<&'a Segment> {
     state.segments.get(candidate.source as usize).map(|live| &*live.segment)
 }
 
-fn vectors_of<'a>(state: &'a CollectionState, candidates: &[Candidate]) -> Round<'a> {
+/// The vectors of those of the candidates, by their places, that are `wanted`.
+fn vectors_of<'a>(
+    state: &'a CollectionState,
+    candidates: &[Candidate],
+    wanted: impl Fn(usize) -> bool,
+) -> Round<'a> {
     let mut round = Round::default();
     for (n, live) in state.segments.iter().enumerate() {
-        let of_segment = candidates.iter().filter(|candidate| candidate.source as usize == n);
-        round.vectors(&live.segment, of_segment.map(|candidate| candidate.row));
+        let of_segment =
+            |(at, candidate): &(usize, &Candidate)| candidate.source as usize == n && wanted(*at);
+        let rows = candidates.iter().enumerate().filter(of_segment);
+        round.vectors(&live.segment, rows.map(|(_, candidate)| candidate.row));
     }
     round
 }

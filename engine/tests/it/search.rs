@@ -7,6 +7,7 @@ use akidb::{Collection, Db, Explained, Hit, Metric, NewRow, PartKind, Schema, Se
 use akidb_host::Rng;
 use serde_json::json;
 
+mod mixed;
 mod replayed;
 
 const DIM: u16 = 64;
