@@ -12,9 +12,11 @@ const FANOUT: usize = 4;
 /// Upper bound of the lowest tier; each next one is four times larger.
 const FIRST_TIER_BYTES: u64 = 1 << 20;
 /// Merges up to this size are made whatever share of the whole they are.
-const SMALL_MERGE_BYTES: u64 = 128 << 20;
+const SMALL_MERGE_BYTES: u64 = 64 << 20;
 /// A larger merge is at most one part in so many of the collection: until its inputs are gone both take space.
 const SPACE_SHARE: u64 = 3;
+/// The same while nobody writes: the log takes no space then.
+const SPACE_SHARE_AT_REST: u64 = 2;
 /// Dead rows in a hundred above which a segment is rewritten for their sake alone.
 const MOST_DEAD_PERCENT: u64 = 30;
 /// The same while nobody writes.
@@ -61,13 +63,18 @@ impl SegmentLoad {
 
 /// The segments to merge next, by their places in `segments`, ascending; none if nothing is due.
 pub(crate) fn due(segments: &[SegmentLoad], max_rows: u64) -> Vec<usize> {
+    due_within(segments, max_rows, SPACE_SHARE)
+}
+
+/// `space_share`: a merge that is not small takes at most one part in so many of the bytes.
+fn due_within(segments: &[SegmentLoad], max_rows: u64, space_share: u64) -> Vec<usize> {
     if let Some(dead) = segments.iter().position(|s| s.dead == s.rows && !s.spared) {
         return vec![dead];
     }
     let mut by_size: Vec<usize> = (0..segments.len()).filter(|at| !segments[*at].spared).collect();
     by_size.sort_by_key(|at| (segments[*at].live_bytes(), *at));
     let all: u64 = segments.iter().map(|s| s.bytes).sum();
-    let bounds = Bounds { rows: max_rows, bytes: SMALL_MERGE_BYTES.max(all / SPACE_SHARE) };
+    let bounds = Bounds { rows: max_rows, bytes: SMALL_MERGE_BYTES.max(all / space_share) };
     let chosen = full_tier(segments, &by_size, &bounds);
     // Before what is rewritten alone: writers wait for these.
     if chosen.len() >= 2 {
@@ -85,7 +92,7 @@ pub(crate) fn due(segments: &[SegmentLoad], max_rows: u64) -> Vec<usize> {
 /// What is due while nobody writes: also a segment of which more than three in a hundred are dead, the one with most of
 /// them first. Each row that dies costs 33 others at most that are written again, by a machine with nothing else to do.
 pub(crate) fn due_at_rest(segments: &[SegmentLoad], max_rows: u64) -> Vec<usize> {
-    let chosen = due(segments, max_rows);
+    let chosen = due_within(segments, max_rows, SPACE_SHARE_AT_REST);
     if !chosen.is_empty() {
         return chosen;
     }
@@ -174,9 +181,9 @@ mod tests {
 
     #[test]
     fn four_of_a_size_become_one_and_three_stay() {
-        let three = [segment(20_000, 0); 3];
+        let three = [segment(15_000, 0); 3];
         assert!(due(&three, 1_000_000).is_empty());
-        let four = [segment(20_000, 0); 4];
+        let four = [segment(15_000, 0); 4];
         assert_eq!(due(&four, 1_000_000), [0, 1, 2, 3]);
     }
 
@@ -184,11 +191,11 @@ mod tests {
     fn what_is_smaller_goes_along_and_what_is_larger_does_not() {
         let segments = [
             segment(500_000, 0),
-            segment(20_000, 0),
+            segment(15_000, 0),
             segment(9, 0),
-            segment(20_000, 0),
-            segment(30_000, 0),
-            segment(25_000, 0),
+            segment(15_000, 0),
+            segment(14_000, 0),
+            segment(11_000, 0),
         ];
         assert_eq!(due(&segments, 2_000_000), [1, 2, 3, 4, 5]);
     }
@@ -208,7 +215,7 @@ mod tests {
         let segments = [segment(90_000, 1), overdue(90_000, 1), overdue(1_000, 0)];
         assert_eq!(due(&segments, 1_000_000), [1], "neither what is not overdue nor what has nothing dead");
         assert!(due(&segments, 80_000).is_empty(), "made with more memory than there is");
-        let four = [segment(20_000, 0), segment(20_000, 0), overdue(20_000, 9), segment(20_000, 0)];
+        let four = [segment(15_000, 0), segment(15_000, 0), overdue(15_000, 9), segment(15_000, 0)];
         assert_eq!(due(&four, 1_000_000), [0, 1, 2, 3], "once, along with what is merged anyway");
         let others =
             [overdue(900_000, 9), segment(9_000, 0), segment(9_000, 0), segment(9_000, 0), segment(9_000, 0)];
@@ -241,11 +248,11 @@ mod tests {
     #[test]
     fn what_could_not_be_rewritten_is_left_out_and_stops_nothing() {
         let spared = |segment| SegmentLoad { spared: true, ..segment };
-        let overdue = SegmentLoad { overdue: true, ..segment(20_000, 9) };
+        let overdue = SegmentLoad { overdue: true, ..segment(15_000, 9) };
         let segments = [spared(overdue), overdue, spared(segment(9, 9)), spared(segment(9_000, 8_000))];
         assert_eq!(due(&segments, 1_000_000), [1]);
         assert_eq!(due_at_rest(&segments[2..], 1_000_000), [0; 0]);
-        let four = [segment(20_000, 0); 4];
+        let four = [segment(15_000, 0); 4];
         assert_eq!(due(&[&[spared(overdue)], &four[..]].concat(), 1_000_000), [1, 2, 3, 4]);
     }
 
@@ -269,6 +276,8 @@ mod tests {
         assert_eq!(due(&segments, 100_000), [0, 1], "two fit");
         let large = [segment(90_000, 0); 6];
         assert_eq!(due(&large, 10_000_000), [0, 1], "a third of the bytes");
+        assert_eq!(due_at_rest(&large, 10_000_000), [0, 1, 2], "half of them where the log is empty");
+        assert_eq!(due(&[segment(20_000, 0); 4], 10_000_000), [0, 1, 2], "64 MiB whatever share that is");
     }
 
     #[test]
