@@ -142,6 +142,7 @@ impl Db {
     /// As [`Db::write`]; `Full` when 4,096 async calls wait for a thread already.
     pub async fn write_async(&self, batch: Batch) -> Result<Lsn> {
         let engine = Arc::clone(self.engine());
+        engine.await_turn(collection::vectors_of(&engine, &batch).into_iter()).await;
         let receipt = self.engine().workers.run(move || collection::submit(&engine, &batch, false)).await??;
         receipt.acknowledged_async().await
     }
@@ -401,6 +402,7 @@ impl Db {
         if let Some(encoder) = engine.encoder.get() {
             encoder.stop();
         }
+        engine.stalls.turns.stop();
         engine.snapshots.release_all();
         self.handle.uploads.stop(engine);
         let Some(writer) = engine.writer_if_any() else { return Ok(()) };

@@ -25,10 +25,11 @@ use crate::workers::Workers;
 use crate::write::Sequencer;
 use crate::write_pace::WritePace;
 use crate::write_stall::{Pending, Stalls};
+use crate::write_turns::Turns;
 
 mod room;
 
-pub(crate) use room::{MEMORY, Room};
+pub(crate) use room::{MEMORY, Room, upserts};
 
 /// Where the machine and the directory are.
 #[derive(Clone, Debug)]
@@ -253,12 +254,13 @@ impl Engine {
 
     fn new(place: Place, limits: Limits, min_free: u64, reading: Reading, writer: Option<Writer>) -> Self {
         let workers = Workers::new(Arc::clone(&place.spawn));
+        let turns = Turns::new(Arc::clone(&place.clock), Arc::clone(&place.spawn));
         Self {
             place,
             limits,
             reading,
             writer,
-            stalls: Stalls::default(),
+            stalls: Stalls::new(turns),
             pace: WritePace::default(),
             pending: Pending::default(),
             workers,

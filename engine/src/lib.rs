@@ -129,6 +129,8 @@ mod workers;
 mod write_pace;
 #[cfg(not(akidb_loom))]
 mod write_stall;
+#[cfg(not(akidb_loom))]
+mod write_turns;
 
 #[cfg(not(akidb_loom))]
 pub use akidb_backends::{

@@ -1,10 +1,11 @@
 //! Bounds that hold writers back: which one is reached, and the wait for it to pass.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::write_turns::Turns;
 
 /// A bound that is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,17 +69,24 @@ impl Pending {
 }
 
 /// Where stalled writers wait.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Stalls {
     changes: Mutex<u64>,
     changed: Condvar,
+    /// Those that hold no thread meanwhile.
+    pub(crate) turns: Arc<Turns>,
 }
 
 impl Stalls {
+    pub(crate) fn new(turns: Arc<Turns>) -> Self {
+        Self { changes: Mutex::default(), changed: Condvar::new(), turns }
+    }
+
     /// Called whenever a bound may have passed: a flush ended, the log was truncated, the disk was measured.
     pub(crate) fn notify(&self) {
         *self.changes.lock().unwrap_or_else(PoisonError::into_inner) += 1;
         self.changed.notify_all();
+        self.turns.wake_all();
     }
 
     /// Waits for as long as it `is_so`, for so long at most.

@@ -9,7 +9,7 @@ use super::encode::{self, Encoded};
 use super::write::{self, Differing};
 use super::{Collection, Hit, NewRow, Receipt, Search, as_payload};
 use crate::catalog::CollectionState;
-use crate::engine::{Engine, Room};
+use crate::engine::{Engine, Room, upserts};
 use crate::error::Result;
 use crate::id::Id;
 use crate::lsn::Lsn;
@@ -52,8 +52,10 @@ impl Collection {
             let encoded = span.in_scope(|| encode::rows(&state, &rows))?;
             self.append_async(state, encoded, span).await?
         } else {
+            self.handle.engine.await_turn(std::iter::once((self.id, vectors as u64))).await;
             let collection = self.clone();
-            self.handle.engine.workers.run(move || collection.submit(&rows)).await??
+            let write = move || collection.write_for_others(rows.len(), |state| encode::rows(state, &rows));
+            self.handle.engine.workers.run(write).await??
         };
         receipt.acknowledged_async().await
     }
@@ -80,6 +82,7 @@ impl Collection {
     ) -> Result<Receipt> {
         let engine = &self.handle.engine;
         write::check_size(engine, &encoded)?;
+        engine.await_turn(upserts(&encoded.ops)).await;
         while self.may_append_here(&state, &encoded)? {
             let sequencer = &engine.writer()?.sequencer;
             let check = || write::check(engine, &encoded, &Differing::default());

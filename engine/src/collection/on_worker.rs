@@ -40,7 +40,7 @@ impl Collection {
         expect: Expect,
     ) -> Result<Lsn> {
         let (id, payload) = (id.into(), as_payload(payload.into())?);
-        self.submitted(move |rows| {
+        self.submitted(vector.len(), move |rows| {
             let row = RowRef { id: &id, vector: &vector, payload: &payload };
             rows.write_for_others(1, |state| encode::one_row(state, row, Some(expect)))
         })
@@ -54,7 +54,8 @@ impl Collection {
     pub async fn delete_if_async(&self, id: impl Into<Id>, version: Lsn) -> Result<Lsn> {
         let id = id.into();
         let expect = Some(Expect::Version(version));
-        self.submitted(move |rows| rows.write_for_others(1, |state| encode::delete(state, id, expect))).await
+        self.submitted(0, move |rows| rows.write_for_others(1, |state| encode::delete(state, id, expect)))
+            .await
     }
 
     /// As [`Collection::update_payload`], awaited; cancel safety as [`Collection::upsert_async`].
@@ -63,8 +64,9 @@ impl Collection {
     /// As [`Collection::update_payload`]; `Full` when 4,096 async calls wait for a thread already.
     pub async fn update_payload_async(&self, id: impl Into<Id>, patch: impl Into<Value>) -> Result<Lsn> {
         let (id, patch) = (id.into(), as_payload(patch.into())?);
-        self.submitted(move |rows| rows.submit_change(&id, false, |payload| merge(payload, patch.clone())))
-            .await
+        let change =
+            move |rows: &Self| rows.submit_change(&id, false, |payload| merge(payload, patch.clone()));
+        self.submitted(self.dim(), change).await
     }
 
     /// As [`Collection::replace_payload`], awaited; cancel safety as [`Collection::upsert_async`].
@@ -73,12 +75,24 @@ impl Collection {
     /// As [`Collection::update_payload_async`].
     pub async fn replace_payload_async(&self, id: impl Into<Id>, payload: impl Into<Value>) -> Result<Lsn> {
         let (id, new) = (id.into(), as_payload(payload.into())?);
-        self.submitted(move |rows| rows.submit_change(&id, false, |payload| replace(payload, &new))).await
+        let change = move |rows: &Self| rows.submit_change(&id, false, |payload| replace(payload, &new));
+        self.submitted(self.dim(), change).await
+    }
+
+    /// Numbers of the vectors here; 0 once the collection is gone, which the write will say.
+    fn dim(&self) -> usize {
+        self.view().map_or(0, |(_, state)| usize::from(state.schema.dim))
     }
 
     /// Submits on a worker, which is free for the next as soon as the write has its place in the log: its sync is waited for on no
-    /// thread. (One that finds the row not as demanded waits there until what it found is shown.)
-    async fn submitted(&self, submit: impl FnOnce(&Self) -> Result<Receipt> + Send + 'static) -> Result<Lsn> {
+    /// thread. (One that finds the row not as demanded waits there until what it found is shown.) Before that a row of so many
+    /// `numbers` waits for its turn while flushes are behind.
+    async fn submitted(
+        &self,
+        numbers: usize,
+        submit: impl FnOnce(&Self) -> Result<Receipt> + Send + 'static,
+    ) -> Result<Lsn> {
+        self.handle.engine.await_turn(std::iter::once((self.id, 4 * numbers as u64))).await;
         let rows = self.clone();
         let receipt = self.handle.engine.workers.run(move || submit(&rows)).await??;
         receipt.acknowledged_async().await

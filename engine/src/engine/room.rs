@@ -1,6 +1,7 @@
 //! Whether there is room for a write, or for a merge: the bounds of memory, log and disk, and which of them holds it back.
 
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use akidb_host::{Clock, RealClock};
 
@@ -21,6 +22,11 @@ pub(crate) enum Room {
     SealFirst,
     /// A bound is reached.
     Stalled,
+}
+
+/// The bytes of memtable that operations add, by their collections.
+pub(crate) fn upserts(ops: &[Op]) -> impl Iterator<Item = (u32, u64)> {
+    ops.iter().map(|op| (op.collection(), op.memtable_bytes()))
 }
 
 impl Engine {
@@ -47,33 +53,48 @@ impl Engine {
     /// Holds a write to the pace of flushes, where they are behind: blocks for as long as its rows take at that pace, a second at
     /// most, for 50 ms at most of what others were promised before, and no longer than until a flush ends. Whether it did.
     pub(crate) fn keep_pace(&self, ops: &[Op]) -> bool {
+        // Real time: so long a thread is held up.
+        let since = RealClock.now();
+        let Some((wait, held_by)) = self.wait_at_pace(upserts(ops), since) else { return false };
+        self.stalls.pause(wait, || self.filled_last(self.current().content(), held_by).is_some());
+        self.pace.note_wait(RealClock.now().saturating_duration_since(since));
+        true
+    }
+
+    /// As [`Engine::keep_pace`], awaited: it holds no thread. `writes` are collections and bytes of memtable.
+    pub(crate) async fn await_turn(&self, writes: impl Iterator<Item = (u32, u64)>) {
+        let turns = &self.stalls.turns;
+        let since = turns.now();
+        let Some((wait, held_by)) = self.wait_at_pace(writes, since) else { return };
+        let is_held = || !self.is_closed() && self.filled_last(self.current().content(), held_by).is_some();
+        turns.wait(since + wait, is_held).await;
+        self.pace.note_wait(turns.now().saturating_duration_since(since));
+    }
+
+    /// How long writes of so many bytes of memtable, by collections, are to wait at `now`, and which of these holds them up most.
+    fn wait_at_pace(
+        &self,
+        writes: impl Iterator<Item = (u32, u64)>,
+        now: Instant,
+    ) -> Option<(Duration, u32)> {
         let (mut bytes, mut fullest, mut looked) = (0, None, None);
         let current = self.current();
-        for op in ops {
-            let collection = op.collection();
+        for (collection, more) in writes {
             let filled = match looked {
                 Some((of, filled)) if of == collection => filled,
                 _ => self.filled_last(current.content(), collection),
             };
             looked = Some((collection, filled));
             if let Some(filled) = filled {
-                bytes += op.memtable_bytes();
+                bytes += more;
                 if fullest.is_none_or(|(most, _)| filled > most) {
                     fullest = Some((filled, collection));
                 }
             }
         }
-        drop(current);
-        let Some((filled, collection)) = fullest.filter(|_| bytes > 0) else { return false };
-        // Real time: so long a thread is held up.
-        let since = RealClock.now();
-        let wait = self.pace.wait_of(bytes, filled, since);
-        if wait.is_zero() {
-            return false;
-        }
-        self.stalls.pause(wait, || self.filled_last(self.current().content(), collection).is_some());
-        self.pace.note_wait(RealClock.now().saturating_duration_since(since));
-        true
+        let (filled, collection) = fullest.filter(|_| bytes > 0)?;
+        let wait = self.pace.wait_of(bytes, filled, now);
+        (!wait.is_zero()).then_some((wait, collection))
     }
 
     /// The bound that holds a write of so many bytes to `collection` back, if one does.

@@ -1,10 +1,11 @@
 //! Writers that are faster than flushes go at their pace before they are stopped. The threads and the clock are the test's own.
 
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Waker};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
 
-use akidb::{Batch, Collection, Db, ErrorKind, Metric, NewRow, Schema, Settings};
+use akidb::{Batch, Collection, Db, ErrorKind, Lsn, Metric, NewRow, Result, Schema, Settings};
 use akidb_host::Clock;
 use akidb_host::sim::{CrashDisk, FakeClock, InlineSpawn};
 use serde_json::json;
@@ -16,6 +17,13 @@ const SETTINGS: &str =
 fn row(n: u64) -> NewRow {
     let vector: Vec<f32> = (0..DIM).map(|i| f32::from(i) + n as f32).collect();
     NewRow::new(format!("r{n:06}"), vector, json!({})).unwrap()
+}
+
+fn open() -> (Db, Arc<FakeClock>, InlineSpawn) {
+    let (clock, spawn) = (Arc::new(FakeClock::default()), InlineSpawn::default());
+    let builder = Db::builder("/db").settings(Settings::from_toml(SETTINGS).unwrap());
+    let parts = (Arc::new(CrashDisk::new(1)), Arc::clone(&clock), Arc::new(spawn.clone()));
+    (builder.components(parts.0, parts.1, parts.2).open().unwrap(), clock, spawn)
 }
 
 /// Writes rows from `next` on until `done`, at most 5,000.
@@ -30,11 +38,7 @@ fn write_until(docs: &Collection, next: &mut u64, done: impl Fn() -> bool) {
 
 #[test]
 fn writes_are_slowed_while_memtables_wait_and_no_longer_and_some_never_wait() {
-    let (clock, spawn) = (Arc::new(FakeClock::default()), InlineSpawn::default());
-    let builder = Db::builder("/db").settings(Settings::from_toml(SETTINGS).unwrap());
-    let disk = CrashDisk::new(1);
-    let parts = (Arc::new(disk), Arc::clone(&clock), Arc::new(spawn.clone()));
-    let db = builder.components(parts.0, parts.1, parts.2).open().unwrap();
+    let (db, clock, spawn) = open();
     let docs = db.create_collection("docs", Schema::new(DIM, Metric::L2)).unwrap();
     let others = db.create_collection("others", Schema::new(DIM, Metric::L2)).unwrap();
     let slowed = || db.stats().unwrap().write_pace.slowed_writes;
@@ -54,14 +58,9 @@ fn writes_are_slowed_while_memtables_wait_and_no_longer_and_some_never_wait() {
     }
     db.write(&batch).unwrap();
     assert_eq!(slowed(), before + 1);
-    // ... but neither writes that never wait, nor those of async callers, whose threads are few, nor deletes, nor writes that go
-    // elsewhere.
+    // ... but neither writes that never wait, nor deletes, nor writes that go elsewhere.
     for n in 0..20 {
         docs.try_upsert(format!("t{n}"), &row(n).vector, json!({})).unwrap();
-        // Appended by its first poll; nobody syncs here.
-        let vector = row(n).vector;
-        let mut appended = pin!(docs.upsert_async(format!("a{n}"), &vector, json!({})));
-        let _ = appended.as_mut().poll(&mut Context::from_waker(Waker::noop()));
         docs.delete(format!("t{n}")).unwrap();
         others.upsert(format!("o{n}"), &row(n).vector, json!({})).unwrap();
     }
@@ -80,4 +79,85 @@ fn writes_are_slowed_while_memtables_wait_and_no_longer_and_some_never_wait() {
     }
     assert_eq!(slowed(), before, "nothing waits for a flush any more");
     db.close().unwrap();
+}
+
+#[derive(Default)]
+struct Woken(AtomicUsize);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+type Write<'a> = Pin<Box<dyn Future<Output = Result<Lsn>> + 'a>>;
+
+/// Async writes of these rows, polled once. Nobody syncs here: one that was appended stays pending too.
+fn begun<'a>(docs: &'a Collection, rows: &'a [NewRow], woken: &Arc<Woken>) -> Vec<Write<'a>> {
+    let write = |row: &'a NewRow| -> Write<'a> {
+        Box::pin(docs.upsert_async(row.id.clone(), &row.vector, json!({})))
+    };
+    let mut writes: Vec<Write<'a>> = rows.iter().map(write).collect();
+    assert_eq!(poll(&mut writes, woken), 0);
+    writes
+}
+
+/// How many are done; those who are not will say when they are to be polled again.
+fn poll(writes: &mut [Write<'_>], woken: &Arc<Woken>) -> usize {
+    let waker = Waker::from(Arc::clone(woken));
+    let is_done = |write: &mut Write<'_>| match write.as_mut().poll(&mut Context::from_waker(&waker)) {
+        Poll::Ready(answer) => answer.is_err(),
+        Poll::Pending => false,
+    };
+    writes.iter_mut().map(is_done).filter(|done| *done).count()
+}
+
+#[test]
+fn async_writes_wait_for_their_turn_and_hold_no_thread() {
+    let (db, clock, spawn) = open();
+    let docs = db.create_collection("docs", Schema::new(DIM, Metric::L2)).unwrap();
+    let slowed = || db.stats().unwrap().write_pace.slowed_writes;
+    let appended = || {
+        let lsn = db.stats().unwrap().watermarks.appended;
+        lsn.split(':').next_back().unwrap().parse::<u64>().unwrap()
+    };
+    let mut next = 0;
+    write_until(&docs, &mut next, || db.stats().unwrap().memtable_bytes > (2 << 20) + (32 << 10));
+    let rows: Vec<NewRow> = (10_000..10_050).map(row).collect();
+    let woken = Arc::new(Woken::default());
+
+    // Together they take too long to be let through at once. They go when their time comes.
+    let (before, slowed_before) = (appended(), slowed());
+    let mut writes = begun(&docs, &rows, &woken);
+    let at_once = appended() - before;
+    assert!(at_once < 50);
+    poll(&mut writes, &woken);
+    assert_eq!((appended() - before, slowed()), (at_once, slowed_before), "asked too early");
+    clock.advance(std::time::Duration::from_millis(100));
+    poll(&mut writes, &woken);
+    assert_eq!((appended() - before, slowed() - slowed_before), (50, 50 - at_once));
+
+    // Or when a flush ends, and nobody has to guess when that is.
+    drop(writes);
+    let before = appended();
+    let mut writes = begun(&docs, &rows, &woken);
+    let waiting = 50 - (appended() - before);
+    assert!(waiting > 0);
+    woken.0.store(0, Ordering::Relaxed);
+    spawn.run_until_idle(clock.now());
+    assert!(woken.0.load(Ordering::Relaxed) as u64 >= waiting);
+    poll(&mut writes, &woken);
+    assert_eq!(appended() - before, 50);
+    drop(writes);
+
+    // One that is given up was never written; one that waits while the database is closed is told.
+    write_until(&docs, &mut next, || db.stats().unwrap().memtable_bytes > (2 << 20) + (32 << 10));
+    let before = appended();
+    let mut writes = begun(&docs, &rows, &woken);
+    let waiting = 50 - (appended() - before);
+    drop(writes.pop());
+    woken.0.store(0, Ordering::Relaxed);
+    db.close().unwrap();
+    assert!(woken.0.load(Ordering::Relaxed) as u64 >= waiting - 1);
+    assert_eq!(poll(&mut writes, &woken) as u64, waiting - 1, "not one is left");
 }

@@ -24,7 +24,7 @@ const ORDER: &[&[&str]] = &[
     &["gc", "ddl", "named_snapshots", "flush"],
     &["read", "search"],
     &["engine"],
-    &["log", "commit", "write_stall", "write_pace", "limits", "workers", "snapshots"],
+    &["log", "commit", "write_stall", "write_turns", "write_pace", "limits", "workers", "snapshots"],
     &["ops"],
     &["write"],
     &["apply"],
