@@ -60,7 +60,7 @@ fn sealed(writer: &Writer, state: &CollectionState, sealed_at: Lsn) -> Collectio
 pub(crate) fn seal_if_full(engine: &Engine, writer: &Writer, collection: u32) {
     let sealed = seal_when(writer, collection, |state| {
         let full = state.active.bytes() >= engine.limits.memtable_bytes || state.active.is_full();
-        full && state.sealed.len() < engine.limits.sealed_memtables
+        full && state.sealed.len() < engine.sealed_bound(state)
     });
     if sealed {
         engine.wake_driver();

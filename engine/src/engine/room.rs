@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use akidb_host::{Clock, RealClock};
 
 use super::Engine;
-use crate::catalog::{Catalog, LiveSegment};
+use crate::catalog::{Catalog, CollectionState, LiveSegment};
 use crate::error::{Error, ErrorKind, Result};
+use crate::lsn::Lsn;
 use crate::ops::Op;
 use crate::write_stall::Stall;
 
@@ -42,11 +43,20 @@ impl Engine {
         }
     }
 
+    /// How many sealed memtables of a collection may wait: one more than the setting says while one of them was replayed. A crash
+    /// found them full and the flush under way begins anew: the first write would stand for the whole of it.
+    pub(crate) fn sealed_bound(&self, state: &CollectionState) -> usize {
+        let is_earlier = |lsn: Lsn| self.writer_if_any().is_some_and(|writer| lsn.epoch() < writer.epoch);
+        let is_replayed =
+            state.sealed.iter().any(|(memtable, _)| memtable.first_op().is_some_and(is_earlier));
+        self.limits.sealed_memtables + usize::from(is_replayed)
+    }
+
     /// How full the memtable of a collection is that no other may follow before a flush ends; `None` while others may.
     #[expect(clippy::cast_precision_loss, reason = "a share")]
     fn filled_last(&self, catalog: &Catalog, collection: u32) -> Option<f64> {
         let state = catalog.collections.get(&collection)?;
-        let is_last = state.sealed.len() >= self.limits.sealed_memtables;
+        let is_last = state.sealed.len() >= self.sealed_bound(state);
         is_last.then(|| state.active.bytes() as f64 / self.limits.memtable_bytes as f64)
     }
 
@@ -103,11 +113,12 @@ impl Engine {
     }
 
     fn stall_in(&self, catalog: &Catalog, collection: u32, bytes: u64) -> Option<Stall> {
-        let sealed = catalog.collections.get(&collection).map_or(0, |c| c.sealed.len());
+        let state = catalog.collections.get(&collection);
+        let (sealed, bound) = state.map_or((0, 1), |state| (state.sealed.len(), self.sealed_bound(state)));
         let cause = || {
             self.last_flush_failure().map_or_else(String::new, |e| format!("; the last flush failed: {e}"))
         };
-        if sealed >= self.limits.sealed_memtables && self.is_active_full(catalog, collection) {
+        if sealed >= bound && self.is_active_full(catalog, collection) {
             let detail = format!("{sealed} sealed memtables wait for their flush{}", cause());
             return Some(Stall { which: "sealed_memtables", detail });
         }

@@ -20,9 +20,13 @@ fn row(n: u64) -> NewRow {
 }
 
 fn open() -> (Db, Arc<FakeClock>, InlineSpawn) {
+    open_on(&CrashDisk::new(1))
+}
+
+fn open_on(disk: &CrashDisk) -> (Db, Arc<FakeClock>, InlineSpawn) {
     let (clock, spawn) = (Arc::new(FakeClock::default()), InlineSpawn::default());
     let builder = Db::builder("/db").settings(Settings::from_toml(SETTINGS).unwrap());
-    let parts = (Arc::new(CrashDisk::new(1)), Arc::clone(&clock), Arc::new(spawn.clone()));
+    let parts = (Arc::new(disk.clone()), Arc::clone(&clock), Arc::new(spawn.clone()));
     (builder.components(parts.0, parts.1, parts.2).open().unwrap(), clock, spawn)
 }
 
@@ -78,6 +82,40 @@ fn writes_are_slowed_while_memtables_wait_and_no_longer_and_some_never_wait() {
         next += 1;
     }
     assert_eq!(slowed(), before, "nothing waits for a flush any more");
+    db.close().unwrap();
+}
+
+/// A crash found every memtable full. The flush that was under way begins anew, and the first write does not stand for it.
+#[test]
+fn after_a_crash_with_full_memtables_writes_go_on_at_once() {
+    let disk = CrashDisk::new(1);
+    let (db, _, _) = open_on(&disk);
+    let docs = db.create_collection("docs", Schema::new(DIM, Metric::L2)).unwrap();
+    let mut next = 0;
+    let mut until_full = |docs: &Collection| {
+        let first = next;
+        loop {
+            let written = docs.upsert_batch(&[row(next)]);
+            let Err(refused) = written else {
+                next += 1;
+                continue;
+            };
+            assert!(matches!(refused.kind(), ErrorKind::Full { which: "sealed_memtables", .. }), "{refused}");
+            return next - first;
+        }
+    };
+    let three = until_full(&docs);
+    db.close().unwrap();
+    let (db, clock, spawn) = open_on(&disk);
+    let docs = db.collection("docs").unwrap();
+    assert_eq!(db.recovery().replayed_records, three);
+    // One memtable more, and no more than that.
+    let more = until_full(&docs);
+    assert!((three / 4..three / 2).contains(&more), "{more} beside {three}");
+    spawn.run_until_idle(clock.now());
+    assert_eq!(db.stats().unwrap().memtable_bytes >> 20, 0, "all full ones are flushed");
+    assert_eq!(until_full(&docs).abs_diff(three) * 20 / three, 0, "and then it is as ever");
+    assert_eq!(docs.count().unwrap(), three * 2 + more);
     db.close().unwrap();
 }
 
