@@ -130,7 +130,7 @@ pub struct EngineSettings {
     #[serde(deserialize_with = "file::bytes")]
     pub page_cache_bytes: u64,
     /// Memtables of a collection waiting to become segments before writers wait. 2: one being written, one
-    /// behind it; more would only hide a disk that is too slow.
+    /// behind it; more would only hide a disk that is too slow. While an open's replayed one is among them, one more.
     pub max_sealed_memtables: u32,
     /// Whether segments are merged in the background. `true`: files stay few and dead rows leave the disk with nobody
     /// calling for it. `false` only for somebody who wants to call [`crate::Db::compact`] at a time of their own.

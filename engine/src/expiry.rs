@@ -103,6 +103,11 @@ impl<'a> Alive<'a> {
         &self.live.segment
     }
 
+    /// How many of the rows a filter takes are not known to be dead, about: rows hidden in memory count.
+    pub(crate) fn matching(&self, matches: &Matches) -> u32 {
+        matches.alive(&self.live.deletion_vector)
+    }
+
     /// Whether the view shows `row`.
     #[inline]
     pub(crate) fn shows(&self, row: u32) -> bool {

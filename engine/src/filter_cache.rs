@@ -7,13 +7,14 @@
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 
 use crate::bitmap::Bitmap;
+use crate::deletion_vector::DeletionVector;
 use crate::error::{Error, Result};
 use crate::filter::{Bound, Coded, Columns, Source};
 use crate::index::Subset;
@@ -36,9 +37,26 @@ pub(crate) struct Matches {
     concentration: OnceLock<f32>,
     /// Searches that would have used codes of just these rows, had there been any.
     asked: AtomicU32,
+    /// How many of the rows were dead when a deletion vector of so many was looked at: that many in the high half.
+    dead: AtomicU64,
 }
 
 impl Matches {
+    /// How many of the rows the segment's deletion vector does not name. Counted once for each that is longer than the one before:
+    /// it only grows. Rows hidden in memory since count as living.
+    pub(crate) fn alive(&self, deletion_vector: &DeletionVector) -> u32 {
+        let len = deletion_vector.len();
+        let known = self.dead.load(Ordering::Relaxed);
+        let dead = if known >> 32 == len {
+            known & u64::from(u32::MAX)
+        } else {
+            let dead = deletion_vector.iter().filter(|row| self.rows.contains(*row)).count() as u64;
+            self.dead.store(len << 32 | dead, Ordering::Relaxed);
+            dead
+        };
+        u32::try_from(u64::from(self.count).saturating_sub(dead)).unwrap_or(0)
+    }
+
     fn new(rows: Bitmap, pruned: bool) -> Self {
         Self {
             count: rows.count(),
@@ -47,6 +65,7 @@ impl Matches {
             slots: OnceLock::new(),
             concentration: OnceLock::new(),
             asked: AtomicU32::new(0),
+            dead: AtomicU64::new(0),
         }
     }
 

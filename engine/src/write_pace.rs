@@ -6,9 +6,9 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The longest that one write waits for its own bytes: what it lacks then is not made up for by others ...
-const LONGEST: Duration = Duration::from_secs(1);
-/// ... and for those of others before it.
-const LONGEST_FOR_OTHERS: Duration = Duration::from_millis(50);
+pub(crate) const LONGEST: Duration = Duration::from_secs(1);
+/// ... and for those of others before it, where it holds a thread; where it holds none, as long again as for its own.
+pub(crate) const LONGEST_FOR_OTHERS: Duration = Duration::from_millis(50);
 /// Shorter waits are left to the next write: a thread that sleeps wakes later than it asked to.
 const SHORTEST: Duration = Duration::from_micros(200);
 /// Writes begin faster than flushes, and however full it is go at least at this share of their pace.
@@ -38,9 +38,9 @@ impl WritePace {
     }
 
     /// How long a write of so many bytes is to wait, at `now`, where the last memtable is filled to this share. Writers that
-    /// ask at once share the pace.
+    /// ask at once share the pace: this one waits for `for_others` at most of what those before it were promised.
     #[expect(clippy::cast_precision_loss, reason = "a rate")]
-    pub(crate) fn wait_of(&self, bytes: u64, filled: f64, now: Instant) -> Duration {
+    pub(crate) fn wait_of(&self, bytes: u64, filled: f64, for_others: Duration, now: Instant) -> Duration {
         let flushed = match self.flushed_bytes_per_sec() {
             0 => ASSUMED_BYTES_PER_SEC,
             known => known,
@@ -48,7 +48,7 @@ impl WritePace {
         let pace = flushed as f64 * (FASTEST * (1.0 - filled)).max(SLOWEST);
         let takes = Duration::from_secs_f64((bytes as f64 / pace).min(LONGEST.as_secs_f64()));
         let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
-        let from = due.map_or(now, |due| due.clamp(now, now + LONGEST_FOR_OTHERS));
+        let from = due.map_or(now, |due| due.clamp(now, now + for_others));
         *due = Some(from + takes);
         let wait = (from + takes).saturating_duration_since(now);
         if wait < SHORTEST { Duration::ZERO } else { wait }
@@ -86,7 +86,7 @@ mod tests {
         let clock = FakeClock::default();
         let began = clock.now();
         for _ in 0..writes {
-            let wait = pace.wait_of(10 << 10, filled, clock.now());
+            let wait = pace.wait_of(10 << 10, filled, LONGEST_FOR_OTHERS, clock.now());
             assert!(wait <= LONGEST);
             clock.advance(wait);
             filled += fill_by;
@@ -129,15 +129,16 @@ mod tests {
         let pace = WritePace::default();
         pace.note_flush(MIB, Duration::from_secs(1));
         let clock = FakeClock::default();
-        let waits: Vec<u128> = (0..4).map(|_| pace.wait_of(4 << 10, 0.5, clock.now()).as_micros()).collect();
+        let waits: Vec<u128> =
+            (0..4).map(|_| pace.wait_of(4 << 10, 0.5, LONGEST_FOR_OTHERS, clock.now()).as_micros()).collect();
         assert!(waits.windows(2).all(|pair| pair[0] + 3_900 <= pair[1]), "{waits:?}");
         // A batch that takes minutes at the pace waits as long as any may, and who comes later is not held by it.
-        let most = pace.wait_of(64 * MIB, 0.5, clock.now());
+        let most = pace.wait_of(64 * MIB, 0.5, LONGEST_FOR_OTHERS, clock.now());
         assert!((LONGEST..=LONGEST + LONGEST_FOR_OTHERS).contains(&most), "{most:?}");
-        let behind = pace.wait_of(1 << 10, 0.5, clock.now());
+        let behind = pace.wait_of(1 << 10, 0.5, LONGEST_FOR_OTHERS, clock.now());
         assert!(behind < LONGEST_FOR_OTHERS + Duration::from_millis(2), "{behind:?}");
         clock.advance(LONGEST_FOR_OTHERS);
-        assert!(pace.wait_of(1 << 10, 0.5, clock.now()) < LONGEST_FOR_OTHERS);
+        assert!(pace.wait_of(1 << 10, 0.5, LONGEST_FOR_OTHERS, clock.now()) < LONGEST_FOR_OTHERS);
     }
 
     #[test]

@@ -122,9 +122,11 @@ impl<F: Fn() -> bool + Unpin> Future for Turn<'_, F> {
             waiting.came
         });
         let key = (turn.due, place);
-        waiting.by_turn.insert(key, context.waker().clone());
+        let before = waiting.by_turn.insert(key, context.waker().clone());
         let is_first = waiting.by_turn.keys().next() == Some(&key);
         drop(waiting);
+        // Wakers are other people's code: none is woken or dropped under the lock.
+        drop(before);
         if is_first {
             caller.wake();
         }
@@ -136,7 +138,8 @@ impl<F: Fn() -> bool + Unpin> Future for Turn<'_, F> {
 impl<F> Drop for Turn<'_, F> {
     fn drop(&mut self) {
         if let Some(place) = self.place {
-            self.turns.waiting().by_turn.remove(&(self.due, place));
+            let waker = self.turns.waiting().by_turn.remove(&(self.due, place));
+            drop(waker);
         }
     }
 }

@@ -186,8 +186,12 @@ pub(crate) fn submit(engine: &Arc<Engine>, batch: &Batch, to_pace: bool) -> Resu
     let encoded = encode::writes(writes, key)?;
     let mut states = named.clone();
     states.sort_unstable_by_key(|state| state.id);
-    if to_pace {
-        engine.keep_pace(&encoded.ops);
+    if to_pace && engine.keep_pace(&encoded.ops) {
+        // What lay in memory before may lie in a segment now.
+        let current = engine.current();
+        for state in &mut states {
+            *state = Arc::clone(current.content().get(state.id)?);
+        }
     }
     write::append(engine, &states, &encoded, true, span)
 }

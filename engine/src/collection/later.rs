@@ -38,7 +38,8 @@ impl Collection {
         let row = encode::RowRef { id: &id, vector, payload: &payload };
         let (state, span) = self.begin(1)?;
         let encoded = span.in_scope(|| encode::one_row(&state, row, None))?;
-        self.append_async(state, encoded, span).await?.acknowledged_async().await
+        drop(state);
+        self.append_async(encoded, span).await?.acknowledged_async().await
     }
 
     /// As [`Collection::upsert_batch`], awaited; cancel safety as [`Collection::upsert_async`].
@@ -50,7 +51,8 @@ impl Collection {
         let receipt = if vectors <= INLINE_VECTOR_BYTES {
             let (state, span) = self.begin(rows.len())?;
             let encoded = span.in_scope(|| encode::rows(&state, &rows))?;
-            self.append_async(state, encoded, span).await?
+            drop(state);
+            self.append_async(encoded, span).await?
         } else {
             self.handle.engine.await_turn(std::iter::once((self.id, vectors as u64))).await;
             let collection = self.clone();
@@ -68,21 +70,19 @@ impl Collection {
         let id = id.into();
         let (state, span) = self.begin(1)?;
         let encoded = span.in_scope(|| encode::delete(&state, id, None))?;
-        let receipt = self.append_async(state, encoded, span).await?;
+        drop(state);
+        let receipt = self.append_async(encoded, span).await?;
         receipt.acknowledged_async().await?;
         Ok(receipt.existed())
     }
 
-    /// Puts a checked write into the log's order, here if that waits for no disk, else on a worker.
-    async fn append_async(
-        &self,
-        state: Arc<CollectionState>,
-        encoded: Encoded,
-        span: tracing::Span,
-    ) -> Result<Receipt> {
+    /// Puts a checked write into the log's order, here if that waits for no disk, else on a worker. Where its rows lie is looked
+    /// up after the wait for its turn, which ends with a flush as a rule: what lay in memory before may lie in a segment now.
+    async fn append_async(&self, encoded: Encoded, span: tracing::Span) -> Result<Receipt> {
         let engine = &self.handle.engine;
         write::check_size(engine, &encoded)?;
         engine.await_turn(upserts(&encoded.ops)).await;
+        let (_, state) = self.view()?;
         while self.may_append_here(&state, &encoded)? {
             let sequencer = &engine.writer()?.sequencer;
             let check = || write::check(engine, &encoded, &Differing::default());

@@ -240,11 +240,12 @@ impl Collection {
         rows: usize,
         encode: impl FnOnce(&CollectionState) -> Result<Encoded>,
     ) -> Result<Receipt> {
-        let (state, span) = self.begin(rows)?;
+        let (mut state, span) = self.begin(rows)?;
         let _entered = span.clone().entered();
         let encoded = encode(&state)?;
-        if to_pace {
-            self.handle.engine.keep_pace(&encoded.ops);
+        if to_pace && self.handle.engine.keep_pace(&encoded.ops) {
+            // What lay in memory before may lie in a segment now.
+            state = self.view()?.1;
         }
         append(&self.handle.engine, &[state], &encoded, may_wait, span)
     }
@@ -310,8 +311,12 @@ pub(super) fn append_unless(
     let check = || check(engine, encoded, differing);
     let mut tries = 0;
     let (first, last) = loop {
+        let mut waited = false;
         for state in states {
-            wait_for_room(engine, state.id, encoded.log_bytes(), may_wait)?;
+            waited |= wait_for_room(engine, state.id, encoded.log_bytes(), may_wait)?;
+        }
+        if waited {
+            prepare_again(engine, encoded)?;
         }
         let submitted = encoded.with_records(|records| match may_wait {
             true => sequencer.submit(records, &encoded.ops, check),
@@ -379,7 +384,10 @@ fn prepare(states: &[Arc<CollectionState>], encoded: &Encoded) -> Result<()> {
 /// Looks again: segments changed since.
 fn prepare_again(engine: &Engine, encoded: &Encoded) -> Result<()> {
     let current = engine.current();
-    encoded.ops.iter().try_for_each(|op| op.prepare(current.content().get(op.collection())?))
+    encoded.ops.iter().try_for_each(|op| {
+        let state = current.content().get(op.collection())?;
+        if op.is_prepared(state) { Ok(()) } else { op.prepare(state) }
+    })
 }
 
 /// Under the sequencer lock: nothing is appended once the database is closed, nor a second time under its key, nor where a
@@ -429,13 +437,14 @@ pub(super) fn check_size(engine: &Engine, encoded: &Encoded) -> Result<()> {
         .help_is("write it in parts, or raise engine.memory_bytes"))
 }
 
-fn wait_for_room(engine: &Engine, collection: u32, bytes: u64, may_wait: bool) -> Result<()> {
+/// Whether it waited.
+fn wait_for_room(engine: &Engine, collection: u32, bytes: u64, may_wait: bool) -> Result<bool> {
     match engine.room(collection, bytes) {
-        Room::Yes => return Ok(()),
+        Room::Yes => return Ok(false),
         Room::SealFirst => {
             flush::seal_if_full(engine, engine.writer()?, collection);
             if engine.stall(collection, bytes).is_none() {
-                return Ok(());
+                return Ok(false);
             }
         }
         Room::Stalled => {}
@@ -454,7 +463,7 @@ fn wait_for_room(engine: &Engine, collection: u32, bytes: u64, may_wait: bool) -
     if lacks_memory {
         memory.note_waited(engine.place.clock.now().saturating_duration_since(since));
     }
-    waited
+    waited.map(|()| true)
 }
 
 fn is_log_full(error: &Error) -> bool {

@@ -130,8 +130,13 @@ fn full_tier(segments: &[SegmentLoad], by_size: &[usize], bounds: &Bounds) -> Ve
         return Vec::new();
     };
     loop {
-        let chosen = growing.iter().copied().filter(|at| tier_of(at) <= tier).collect();
-        let chosen = bounds.cut(segments, chosen);
+        let wanted: Vec<usize> = growing.iter().copied().filter(|at| tier_of(at) <= tier).collect();
+        let count = wanted.len();
+        let chosen = bounds.cut(segments, wanted);
+        // Nor would less than the tier make it any less full: with the next small segment it would be the same again.
+        if chosen.len() < count && is_lopsided(segments, &chosen) {
+            return Vec::new();
+        }
         let sum = |part: fn(&SegmentLoad) -> u64| chosen.iter().map(|at| part(&segments[*at])).sum::<u64>();
         let merged = SegmentLoad {
             rows: u32::try_from(sum(SegmentLoad::live_rows)).unwrap_or(u32::MAX),
@@ -146,6 +151,13 @@ fn full_tier(segments: &[SegmentLoad], by_size: &[usize], bounds: &Bounds) -> Ve
         }
         tier = merged.tier();
     }
+}
+
+/// Whether one segment is more than four times all others: it would be rewritten for their sake.
+fn is_lopsided(segments: &[SegmentLoad], chosen: &[usize]) -> bool {
+    let bytes = || chosen.iter().map(|at| segments[*at].live_bytes());
+    let largest = bytes().max().unwrap_or(0);
+    largest > FANOUT as u64 * (bytes().sum::<u64>() - largest)
 }
 
 /// What one merge may hold.
@@ -278,6 +290,29 @@ mod tests {
         assert_eq!(due(&large, 10_000_000), [0, 1], "a third of the bytes");
         assert_eq!(due_at_rest(&large, 10_000_000), [0, 1, 2], "half of them where the log is empty");
         assert_eq!(due(&[segment(20_000, 0); 4], 10_000_000), [0, 1, 2], "64 MiB whatever share that is");
+    }
+
+    /// Four segments of which no two fit a merge, and one small flush after the other: small ones wait for others of their size.
+    #[test]
+    fn a_tier_that_no_merge_holds_costs_small_segments_nothing() {
+        let mut segments = vec![segment(40_000, 0); 4];
+        let (mut written, mut most_files) = (0, 0);
+        for _ in 0..200 {
+            segments.push(segment(500, 0));
+            loop {
+                let chosen = due(&segments, 10_000_000);
+                if chosen.is_empty() {
+                    break;
+                }
+                let live: u64 = chosen.iter().map(|at| segments[*at].live_rows()).sum();
+                written += live;
+                chosen.iter().rev().for_each(|at| drop(segments.remove(*at)));
+                segments.push(segment(u32::try_from(live).unwrap(), 0));
+            }
+            most_files = most_files.max(segments.len());
+        }
+        assert!(written < 8 * 200 * 500, "{written} rows rewritten for {} flushed", 200 * 500);
+        assert!(most_files <= 20, "{most_files} files");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use crate::catalog::{Catalog, CollectionState, LiveSegment};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lsn::Lsn;
 use crate::ops::Op;
+use crate::write_pace::{LONGEST, LONGEST_FOR_OTHERS};
 use crate::write_stall::Stall;
 
 /// The name of the bound that memory is.
@@ -65,17 +66,19 @@ impl Engine {
     pub(crate) fn keep_pace(&self, ops: &[Op]) -> bool {
         // Real time: so long a thread is held up.
         let since = RealClock.now();
-        let Some((wait, held_by)) = self.wait_at_pace(upserts(ops), since) else { return false };
+        let pace = self.wait_at_pace(upserts(ops), LONGEST_FOR_OTHERS, since);
+        let Some((wait, held_by)) = pace else { return false };
         self.stalls.pause(wait, || self.filled_last(self.current().content(), held_by).is_some());
         self.pace.note_wait(RealClock.now().saturating_duration_since(since));
         true
     }
 
-    /// As [`Engine::keep_pace`], awaited: it holds no thread. `writes` are collections and bytes of memtable.
+    /// As [`Engine::keep_pace`], awaited: it holds no thread, and so may wait a second for what others were promised, too.
+    /// `writes` are collections and bytes of memtable, or of vectors alone where the rest is not known yet.
     pub(crate) async fn await_turn(&self, writes: impl Iterator<Item = (u32, u64)>) {
         let turns = &self.stalls.turns;
         let since = turns.now();
-        let Some((wait, held_by)) = self.wait_at_pace(writes, since) else { return };
+        let Some((wait, held_by)) = self.wait_at_pace(writes, LONGEST, since) else { return };
         let is_held = || !self.is_closed() && self.filled_last(self.current().content(), held_by).is_some();
         turns.wait(since + wait, is_held).await;
         self.pace.note_wait(turns.now().saturating_duration_since(since));
@@ -85,6 +88,7 @@ impl Engine {
     fn wait_at_pace(
         &self,
         writes: impl Iterator<Item = (u32, u64)>,
+        for_others: Duration,
         now: Instant,
     ) -> Option<(Duration, u32)> {
         let (mut bytes, mut fullest, mut looked) = (0, None, None);
@@ -103,7 +107,7 @@ impl Engine {
             }
         }
         let (filled, collection) = fullest.filter(|_| bytes > 0)?;
-        let wait = self.pace.wait_of(bytes, filled, now);
+        let wait = self.pace.wait_of(bytes, filled, for_others, now);
         (!wait.is_zero()).then_some((wait, collection))
     }
 

@@ -101,7 +101,11 @@ impl Lists {
     /// Makes a query ready. `rotated` is that of the query as given, normalised under cosine; `norm` its length.
     pub(crate) fn ask(&self, kernel: Kernel, rotated: &[f32], norm: f32, asked: &mut Asked) {
         // The order by inner product does not change with the query's length: as long as the rows it is near them.
-        let scale = if self.metric == Metric::Dot && norm > 0.0 { self.row_norm / norm } else { 1.0 };
+        let scale = if self.metric == Metric::Dot && norm > 0.0 && self.row_norm > 0.0 {
+            self.row_norm / norm
+        } else {
+            1.0
+        };
         asked.probe.set(kernel, self.bits, rotated, scale, &self.mean);
         (asked.unit, asked.shift) = match self.metric {
             Metric::Cosine | Metric::L2 => (1.0, 0.0),

@@ -1,4 +1,4 @@
-//! The exact comparison of candidates: nearest estimate first, until no estimate left can reach the best k.
+//! The exact comparison of candidates: nearest estimate first, those left out that cannot reach the best k.
 
 use crate::index::candidates::Candidate;
 use crate::schema::Metric;

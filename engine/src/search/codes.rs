@@ -126,6 +126,8 @@ impl Part<'_> {
     }
 
     /// Scans the nearest lists until enough slots were compared.
+    #[expect(clippy::cast_precision_loss, reason = "shares")]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a cast saturates")]
     pub(crate) fn scan(
         &self,
         kernel: Kernel,
@@ -136,7 +138,10 @@ impl Part<'_> {
         let lists = &self.index.lists;
         scratch.rotate(kernel, metric, &self.index.rotation, &query.vector);
         lists.ask(kernel, &scratch.rotated, scratch.norm, &mut scratch.asked);
+        // Dead rows match as they did when they lived, and what is looked for is not among them: only living ones count as compared.
         let matched = self.matches.map_or(lists.rows, |matches| matches.count);
+        let alive = self.matches.map_or(lists.rows, |matches| self.alive.matching(matches));
+        let share_alive = alive as f32 / matched.max(1) as f32;
         let masks = self
             .matches
             .map(|matches| matches.slots(|| self.alive.segment().slot_rows(lists)))
@@ -159,7 +164,7 @@ impl Part<'_> {
                 }
                 query.go_on()?;
                 self.scan_list(kernel, near, masks, scratch, &mut scanned)?;
-                if need.is_met(scanned.slots) {
+                if need.is_met((scanned.slots as f32 * share_alive) as u64) {
                     return Ok(scanned);
                 }
             }

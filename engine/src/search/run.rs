@@ -177,10 +177,11 @@ impl<'a> Run<'a> {
                 self.explained.filter_us += micros(RealClock.now().saturating_duration_since(started));
             }
             let matched = matches.as_ref().map_or(segment.rows(), |matches| matches.count);
+            let alive = matches.as_ref().map_or(matched, |matches| self.alive[n].matching(matches));
             let (accuracy, k, filtered) = (self.query.accuracy, self.query.k, matches.is_some());
             let own_codes = self.own_codes(n, matches.as_deref());
             let by_codes = self.codable
-                && (own_codes.is_some() || plan::scans_codes(accuracy, k, segment.rows(), matched, filtered));
+                && (own_codes.is_some() || plan::scans_codes(accuracy, k, segment.rows(), alive, filtered));
             let index = if by_codes { segment.vector_index() } else { None };
             let part = self.explained.parts.len();
             self.explained.parts.push(PartExplained {
@@ -191,7 +192,7 @@ impl<'a> Run<'a> {
             });
             if index.is_some() {
                 waiting.push(ByCodes { place: Place::Segment(n, matches, own_codes), part });
-            } else if matched > 0 {
+            } else if alive > 0 {
                 self.score_segment(n, matches.as_deref(), part)?;
             }
         }
