@@ -20,6 +20,8 @@ const REGISTERS: usize = 4;
 /// Numbers a step takes.
 const STEP: usize = WIDTH * REGISTERS;
 
+/// Bytes of a cache line.
+const LINE: usize = 64;
 /// Cache lines of a vector that are asked for ahead.
 const LINES_AHEAD: usize = 24;
 
@@ -66,11 +68,26 @@ impl Avx2 {
         }
     }
 
+    /// Asks for bytes to be brought near.
+    #[inline]
+    pub(super) fn prefetch_bytes(self, bytes: &[u8]) {
+        prefetch(bytes);
+    }
+
     /// `sum(q * x)` and `sum(x^2)`
     pub(super) fn dot_and_norm(self, q: &[f32], x: &[f32]) -> (f32, f32) {
         assert_eq!(q.len(), x.len(), "dimensions of two vectors");
         // SAFETY: `self` proves the features, the line above equal lengths.
         unsafe { dot_and_norm(q, x) }
+    }
+}
+
+/// Asks for bytes to be brought into the second cache.
+#[inline]
+fn prefetch(bytes: &[u8]) {
+    for line in bytes.chunks(LINE) {
+        // SAFETY: a prefetch reads nothing and faults on nothing; SSE is part of every machine of this kind.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) }
     }
 }
 
