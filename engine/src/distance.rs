@@ -72,6 +72,16 @@ impl Kernel {
         }
     }
 
+    /// Says that bytes will be read soon.
+    #[inline]
+    pub(crate) fn prefetch_bytes(self, bytes: &[u8]) {
+        match self {
+            Self::Scalar => {}
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(avx2) => avx2.prefetch_bytes(bytes),
+        }
+    }
+
     /// `sum(a * b)`
     pub(crate) fn dot(self, a: &[f32], b: &[f32]) -> f32 {
         match self {

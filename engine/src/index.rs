@@ -37,7 +37,7 @@ pub(crate) use {
     rerank::{Exact, is_open, rerank},
     rotation::Rotation,
     rows::{can_code, rotate},
-    scan::NO_ROW,
+    scan::{ListScan, NO_ROW},
     subset::Subset,
     tail::{Coding, Tail},
 };

@@ -45,7 +45,8 @@ impl Passed {
 
 impl Kernel {
     /// Scans up to eight blocks that lie one behind the other. `wanted[i]` masks the rows of block i that matter:
-    /// a block without any is skipped. Entries of `passed` beyond the blocks stay as they were.
+    /// a block without any is skipped. Entries of `passed` beyond the blocks stay as they were. `soon` is what will be scanned
+    /// next: it is brought near meanwhile, as much of it as is scanned.
     ///
     /// # Panics
     /// If `blocks` is not `wanted.len()` blocks for tables of `table.len()` bytes, or there are more than eight.
@@ -55,6 +56,7 @@ impl Kernel {
         table: &[u8],
         test: &Test,
         wanted: &[u32],
+        soon: &[u8],
         passed: &mut [Passed; MAX_BLOCKS],
     ) {
         let block_len = table.len() + FACTORS_LEN;
@@ -63,7 +65,7 @@ impl Kernel {
         match self {
             Self::Scalar => scan_blocks(blocks, table, test, wanted, passed),
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2(avx2) => avx2.scan_blocks(blocks, table, test, wanted, passed),
+            Self::Avx2(avx2) => avx2.scan_blocks(blocks, table, test, wanted, soon, passed),
         }
     }
 }

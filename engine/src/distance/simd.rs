@@ -5,7 +5,7 @@
 )]
 
 use std::arch::x86_64::{
-    __m256, __m256i, _MM_HINT_T0, _mm_add_ps, _mm_add_ss, _mm_cvtss_f32, _mm_movehl_ps, _mm_prefetch,
+    __m256, __m256i, _MM_HINT_T1, _mm_add_ps, _mm_add_ss, _mm_cvtss_f32, _mm_movehl_ps, _mm_prefetch,
     _mm_shuffle_ps, _mm256_add_ps, _mm256_castps256_ps128, _mm256_extractf128_ps, _mm256_fmadd_ps,
     _mm256_loadu_ps, _mm256_loadu_si256, _mm256_maskload_ps, _mm256_setzero_ps, _mm256_sub_ps,
 };
@@ -20,8 +20,10 @@ const REGISTERS: usize = 4;
 /// Numbers a step takes.
 const STEP: usize = WIDTH * REGISTERS;
 
+/// Bytes of a cache line.
+const LINE: usize = 64;
 /// Cache lines of a vector that are asked for ahead.
-const LINES_AHEAD: usize = 4;
+const LINES_AHEAD: usize = 24;
 
 /// Proof that this machine has AVX2 and FMA: only [`Avx2::detect`] makes one.
 #[derive(Clone, Copy, Debug)]
@@ -56,13 +58,20 @@ impl Avx2 {
     }
 
     /// Asks for the beginning to be brought near; what is behind it the machine brings once it sees the first lines
-    /// read one after the other. (All lines asked for: what waits for memory is full, and the asking itself waits.)
+    /// read one after the other. Into the second cache, not the first, for which few lines can wait at a time: beyond
+    /// those the asking itself waits.
     #[inline]
     pub(super) fn prefetch(self, numbers: &[f32]) {
         for line in numbers.chunks(16).take(LINES_AHEAD) {
             // SAFETY: a prefetch reads nothing and faults on nothing; `self` proves SSE.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) }
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) }
         }
+    }
+
+    /// Asks for bytes to be brought near.
+    #[inline]
+    pub(super) fn prefetch_bytes(self, bytes: &[u8]) {
+        prefetch(bytes);
     }
 
     /// `sum(q * x)` and `sum(x^2)`
@@ -70,6 +79,15 @@ impl Avx2 {
         assert_eq!(q.len(), x.len(), "dimensions of two vectors");
         // SAFETY: `self` proves the features, the line above equal lengths.
         unsafe { dot_and_norm(q, x) }
+    }
+}
+
+/// Asks for bytes to be brought into the second cache.
+#[inline]
+fn prefetch(bytes: &[u8]) {
+    for line in bytes.chunks(LINE) {
+        // SAFETY: a prefetch reads nothing and faults on nothing; SSE is part of every machine of this kind.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) }
     }
 }
 

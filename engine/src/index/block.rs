@@ -7,7 +7,7 @@
 //! A list has one scale for each factor: `add = add_scale * A`, `mul = -mul_scale * M`. A row that is padding has
 //! A = 32767, M = 0.
 
-use crate::distance::codes::{BLOCK_ROWS, FACTORS_LEN, POSITION_LEN, Test, factors_of};
+use crate::distance::codes::{BLOCK_ROWS, FACTORS_LEN, POSITION_LEN, Passed, Test, factors_of};
 use crate::index::code::Factors;
 use crate::index::table::Table;
 
@@ -133,4 +133,25 @@ impl Range {
 pub(crate) fn estimate(factors: &[u8], row: usize, sum: u16, table: &Table, scales: Scales) -> f32 {
     let (add, mul) = factors_of(factors, row);
     scales.add * f32::from(add) - scales.mul * f32::from(mul) * (table.step * f32::from(sum) + table.base)
+}
+
+/// What [`estimate`] gives of each row of a block: those of rows 0, 2 .. 30, then of rows 1, 3 .. 31.
+#[inline(always)]
+pub(crate) fn estimates(factors: &[u8], passed: &Passed, table: &Table, scales: Scales) -> [f32; BLOCK_ROWS] {
+    const HALF: usize = BLOCK_ROWS / 2;
+    let factors = &factors.as_chunks::<2>().0[..2 * BLOCK_ROWS];
+    let (step, base) = (table.step, table.base);
+    let number = |at: usize| f32::from(i16::from_le_bytes(factors[at]));
+    let of = |at: usize, sum: u16| {
+        scales.add * number(at) - scales.mul * number(at + 32) * (step * f32::from(sum) + base)
+    };
+    let mut out = [0.0; BLOCK_ROWS];
+    let (even, odd) = out.split_at_mut(HALF);
+    for (at, (out, sum)) in even.iter_mut().zip(&passed.even).enumerate() {
+        *out = of(at, *sum);
+    }
+    for (at, (out, sum)) in odd.iter_mut().zip(&passed.odd).enumerate() {
+        *out = of(HALF + at, *sum);
+    }
+    out
 }

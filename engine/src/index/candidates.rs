@@ -23,7 +23,8 @@ pub(crate) struct Candidates {
     kept: Vec<Candidate>,
     /// Nothing above is kept: the `cap`-th best estimate seen so far.
     ceiling: f32,
-    /// The k-th best of rows compared exactly before: what is not within the errors of it cannot be among the best.
+    /// The k-th best of rows compared exactly before, or an estimate that `rank` rows are below: what is not within the
+    /// errors of it cannot be among the best.
     known: f32,
 }
 
@@ -48,6 +49,17 @@ impl Candidates {
         let best =
             if self.best.len() < self.rank { self.known } else { self.known.min(self.best[self.rank - 1]) };
         (best + self.width * error).min(self.ceiling)
+    }
+
+    /// How many estimates make a threshold, as long as there is none.
+    #[inline]
+    pub(crate) fn wanted(&self) -> Option<usize> {
+        (self.best.len() < self.rank && self.known == f32::INFINITY).then_some(self.rank)
+    }
+
+    /// Says that so many rows as make a threshold lie below `estimate`, all of which will be offered.
+    pub(crate) fn settle(&mut self, estimate: f32) {
+        self.known = self.known.min(estimate);
     }
 
     /// Keeps a row if it is below the threshold.

@@ -173,7 +173,14 @@ impl Coarse {
         let mut passed = [Passed::default(); MAX_BLOCKS];
         for (group, blocks) in self.blocks.chunks(len * MAX_BLOCKS).enumerate() {
             let count = blocks.len() / len;
-            kernel.scan_blocks(blocks, &table.entries, &ALL, &[u32::MAX; MAX_BLOCKS][..count], &mut passed);
+            kernel.scan_blocks(
+                blocks,
+                &table.entries,
+                &ALL,
+                &[u32::MAX; MAX_BLOCKS][..count],
+                &[],
+                &mut passed,
+            );
             let first = group * MAX_BLOCKS * BLOCK_ROWS;
             let range = first..first + count * BLOCK_ROWS;
             kernel.vectorised(
@@ -208,9 +215,9 @@ fn minima(estimates: &[f32], out: &mut Vec<f32>) {
     }));
 }
 
-/// An estimate with about `wanted` (up to a quarter more) below it.
+/// An estimate with about `wanted` (up to a quarter more) below it; the greatest number there is if there are not so many.
 #[inline(always)]
-fn bound(estimates: &[f32], wanted: usize) -> f32 {
+pub(super) fn bound(estimates: &[f32], wanted: usize) -> f32 {
     let (mut low, mut high) = (f32::MAX, f32::MIN);
     for estimate in estimates {
         low = low.min(*estimate);
@@ -240,7 +247,7 @@ fn place(at: usize) -> usize {
 }
 
 /// The row at a place of such an array.
-fn row(place: usize) -> usize {
+pub(super) fn row(place: usize) -> usize {
     let (block, at) = (place / BLOCK_ROWS, place % BLOCK_ROWS);
     block * BLOCK_ROWS + at % 16 * 2 + at / 16
 }

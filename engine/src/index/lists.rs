@@ -173,6 +173,7 @@ impl Lists {
             unit: asked.unit,
             error: asked.unit * self.error(asked, list, near.distance_squared),
             source,
+            soon: &[],
         }
     }
 

@@ -4,6 +4,7 @@ use crate::distance::Kernel;
 use crate::distance::codes::{BLOCK_ROWS, FACTORS_LEN, MAX_BLOCKS, Passed};
 use crate::index::block::{self, Scales, block_len};
 use crate::index::candidates::{Candidate, Candidates};
+use crate::index::coarse;
 use crate::index::probe::Probe;
 
 /// A row number that stands for none.
@@ -26,6 +27,8 @@ pub(crate) struct ListScan<'a> {
     /// A standard error of the estimates.
     pub(crate) error: f32,
     pub(crate) source: u32,
+    /// What will be scanned after it, brought near meanwhile.
+    pub(crate) soon: &'a [u8],
 }
 
 impl ListScan<'_> {
@@ -47,14 +50,22 @@ impl ListScan<'_> {
         let mut scanned = 0;
         for (group, blocks) in self.blocks.chunks(MAX_BLOCKS * len).enumerate() {
             let masks = &mut masks[..blocks.len() / len];
+            let rest = &self.blocks[group * MAX_BLOCKS * len + blocks.len()..];
+            let soon = if rest.is_empty() { self.soon } else { rest };
+            self.prefetch_rows(kernel, group);
             for (at, mask) in masks.iter_mut().enumerate() {
                 *mask = wanted(group * MAX_BLOCKS + at) & self.slots_of(group * MAX_BLOCKS + at);
                 scanned += mask.count_ones();
             }
             let limit = (candidates.threshold(self.error) - self.base) / self.unit;
             match probe.range.test(&probe.table, self.scales, limit) {
-                Some(test) => kernel.scan_blocks(blocks, &probe.table.entries, &test, masks, &mut passed),
-                None => self.take_all(kernel, probe, blocks, masks, &mut passed),
+                Some(test) => {
+                    kernel.scan_blocks(blocks, &probe.table.entries, &test, masks, soon, &mut passed)
+                }
+                None => {
+                    self.take_all(kernel, probe, (blocks, soon), masks, &mut passed);
+                    self.settle(kernel, probe, group, &mut passed, &alive, candidates);
+                }
             }
             for (at, (block, passed)) in blocks.chunks_exact(len).zip(&passed).enumerate() {
                 let factors = &block[len - FACTORS_LEN..];
@@ -82,11 +93,61 @@ impl ListScan<'_> {
         &self,
         kernel: Kernel,
         probe: &Probe,
-        blocks: &[u8],
+        (blocks, soon): (&[u8], &[u8]),
         masks: &[u32],
         passed: &mut [Passed; MAX_BLOCKS],
     ) {
-        kernel.scan_blocks(blocks, &probe.table.entries, &super::coarse::ALL, masks, passed);
+        kernel.scan_blocks(blocks, &probe.table.entries, &coarse::ALL, masks, soon, passed);
+    }
+
+    /// Gives a search without a threshold one, of all rows of its first blocks at once, and lets what is beyond it not pass.
+    /// (One by one most of them would be kept, as each is below the threshold of its moment.)
+    fn settle(
+        &self,
+        kernel: Kernel,
+        probe: &Probe,
+        group: usize,
+        passed: &mut [Passed; MAX_BLOCKS],
+        alive: &impl Fn(u32) -> bool,
+        candidates: &mut Candidates,
+    ) {
+        let Some(wanted) = candidates.wanted().filter(|wanted| *wanted <= MAX_BLOCKS * BLOCK_ROWS) else {
+            return;
+        };
+        let len = probe.table.entries.len() + FACTORS_LEN;
+        let blocks = self.blocks[group * MAX_BLOCKS * len..].chunks_exact(len);
+        let mut estimates = [f32::MAX; MAX_BLOCKS * BLOCK_ROWS];
+        let lowest = kernel.vectorised(
+            #[inline(always)]
+            || {
+                let (estimates_of, _) = estimates.as_chunks_mut::<BLOCK_ROWS>();
+                for ((estimates, block), passed) in estimates_of.iter_mut().zip(blocks).zip(&*passed) {
+                    let codes =
+                        block::estimates(&block[len - FACTORS_LEN..], passed, &probe.table, self.scales);
+                    for (at, (estimate, code)) in estimates.iter_mut().zip(codes).enumerate() {
+                        let is_wanted = passed.rows >> coarse::row(at) & 1 == 1;
+                        *estimate = if is_wanted { self.base + self.unit * code } else { f32::MAX };
+                    }
+                }
+                coarse::bound(&estimates, wanted)
+            },
+        );
+        let (estimates, _) = estimates.as_chunks::<BLOCK_ROWS>();
+        let mut living = 0;
+        for (at, estimates) in (group * MAX_BLOCKS..).zip(estimates) {
+            let mut left = below(kernel, estimates, lowest);
+            while left != 0 {
+                living += usize::from(alive(self.row(at * BLOCK_ROWS + left.trailing_zeros() as usize)));
+                left &= left - 1;
+            }
+        }
+        if lowest < f32::MAX && living >= wanted {
+            candidates.settle(lowest);
+            let limit = candidates.threshold(self.error);
+            for (passed, estimates) in passed.iter_mut().zip(estimates) {
+                passed.rows &= below(kernel, estimates, limit);
+            }
+        }
     }
 
     /// The slots of a block that hold a row.
@@ -94,6 +155,14 @@ impl ListScan<'_> {
         match (self.len as usize).saturating_sub(block * BLOCK_ROWS) {
             BLOCK_ROWS.. => u32::MAX,
             rows => (1 << rows) - 1,
+        }
+    }
+
+    /// The numbers of the few rows that pass lie apart from the codes.
+    fn prefetch_rows(&self, kernel: Kernel, group: usize) {
+        const LEN: usize = 4 * MAX_BLOCKS * BLOCK_ROWS;
+        if let Some(rows) = self.rows.and_then(|rows| rows.chunks(LEN).nth(group)) {
+            kernel.prefetch_bytes(rows);
         }
     }
 
@@ -107,4 +176,13 @@ impl ListScan<'_> {
                 .map_or(NO_ROW, u32::from_le_bytes),
         }
     }
+}
+
+/// Bit i: the estimate of row i is below `limit`. Estimates lie as [`block::estimates`] gives them.
+#[inline]
+fn below(kernel: Kernel, estimates: &[f32; BLOCK_ROWS], limit: f32) -> u32 {
+    kernel.vectorised(
+        #[inline(always)]
+        || (0..BLOCK_ROWS).fold(0, |rows, at| rows | u32::from(estimates[at] < limit) << coarse::row(at)),
+    )
 }

@@ -3,6 +3,7 @@
 mod bytes;
 mod codes;
 mod recall;
+mod scan;
 
 use akidb_host::Rng;
 

@@ -7,7 +7,7 @@ use crate::distance::Kernel;
 use crate::error::Result;
 use crate::expiry::Alive;
 use crate::filter_cache::Matches;
-use crate::index::{Asked, Candidates, CoarseScratch, Near, Rotation, Subset, Tail, rotate};
+use crate::index::{Asked, Candidates, CoarseScratch, ListScan, Near, Rotation, Subset, Tail, rotate};
 use crate::memtable::Memtable;
 use crate::schema::Metric;
 use crate::search::exact::Seen;
@@ -163,7 +163,7 @@ impl Part<'_> {
                     continue;
                 }
                 query.go_on()?;
-                self.scan_list(kernel, near, masks, scratch, &mut scanned)?;
+                self.scan_list(kernel, at, masks, scratch, &mut scanned)?;
                 if need.is_met((scanned.slots as f32 * share_alive) as u64) {
                     return Ok(scanned);
                 }
@@ -190,14 +190,25 @@ impl Part<'_> {
         share
     }
 
+    /// The codes of a list that will be scanned, if they are here. What is wrong with them is told when they are.
+    fn soon(&self, list: u32) -> &[u8] {
+        let (segment, lists) = (self.alive.segment(), &self.index.lists);
+        if segment.is_cold() {
+            return &[];
+        }
+        segment.list_codes(lists, &lists.lists[list as usize]).unwrap_or(&[])
+    }
+
+    /// Scans the list at this place among the nearest.
     fn scan_list(
         &self,
         kernel: Kernel,
-        near: Near,
+        at: usize,
         masks: Option<&[u64]>,
         scratch: &mut Scratch,
         scanned: &mut Scanned,
     ) -> Result<()> {
+        let near = scratch.near[at];
         let (lists, list) = (&self.index.lists, near.list as usize);
         scanned.lists += 1;
         let first = self.index.first_blocks[list] as usize;
@@ -208,7 +219,8 @@ impl Part<'_> {
         }
         let bytes = self.alive.segment().list_codes(lists, &lists.lists[list])?;
         scanned.bytes += bytes.len() as u64;
-        let scan = lists.scan(&scratch.asked, near, bytes, self.source);
+        let soon = scratch.near.get(at + 1).map_or(&[][..], |next| self.soon(next.list));
+        let scan = ListScan { soon, ..lists.scan(&scratch.asked, near, bytes, self.source) };
         let (probe, nibbles, candidates) = (&scratch.asked.probe, lists.nibbles(), &mut scratch.candidates);
         let rows = lists.rows;
         let alive = |row: u32| row < rows && self.alive.shows(row);

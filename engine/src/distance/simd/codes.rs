@@ -29,13 +29,14 @@ impl Avx2 {
         table: &[u8],
         test: &Test,
         wanted: &[u32],
+        soon: &[u8],
         passed: &mut [Passed; MAX_BLOCKS],
     ) {
         match self.wide {
             // SAFETY: `self` proves the features.
-            None => unsafe { scan_blocks(blocks, table, test, wanted, passed) },
+            None => unsafe { scan_blocks(blocks, table, test, wanted, soon, passed) },
             // SAFETY: it and `wide` prove the features.
-            Some(_) => unsafe { scan_blocks_wide(blocks, table, test, wanted, passed) },
+            Some(_) => unsafe { scan_blocks_wide(blocks, table, test, wanted, soon, passed) },
         }
     }
 
@@ -60,8 +61,15 @@ fn vectorised<R>(f: impl FnOnce() -> R) -> R {
 }
 
 #[target_feature(enable = "avx2,fma")]
-fn scan_blocks(blocks: &[u8], table: &[u8], test: &Test, wanted: &[u32], passed: &mut [Passed; MAX_BLOCKS]) {
-    scan_each(blocks, table, test, wanted, passed, |codes, table| sums(codes, table));
+fn scan_blocks(
+    blocks: &[u8],
+    table: &[u8],
+    test: &Test,
+    wanted: &[u32],
+    soon: &[u8],
+    passed: &mut [Passed; MAX_BLOCKS],
+) {
+    scan_each(blocks, table, test, wanted, soon, passed, |codes, table| sums(codes, table));
 }
 
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw")]
@@ -70,9 +78,10 @@ fn scan_blocks_wide(
     table: &[u8],
     test: &Test,
     wanted: &[u32],
+    soon: &[u8],
     passed: &mut [Passed; MAX_BLOCKS],
 ) {
-    scan_each(blocks, table, test, wanted, passed, |codes, table| wide::sums(codes, table));
+    scan_each(blocks, table, test, wanted, soon, passed, |codes, table| wide::sums(codes, table));
 }
 
 /// `sums` gives what `Sums` says of the codes of a block and the table.
@@ -83,6 +92,7 @@ fn scan_each(
     table: &[u8],
     test: &Test,
     wanted: &[u32],
+    soon: &[u8],
     passed: &mut [Passed; MAX_BLOCKS],
     sums: impl Fn(&[u8], &[u8]) -> Sums,
 ) {
@@ -90,7 +100,10 @@ fn scan_each(
     let offset = _mm256_set1_epi16(test.offset);
     let shift = _mm_cvtsi32_si128(test.shift.cast_signed());
     let limit = _mm256_set1_epi16(test.limit);
-    for ((block, wanted), passed) in blocks.chunks_exact(table.len() + FACTORS_LEN).zip(wanted).zip(passed) {
+    let len = table.len() + FACTORS_LEN;
+    let mut soon = soon.chunks(len);
+    for ((block, wanted), passed) in blocks.chunks_exact(len).zip(wanted).zip(passed) {
+        super::prefetch(soon.next().unwrap_or(&[]));
         passed.rows = 0;
         if *wanted == 0 {
             continue;

@@ -86,7 +86,7 @@ fn every_kernel_scans_blocks_as_the_plain_code_does() {
             .iter()
             .map(|kernel| {
                 let mut passed = [Passed::default(); MAX_BLOCKS];
-                kernel.scan_blocks(&bytes, &table, &test, &wanted, &mut passed);
+                kernel.scan_blocks(&bytes, &table, &test, &wanted, &bytes, &mut passed);
                 passed
             })
             .collect();
