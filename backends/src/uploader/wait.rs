@@ -47,6 +47,10 @@ pub(super) async fn unless_stopped<T>(shared: &Shared, work: impl Future<Output 
     let mut work = pin!(work);
     let mut heard = false;
     loop {
+        // The pause before it may have heard the ring.
+        if shared.queue.is_stopping() {
+            return None;
+        }
         match select(work, pin!(shared.queue.bell())).await {
             Either::Left((done, _)) => {
                 if heard {
@@ -54,8 +58,7 @@ pub(super) async fn unless_stopped<T>(shared: &Shared, work: impl Future<Output 
                 }
                 return Some(done);
             }
-            Either::Right(((), rest)) if !shared.queue.is_stopping() => (work, heard) = (rest, true),
-            Either::Right(_) => return None,
+            Either::Right(((), rest)) => (work, heard) = (rest, true),
         }
     }
 }

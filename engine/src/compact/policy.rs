@@ -306,7 +306,9 @@ mod tests {
                 }
                 let live: u64 = chosen.iter().map(|at| segments[*at].live_rows()).sum();
                 written += live;
-                chosen.iter().rev().for_each(|at| drop(segments.remove(*at)));
+                for at in chosen.iter().rev() {
+                    segments.remove(*at);
+                }
                 segments.push(segment(u32::try_from(live).unwrap(), 0));
             }
             most_files = most_files.max(segments.len());

@@ -11,6 +11,7 @@ use self::report::{Report, Total};
 mod backend;
 mod collections;
 mod crashes;
+mod dated;
 mod errors;
 mod flushes;
 mod illness;
@@ -91,12 +92,16 @@ fn the_same_seed_gives_the_same_log() {
 #[test]
 fn of_copies_over_one_backend_the_newest_claim_alone_publishes() {
     let (first, seeds) = (number("AKIDB_SIM_SEED", 1), number("AKIDB_SIM_RIVALS", 20));
-    let (mut fences, mut claims) = (0, 0);
+    let (mut fences, mut claims, mut faults, mut removed) = (0, 0, 0, 0);
     for seed in first..first + seeds {
         let _note = Note(seed, "of_copies");
         let met = rivals::run(seed);
         (fences, claims) = (fences + met.fences, claims + met.claims);
+        (faults, removed) = (faults + met.faults, removed + met.removed);
     }
-    println!("rivals: {seeds} seeds, {claims} claims, {fences} copies fenced");
-    assert!(fences.min(claims) >= seeds, "{claims} claims, {fences} copies fenced");
+    let all = format!(
+        "{claims} claims, {fences} copies fenced, {faults} calls failed, {removed} documents and files removed"
+    );
+    println!("rivals: {seeds} seeds, {all}");
+    assert!(fences.min(claims).min(faults).min(removed) >= seeds, "{all}");
 }

@@ -1,10 +1,12 @@
 //! The sweep by the uploader's own thread: when it is due, by the holder, never while the backend is not well.
 
+use akidb_host::sim::InlineSpawn;
 use object_store::ObjectStoreExt;
 
 use super::simulated::Sim;
 use super::*;
 use crate::guard::CallKind;
+use crate::retry::ClockSleep;
 use crate::uploader::worker::Worker;
 use crate::{DlqSettings, SweepSettings};
 
@@ -42,6 +44,27 @@ async fn old_documents_go_after_an_hour_and_the_newest_stay() {
     sim.offer(&items);
     sim.drive(10).await;
     assert_eq!(documents(&sim).await, [8, 9, 10, 11]);
+}
+
+#[test]
+fn asked_to_end_in_its_pause_it_begins_nothing_more() {
+    let (faults, store) = faulty();
+    let (clock, spawn) = (Arc::<FakeClock>::default(), InlineSpawn::default());
+    let time = Arc::<FakeClock>::clone(&clock) as Arc<dyn Clock>;
+    let backend = Backend::assemble(&crate::BackendConfig::new("t", "x"), crate::Kind::Custom, store);
+    let client = Client::new(backend, Arc::new(ClockSleep(Arc::clone(&time))), Rng::seeded(1));
+    // Due whenever it looks.
+    let sweep = SweepSettings { interval: Duration::ZERO, ..SweepSettings::new("collections") };
+    let parts = UploaderParts { clock: time, sweep: Some(sweep), ..parts(client, 1, Duration::from_secs(2)) };
+    let uploader = Uploader::start(&spawn, parts).unwrap();
+    uploader.offer(bare(1));
+    spawn.run_until_idle(clock.now());
+    assert_eq!(uploader.status().published_local_number, Some(1), "it pauses");
+    faults.clear_calls();
+    faults.script_call(0, Fault::Hang);
+    // A call that is not answered would keep it until its deadline.
+    uploader.stop();
+    assert_eq!(faults.calls(), []);
 }
 
 #[tokio::test]

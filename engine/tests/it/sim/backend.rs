@@ -9,31 +9,47 @@ use akidb::object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode,
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
-use akidb_backends::fault::{Cause, FaultStore};
+use akidb_backends::fault::{Cause, Fault, FaultStore};
 use akidb_host::Rng;
+use akidb_host::sim::FakeClock;
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 
+use super::dated::Dated;
 use super::machine::World;
+
+/// Calls of which one never answers, where any does.
+const CALLS_TO_A_HANG: u64 = 40;
 
 /// What a world's backend holds, and how it behaves.
 pub(crate) struct Away {
     pub(crate) store: Arc<InMemory>,
+    /// By which its objects are dated. It goes with that of the machine, but nobody sets it.
+    pub(crate) clock: Arc<FakeClock>,
     /// The way to it.
     pub(crate) faults: FaultStore,
-    /// The store as it was right after each document that nobody has looked at yet.
-    pub(crate) published: Vec<Arc<InMemory>>,
+    /// The changes that nobody has looked at yet.
+    pub(crate) changed: Vec<Changed>,
+    /// The number of the newest document.
+    pub(crate) newest: u64,
     /// Whether it was seen to hold a state of the database.
     pub(crate) holds_any: bool,
 }
 
+/// The store as it was right after a change.
+pub(crate) struct Changed {
+    pub(crate) store: Arc<InMemory>,
+    /// A document was created, or else something was removed.
+    pub(crate) is_published: bool,
+}
+
 impl Away {
     pub(crate) fn new(world: &Arc<World>) -> Self {
-        let store = Arc::new(InMemory::new());
-        let shelf = Shelf { store: Arc::clone(&store), world: Arc::downgrade(world) };
-        let faults = FaultStore::new(Arc::new(shelf));
-        Self { store, faults, published: Vec::new(), holds_any: false }
+        let dated = Dated::new();
+        let (store, clock) = (Arc::clone(&dated.store), Arc::clone(&dated.clock));
+        let faults = FaultStore::new(Arc::new(Shelf { store: dated, world: Arc::downgrade(world) }));
+        Self { store, clock, faults, changed: Vec::new(), newest: 0, holds_any: false }
     }
 
     /// What lies there now, by itself.
@@ -41,27 +57,41 @@ impl Away {
         Arc::new(self.store.fork())
     }
 
-    /// How calls go from now on: well, some badly, or none.
-    pub(crate) fn change_weather(&self, rng: &mut Rng) {
-        self.clear();
-        let causes = [Cause::Refused, Cause::Timeout, Cause::Reset, Cause::Denied, Cause::SLOW_DOWN];
-        match rng.below(6) {
-            0 => self.faults.set_dead(Some(causes[usize::try_from(rng.below(5)).expect("small")])),
-            1 => self.faults.set_seeded(rng.u64(), 0.4),
-            2 | 3 => self.faults.set_seeded(rng.u64(), 0.08),
-            _ => {}
-        }
+    /// Calls that never answered.
+    pub(crate) fn hangs(&self) -> u64 {
+        self.faults.calls().iter().filter(|call| call.fault == Some(Fault::Hang)).count() as u64
     }
+}
 
-    pub(crate) fn clear(&self) {
-        self.faults.set_dead(None);
-        self.faults.set_seeded(0, 0.0);
+/// The number of a remote document, by its key.
+pub(crate) fn document_number(key: &str) -> Option<u64> {
+    key.strip_prefix("manifest/")?.strip_suffix(".json")?.parse().ok()
+}
+
+/// How calls go from now on: well, some badly, or none; and one of them may never answer.
+pub(crate) fn change_weather(faults: &FaultStore, rng: &mut Rng) {
+    clear(faults);
+    let causes = [Cause::Refused, Cause::Timeout, Cause::Reset, Cause::Denied, Cause::SLOW_DOWN];
+    match rng.below(6) {
+        0 => faults.set_dead(Some(causes[usize::try_from(rng.below(5)).expect("small")])),
+        1 => faults.set_seeded(rng.u64(), 0.4),
+        2 | 3 => faults.set_seeded(rng.u64(), 0.08),
+        _ => {}
     }
+    if rng.below(2) == 0 {
+        faults.script_call(usize::try_from(rng.below(CALLS_TO_A_HANG)).expect("small"), Fault::Hang);
+    }
+}
+
+/// Calls go well, but for one that may never answer.
+pub(crate) fn clear(faults: &FaultStore) {
+    faults.set_dead(None);
+    faults.set_seeded(0, 0.0);
 }
 
 /// The store itself: before each call and after each change others come first.
 struct Shelf {
-    store: Arc<InMemory>,
+    store: Dated,
     world: Weak<World>,
 }
 
@@ -94,7 +124,7 @@ impl ObjectStore for Shelf {
         self.meet(if creates { "create" } else { "put" }, path).await;
         let put = self.store.put_opts(path, payload, opts).await?;
         if creates && let Some(world) = self.world.upgrade() {
-            world.published();
+            world.created(path.as_ref());
         }
         others().await;
         Ok(put)
@@ -115,13 +145,16 @@ impl ObjectStore for Shelf {
     }
 
     fn delete_stream(&self, paths: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
-        let (store, world) = (Arc::clone(&self.store), self.world.clone());
+        let (store, world) = (self.store.clone(), self.world.clone());
         let each = paths.and_then(move |path| {
-            let shelf = Self { store: Arc::clone(&store), world: world.clone() };
+            let shelf = Self { store: store.clone(), world: world.clone() };
             async move {
                 shelf.meet("delete", &path).await;
                 let one = futures::stream::iter([Ok(path.clone())]).boxed();
                 shelf.store.delete_stream(one).try_collect::<Vec<_>>().await?;
+                if let Some(world) = shelf.world.upgrade() {
+                    world.removed(path.as_ref());
+                }
                 Ok(path)
             }
         });
@@ -129,7 +162,7 @@ impl ObjectStore for Shelf {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        let shelf = Self { store: Arc::clone(&self.store), world: self.world.clone() };
+        let shelf = Self { store: self.store.clone(), world: self.world.clone() };
         let prefix = prefix.cloned();
         let listed = async move {
             shelf.meet("list", prefix.as_ref().unwrap_or(&Path::default())).await;

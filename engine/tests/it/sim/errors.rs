@@ -3,6 +3,7 @@
 use akidb::{Error, ErrorKind, Fate};
 
 use super::machine::State;
+use super::rows::Scale;
 
 impl State {
     /// The event that was begun last ended in this error.
@@ -19,6 +20,11 @@ impl State {
     pub(crate) fn expects(&mut self, error: &Error) {
         assert_is_typed(error);
         let full = matches!(error.kind(), ErrorKind::Full { .. });
+        if is_held(error) {
+            assert_eq!(error.fate(), Fate::NotWritten, "{error}");
+            assert_eq!(self.scale, Scale::Heavy, "nothing waits for a backend: {error}");
+            self.report.held += 1;
+        }
         let closed = self.must_reopen && error.kind() == ErrorKind::Closed;
         assert!(self.ill || full || closed || self.must_reopen, "for no reason: {error}");
         self.report.refused += 1;
@@ -27,6 +33,11 @@ impl State {
             self.must_reopen = true;
         }
     }
+}
+
+/// Whether it says that a backend is too far behind.
+fn is_held(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Full { which: "max_pending_bytes", .. })
 }
 
 pub(crate) fn assert_is_typed(error: &Error) {

@@ -7,6 +7,7 @@ use akidb::{Db, Durability, Lsn, Result, Settings};
 use akidb_host::Rng;
 use akidb_host::sim::CrashDisk;
 
+use super::backend::Away;
 use super::errors::{assert_is_typed, outcome};
 use super::flushes::{flush, merge};
 use super::machine::{Inside, Machine, World, settings};
@@ -33,7 +34,11 @@ pub(crate) fn run(seed: u64) -> Report {
     let world = World::new(seed);
     let (settings, disk_seed, steps) = {
         let mut state = world.state();
-        let steps = if state.scale == Scale::Large { 40 } else { 60 + state.rng.below(100) };
+        let steps = match state.scale {
+            Scale::Small => 60 + state.rng.below(100),
+            Scale::Large => 40,
+            Scale::Heavy => 80,
+        };
         let mut settings = settings(state.scale, &mut state.rng);
         if state.shows_unsynced {
             settings.engine.durability = Durability::Memory;
@@ -56,6 +61,7 @@ pub(crate) fn run(seed: u64) -> Report {
     life.end();
     let mut state = life.world.state();
     state.report.steps = steps;
+    state.report.hangs = state.away.as_ref().map_or(0, Away::hangs);
     state.report.log_hash = state.log_hash();
     state.report.clone()
 }
@@ -189,7 +195,9 @@ impl Life {
             let state = self.world.state();
             (state.away.is_some() && !state.must_reopen, state.has_names)
         };
-        if has_backend && self.world.extra(3) == 0 {
+        // What is heavy takes more steps to grow.
+        let one_in = if self.scale() == Scale::Heavy { 6 } else { 3 };
+        if has_backend && self.world.extra(one_in) == 0 {
             self.upload(&self.db());
         }
         if has_names && !self.world.state().must_reopen && self.world.extra(10) == 0 {

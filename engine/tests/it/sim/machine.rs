@@ -8,16 +8,18 @@ use std::time::Duration;
 use akidb::object_store::ObjectStore;
 use akidb::object_store::memory::InMemory;
 use akidb::{Builder, Db, Receipt, Settings};
+use akidb_backends::fault::Cause;
 use akidb_host::sim::{Act, Call, CrashDisk, EIO, FakeClock, HookFs, InlineSpawn, Op};
 use akidb_host::{Clock, Fs, Rng};
 
-use super::backend::Away;
+use super::backend::{Away, Changed, document_number};
 use super::flushes;
 use super::past::Past;
 use super::report::Report;
 use super::rows::Scale;
 use super::truth::Truth;
 
+const SECOND: Duration = Duration::from_secs(1);
 pub(crate) const DIR: &str = "/db";
 /// "more": apart from the seed, and so that no seed whose bug is mended means something else.
 const EXTRA: u64 = 0x6d6f_7265;
@@ -94,9 +96,12 @@ pub(crate) struct World(Mutex<State>);
 impl World {
     pub(crate) fn new(seed: u64) -> Arc<Self> {
         let mut rng = Rng::seeded(seed);
-        let scale = if rng.below(20) == 0 { Scale::Large } else { Scale::Small };
+        let mut scale = if rng.below(20) == 0 { Scale::Large } else { Scale::Small };
         let mut extra = Rng::seeded(seed ^ EXTRA);
         let (has_backend, has_names) = (extra.below(10) == 0, extra.below(10) == 0);
+        if has_backend && scale == Scale::Small && extra.below(3) == 0 {
+            scale = Scale::Heavy;
+        }
         let past = (has_backend || has_names).then(Past::default);
         let world = Arc::new(Self(Mutex::new(State {
             shows_unsynced: rng.below(5) == 0,
@@ -121,7 +126,11 @@ impl World {
             prints: std::env::var_os("AKIDB_SIM_PRINT").is_some(),
         })));
         if has_backend {
-            world.state().away = Some(Away::new(&world));
+            let away = Away::new(&world);
+            if scale == Scale::Heavy {
+                away.faults.set_dead(Some(Cause::Refused));
+            }
+            world.state().away = Some(away);
         }
         world
     }
@@ -151,18 +160,35 @@ impl World {
         }
         state.report.store_calls += 1;
         state.note(&format!("store: {op} {key}"));
-        if state.extra.below(60) == 0
+        let one_in = 60 * state.scale.rarity();
+        if state.extra.below(one_in) == 0
             && let Some(disk) = state.disk.clone()
         {
             state.keep(&disk);
         }
     }
 
-    /// A document was created.
-    pub(crate) fn published(&self) {
-        if let Some(away) = &mut self.state().away {
-            away.published.push(away.copy());
+    /// Something was created on the backend.
+    pub(crate) fn created(&self, key: &str) {
+        if let Some(away) = &mut self.state().away
+            && let Some(number) = document_number(key)
+        {
+            assert_eq!(number, away.newest + 1, "numbers are dense");
+            away.newest = number;
+            away.changed.push(Changed { store: away.copy(), is_published: true });
         }
+    }
+
+    /// An object was removed from the backend.
+    pub(crate) fn removed(&self, key: &str) {
+        let state = &mut *self.state();
+        let Some(away) = &mut state.away else { return };
+        match key.split('/').next() {
+            Some("manifest") => state.report.pruned += 1,
+            Some("collections") => state.report.swept += 1,
+            _ => return,
+        }
+        away.changed.push(Changed { store: away.copy(), is_published: false });
     }
 
     pub(crate) fn moments(&self) -> Vec<Moment> {
@@ -215,7 +241,7 @@ impl State {
             Op::SyncData | Op::SyncAll | Op::SyncDir | Op::Rename | Op::HardLink | Op::Unlink => 24,
             _ => 120,
         };
-        if self.rng.below(one_in) == 0 {
+        if self.rng.below(one_in * self.scale.rarity()) == 0 {
             self.keep(disk);
         }
     }
@@ -281,6 +307,8 @@ pub(crate) struct Machine {
     clock: Arc<FakeClock>,
     spawn: InlineSpawn,
     store: Option<Arc<dyn ObjectStore>>,
+    /// The clock of the backend: time passes there, too.
+    away: Option<Arc<FakeClock>>,
 }
 
 impl Machine {
@@ -292,18 +320,28 @@ impl Machine {
         let state = &mut *world.state();
         state.disk = Some(disk.clone());
         let store = state.away.as_ref().map(|away| Arc::new(away.faults.clone()) as _);
-        Self { disk, fs, clock: Arc::default(), spawn: InlineSpawn::shuffled(state.rng.u64()), store }
+        let away = state.away.as_ref().map(|away| Arc::clone(&away.clock));
+        // What was set wrong is right again.
+        let right = |away: &Arc<FakeClock>| Arc::new(FakeClock::starting_at(away.unix_micros()));
+        let clock = away.as_ref().map(right).unwrap_or_default();
+        Self { disk, fs, clock, spawn: InlineSpawn::shuffled(state.rng.u64()), store, away }
     }
 
     /// A machine on which nothing fails and nobody looks.
     pub(crate) fn plain(disk: CrashDisk, rng: &mut Rng) -> Self {
         let fs = Arc::new(disk.clone());
-        Self { disk, fs, clock: Arc::default(), spawn: InlineSpawn::shuffled(rng.u64()), store: None }
+        let spawn = InlineSpawn::shuffled(rng.u64());
+        Self { disk, fs, clock: Arc::default(), spawn, store: None, away: None }
     }
 
     /// The same with a backend.
     pub(crate) fn with_store(self, store: Arc<dyn ObjectStore>) -> Self {
         Self { store: Some(store), ..self }
+    }
+
+    /// The same by a clock that others go by, too.
+    pub(crate) fn with_clock(self, clock: &Arc<FakeClock>) -> Self {
+        Self { clock: Arc::clone(clock), ..self }
     }
 
     pub(crate) fn open(&self, settings: &Settings, seed: u64) -> akidb::Result<Db> {
@@ -336,16 +374,24 @@ impl Machine {
     /// Lets the engine's threads do what is due, then time pass.
     pub(crate) fn rest(&self, by: Duration) {
         self.spawn.run_until_idle(self.clock.now());
-        self.clock.advance(by);
+        self.advance(by);
         self.spawn.run_until_idle(self.clock.now());
     }
 
     /// Lets the engine's threads do what is due, then time pass until one of those who wait for an answer goes on.
     pub(crate) fn pass(&self) {
         self.spawn.run_until_idle(self.clock.now());
-        let second = self.clock.now() + Duration::from_secs(1);
-        self.clock.advance_to(self.clock.next_timer().map_or(second, |next| next.min(second)));
+        let now = self.clock.now();
+        let next = self.clock.next_timer().map_or(SECOND, |next| next.saturating_duration_since(now));
+        self.advance(next.min(SECOND));
         self.spawn.run_until_idle(self.clock.now());
+    }
+
+    fn advance(&self, by: Duration) {
+        self.clock.advance(by);
+        if let Some(away) = &self.away {
+            away.advance(by);
+        }
     }
 
     pub(crate) fn jump(&self, micros: i64) {
@@ -355,7 +401,7 @@ impl Machine {
 
 /// Bounds so small that flushes, rotations and removals are frequent.
 pub(crate) fn settings(scale: Scale, rng: &mut Rng) -> Settings {
-    let unit = if scale == Scale::Large { 2 << 20 } else { 64 << 10 };
+    let unit = scale.memtable_bytes();
     let mut settings = Settings::default();
     let engine = &mut settings.engine;
     engine.memtable_bytes = unit;
@@ -371,5 +417,6 @@ pub(crate) fn settings(scale: Scale, rng: &mut Rng) -> Settings {
     // Longer than the clock can jump.
     engine.idempotency_window_secs = 366 * 24 * 3_600;
     engine.manifest_keep = 1 + rng.below(6) as u32;
+    engine.max_pending_bytes = (scale == Scale::Heavy).then_some(1 << 20);
     settings
 }

@@ -26,10 +26,17 @@ pub(crate) struct Report {
     pub(crate) searches: u64,
     /// Calls to the backend.
     pub(crate) store_calls: u64,
-    /// Documents on the backend that were restored from.
+    /// Looks at the backend from which the database was restored, after a document and after a sweep.
     pub(crate) restores: u64,
     /// Times in which all was uploaded, and a restore was the database.
     pub(crate) drains: u64,
+    /// Documents and files removed from backends because they were old and no longer needed.
+    pub(crate) pruned: u64,
+    pub(crate) swept: u64,
+    /// Calls to backends that were never answered.
+    pub(crate) hangs: u64,
+    /// Writes refused because a backend was behind.
+    pub(crate) held: u64,
     /// Crashes after which the backend was asked for what it lacked.
     pub(crate) store_crashes: u64,
     /// Named snapshots made or removed, and looks at all there are.
@@ -65,6 +72,10 @@ impl Total {
         self.sum.store_calls += report.store_calls;
         self.sum.restores += report.restores;
         self.sum.drains += report.drains;
+        self.sum.pruned += report.pruned;
+        self.sum.swept += report.swept;
+        self.sum.hangs += report.hangs;
+        self.sum.held += report.held;
         self.sum.store_crashes += report.store_crashes;
         self.sum.snapshots += report.snapshots;
         self.sum.snapshot_looks += report.snapshot_looks;
@@ -79,9 +90,12 @@ impl Total {
         let often = [crashes, reopens, flushes, nested, searches];
         assert!(often.iter().all(|n| *n >= self.seeds), "{self}");
         let Report { restores, drains, store_crashes, snapshots, snapshot_looks, .. } = self.sum;
-        let sometimes =
-            [faults, poisoned, kept, taken, restores, drains, store_crashes, snapshots, snapshot_looks];
-        assert!(sometimes.iter().all(|n| *n * 10 >= self.seeds), "{self}");
+        let Report { pruned, swept, hangs, held, .. } = self.sum;
+        assert!(held * 30 >= self.seeds, "{self}");
+        let of_backends = [restores, drains, store_crashes, pruned, swept, hangs];
+        let mut sometimes =
+            of_backends.into_iter().chain([faults, poisoned, kept, taken, snapshots, snapshot_looks]);
+        assert!(sometimes.all(|n| n * 10 >= self.seeds), "{self}");
     }
 }
 
@@ -97,8 +111,13 @@ impl fmt::Display for Total {
         )?;
         write!(
             f,
-            "{} calls to backends, {} documents restored from, {} backends drained, {} crashes with the store kept, ",
-            s.store_calls, s.restores, s.drains, s.store_crashes
+            "{} calls to backends, {} of them never answered, {} restores, {} documents pruned and {} files swept there, ",
+            s.store_calls, s.hangs, s.restores, s.pruned, s.swept
+        )?;
+        write!(
+            f,
+            "{} backends drained, {} writes held for one, {} crashes with the store kept, ",
+            s.drains, s.held, s.store_crashes
         )?;
         write!(f, "{} named snapshots made or removed, {} looks at them, ", s.snapshots, s.snapshot_looks)?;
         write!(

@@ -1,26 +1,32 @@
 //! Copies of one directory over one backend, all alive: whoever claimed it last publishes there, nobody else does, and a
-//! document is the state of one of them, never a mixture.
+//! document is the state of one of them, never a mixture. In half of the worlds calls to the backend fail, or seem to; in
+//! all of them hours pass, after which somebody prunes and sweeps there.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use akidb::object_store::ObjectStoreExt;
 use akidb::object_store::memory::InMemory;
-use akidb::object_store::{ObjectStore, ObjectStoreExt};
-use akidb::{Db, ErrorKind, Settings, restore_on};
+use akidb::{Db, ErrorKind, Op, Settings, restore_on};
 use akidb_backends::Document;
+use akidb_backends::fault::{Fault, FaultStore};
 use akidb_host::Rng;
-use akidb_host::sim::CrashDisk;
+use akidb_host::sim::{CrashDisk, FakeClock};
 use futures::FutureExt;
 use serde_json::{Value, json};
 
+use super::backend::{change_weather, clear};
+use super::dated::Dated;
 use super::machine::{DIR, Machine, settings};
-use super::restores::{documents, restored};
+use super::restores::{check_all, documents, restored};
 use super::rows::{Scale, id, schema, vector};
 use super::truth::{Tables, difference, read};
+use super::uploads::{PAUSES, is_uploaded};
 
 const COPIES: usize = 4;
 const STEPS: u64 = 70;
+const HOUR: Duration = Duration::from_secs(3_600);
 /// More opens than all the others had: then its epoch is above theirs.
 const OPENS: u32 = 80;
 
@@ -44,8 +50,15 @@ struct Rivals {
     rng: Rng,
     settings: Settings,
     store: Arc<InMemory>,
+    /// The one way to it.
+    faults: FaultStore,
+    has_weather: bool,
+    /// That of the backend, and of every machine.
+    clock: Arc<FakeClock>,
     copies: Vec<Twin>,
     owner: Option<Owner>,
+    /// What the newest document restores.
+    newest: Option<Tables>,
     /// Writers that lost the backend.
     lost: BTreeSet<u32>,
     seen: u64,
@@ -57,14 +70,16 @@ struct Rivals {
 pub(crate) struct Met {
     pub(crate) fences: u64,
     pub(crate) claims: u64,
+    /// Calls that failed, or seemed to, or were never answered.
+    pub(crate) faults: u64,
+    /// Documents and files removed because they were old and no longer needed.
+    pub(crate) removed: u64,
 }
 
 pub(crate) fn run(seed: u64) -> Met {
     let mut rng = Rng::seeded(seed);
     let settings = settings(Scale::Small, &mut rng);
-    let store = Arc::new(InMemory::new());
-    let (copies, lost) = (Vec::new(), BTreeSet::new());
-    let mut rivals = Rivals { rng, settings, store, copies, owner: None, lost, seen: 0, versions: 0 };
+    let mut rivals = Rivals::new(rng, settings);
     let disk = CrashDisk::new(rivals.rng.u64());
     rivals.add(disk, Vec::new());
     let schema = schema(&mut rivals.rng);
@@ -82,20 +97,45 @@ pub(crate) fn run(seed: u64) -> Met {
 }
 
 impl Rivals {
+    fn new(mut rng: Rng, settings: Settings) -> Self {
+        let dated = Dated::new();
+        let has_weather = rng.below(2) == 0;
+        Self {
+            rng,
+            settings,
+            store: Arc::clone(&dated.store),
+            clock: Arc::clone(&dated.clock),
+            faults: FaultStore::new(Arc::new(dated)),
+            has_weather,
+            copies: Vec::new(),
+            owner: None,
+            newest: None,
+            lost: BTreeSet::new(),
+            seen: 0,
+            versions: 0,
+        }
+    }
+
+    fn machine(&mut self, disk: CrashDisk) -> Machine {
+        let machine = Machine::plain(disk, &mut self.rng).with_clock(&self.clock);
+        machine.with_store(Arc::new(self.faults.clone()))
+    }
+
     fn open(&mut self, machine: &Machine) -> Db {
         machine.open(&self.settings, self.rng.u64()).expect("a copy opens")
     }
 
     fn add(&mut self, disk: CrashDisk, states: Vec<Tables>) {
-        let machine =
-            Machine::plain(disk, &mut self.rng).with_store(Arc::clone(&self.store) as Arc<dyn ObjectStore>);
+        let machine = self.machine(disk);
         let db = self.open(&machine);
         let states = [states, vec![read(&db, Scale::Small).expect("nothing fails")]].concat();
         self.copies.push(Twin { machine, db, states, is_fenced: false });
     }
 
     fn step(&mut self, at: usize) {
-        match self.rng.below(20) {
+        match self.rng.below(23) {
+            20 if self.has_weather => change_weather(&self.faults, &mut self.rng),
+            20..22 => self.copies[at].machine.rest(HOUR * (1 + self.rng.below(30) as u32)),
             0..7 => self.write(at),
             7..10 => self.copies[at].db.flush().expect("nothing fails"),
             10..16 => self.copies[at].machine.pass(),
@@ -131,8 +171,7 @@ impl Rivals {
             machine.disk.kill()
         };
         drop(machine);
-        let machine =
-            Machine::plain(disk, &mut self.rng).with_store(Arc::clone(&self.store) as Arc<dyn ObjectStore>);
+        let machine = self.machine(disk);
         let db = self.open(&machine);
         let now = read(&db, Scale::Small).expect("nothing fails");
         let last = states.last().expect("it was something");
@@ -159,6 +198,7 @@ impl Rivals {
                 self.seen = document.number;
             }
         }
+        self.look_at_calls(met);
         let copy = &mut self.copies[at];
         let refused = copy.db.stats().expect("it is open").backends[0].refused.is_some();
         met.fences += u64::from(refused && !copy.is_fenced);
@@ -167,6 +207,22 @@ impl Rivals {
         if refused {
             let error = copy.db.wait_uploaded(Duration::ZERO).expect_err("it is fenced");
             assert_eq!(error.kind(), ErrorKind::Fenced, "{error}");
+        }
+    }
+
+    /// Whoever removed something, all that is named is there.
+    fn look_at_calls(&mut self, met: &mut Met) {
+        let calls = self.faults.calls();
+        self.faults.clear_calls();
+        met.faults += calls.iter().filter(|call| call.fault.is_some()).count() as u64;
+        let is_removed = |call: &&akidb_backends::fault::Call| {
+            let is_sent = !matches!(call.fault, Some(Fault::Fail(_) | Fault::Hang));
+            call.op == Op::Delete && is_sent && !call.key.starts_with("probe/")
+        };
+        let removed = calls.iter().filter(is_removed).count() as u64;
+        met.removed += removed;
+        if removed > 0 {
+            check_all(&self.store);
         }
     }
 
@@ -189,13 +245,12 @@ impl Rivals {
         met.claims += u64::from(is_claim);
         self.owner = Some(Owner { copy: at, epoch: document.epoch, writer: document.writer });
         // A claim carries along what was there.
-        let before = is_claim.then(|| self.at(number - 1)).flatten();
         let now = self.at(number).expect("it publishes something");
         let is = |state: &Tables| difference(state, &now).is_empty();
-        assert!(
-            before.as_ref().is_some_and(is) || self.copies[at].states.iter().any(is),
-            "document {number} is no state of its writer"
-        );
+        let is_carried = is_claim && self.newest.as_ref().is_some_and(is);
+        let is_own = is_carried || self.copies[at].states.iter().any(is);
+        assert!(is_own, "document {number} is no state of its writer");
+        self.newest = Some(now);
     }
 
     /// What the backend restored while this document was the newest.
@@ -213,20 +268,29 @@ impl Rivals {
 
     /// Whichever copy is opened often enough has the newest epoch, and the backend.
     fn finish(&mut self, met: &mut Met) {
+        clear(&self.faults);
         let at = self.rng.below(self.copies.len() as u64) as usize;
         for _ in 0..OPENS {
             self.copies[at].db.flush().expect("nothing fails");
-            for _ in 0..20 {
-                self.copies[at].machine.pass();
-                self.look(at, met);
-            }
-            if self.copies[at].db.wait_uploaded(Duration::ZERO).is_ok() {
+            if self.catches_up(at, met) {
+                check_all(&self.store);
                 let there = restored(&self.store, Scale::Small, &mut self.rng).expect("all was uploaded");
                 return there.is(self.copies[at].states.last().expect("it was something"));
             }
-            assert!(self.copies[at].is_fenced, "{:?}", self.copies[at].db.stats());
             self.reopen(at);
         }
         panic!("no open of copy {at} had an epoch above the others");
+    }
+
+    /// Whether a copy puts everything on the backend, and is not fenced instead.
+    fn catches_up(&mut self, at: usize, met: &mut Met) -> bool {
+        for _ in 0..PAUSES {
+            self.copies[at].machine.pass();
+            self.look(at, met);
+            if self.copies[at].is_fenced || is_uploaded(&self.copies[at].db) {
+                return !self.copies[at].is_fenced;
+            }
+        }
+        panic!("neither uploaded nor fenced after {PAUSES} pauses: {:?}", self.copies[at].db.stats());
     }
 }

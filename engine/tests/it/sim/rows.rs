@@ -12,6 +12,8 @@ pub(crate) enum Scale {
     Small,
     /// Segments of some thousand rows, so that deletion vectors need files of their own.
     Large,
+    /// Few rows of up to 100 KiB that do not compress, so that a backend is soon a MiB behind.
+    Heavy,
 }
 
 impl Scale {
@@ -20,6 +22,7 @@ impl Scale {
         match self {
             Self::Small => 40,
             Self::Large => 2_400,
+            Self::Heavy => 16,
         }
     }
 
@@ -28,6 +31,21 @@ impl Scale {
         match self {
             Self::Small => 8,
             Self::Large => 1_500,
+            Self::Heavy => 6,
+        }
+    }
+
+    /// By how much rarer crashes are tried: each reads all there is.
+    pub(crate) fn rarity(self) -> u64 {
+        if self == Self::Heavy { 6 } else { 1 }
+    }
+
+    /// Bytes of a memtable.
+    pub(crate) fn memtable_bytes(self) -> u64 {
+        match self {
+            Self::Small => 64 << 10,
+            Self::Large => 2 << 20,
+            Self::Heavy => 512 << 10,
         }
     }
 }
@@ -86,8 +104,18 @@ pub(crate) fn payload(scale: Scale, version: u64, rng: &mut Rng) -> Payload {
     if rng.below(5) > 0 {
         payload["lang"] = json!(["en", "de"][rng.below(2) as usize]);
     }
+    if scale == Scale::Heavy {
+        payload["ballast"] = json!(ballast(version, 20_000 + rng.below(100_000)));
+    }
     let Value::Object(payload) = payload else { unreachable!("it is an object") };
     payload
+}
+
+/// A text of its own for each version.
+fn ballast(version: u64, bytes: u64) -> String {
+    let mut rng = Rng::seeded(version);
+    let letter = |_| char::from(b'0' + rng.below(64) as u8);
+    (0..bytes).map(letter).collect()
 }
 
 /// What a filter means for a row.

@@ -11,34 +11,48 @@ use akidb_backends::fault::FaultStore;
 use akidb_host::sim::CrashDisk;
 use akidb_host::{EntryKind, Fs, Rng};
 
+use super::backend::{Changed, change_weather, clear};
 use super::errors::outcome;
 use super::flushes::flush;
 use super::life::Life;
 use super::machine::{DIR, Inside, Machine, Moment};
 use super::restores::{check_all, documents, files, object, restored};
 use super::truth::read;
-use super::writes::wait;
+use super::writes::{wait, write};
 
-/// A well store takes everything within so many pauses.
-const PAUSES: u32 = 400;
+/// A well store takes everything within so many pauses: its breakers may have to be waited for, twice.
+pub(crate) const PAUSES: u32 = 1_200;
+/// Longer than documents are kept, and than what none names is spared.
+const MOST_HOURS: u64 = 30;
 
 impl Life {
     /// Something happens between the database and its backend.
     pub(crate) fn upload(&self, db: &Db) {
-        let way = self.world.extra(8);
+        let way = self.world.extra(10);
         match way {
             0 | 1 => {
                 let state = &mut *self.world.state();
                 if let Some(away) = &state.away {
-                    away.change_weather(&mut state.extra);
+                    change_weather(&away.faults, &mut state.extra);
                 }
             }
             2 => self.drain(db),
+            3 | 4 => self.wait_long(),
             _ => {
                 let pauses = 1 + self.world.extra(6);
                 self.world.inside(Inside::Flush, || (0..pauses).for_each(|_| self.machine.pass()));
             }
         }
+    }
+
+    /// Hours pass, so that on the backend something grows old.
+    fn wait_long(&self) {
+        let hours = 1 + self.world.extra(MOST_HOURS);
+        self.world.note(&format!("{hours} hours pass"));
+        self.world.inside(Inside::Flush, || {
+            self.machine.rest(Duration::from_secs(3_600 * hours));
+            self.machine.pass();
+        });
     }
 
     /// Once its store is well, everything that was flushed goes up by itself, and a restore is the database.
@@ -47,7 +61,7 @@ impl Life {
             return;
         }
         if let Some(away) = &self.world.state().away {
-            away.clear();
+            clear(&away.faults);
         }
         // Nothing is left, and nothing comes in between, that would not be flushed.
         while !self.world.state().receipts.is_empty() {
@@ -68,11 +82,19 @@ impl Life {
                 let found = restored(&store, self.scale(), &mut Rng::seeded(seed));
                 found.expect("something was published").is(&tables);
                 self.world.state().report.drains += 1;
-                return self.world.note("all is uploaded");
+                self.world.note("all is uploaded");
+                return self.goes_on(db);
             }
             self.machine.pass();
         }
         panic!("not uploaded after {PAUSES} pauses: {:?}", db.stats().map(|stats| stats.backends));
+    }
+
+    /// No write waits for a backend that has everything.
+    fn goes_on(&self, db: &Db) {
+        let held = self.world.state().report.held;
+        write(&self.world, db);
+        assert_eq!(self.world.state().report.held, held, "the backend has everything");
     }
 
     fn is_unwell(&self) -> bool {
@@ -80,14 +102,22 @@ impl Life {
         state.ill || state.must_reopen
     }
 
-    /// Restores from the backend as it was after each document since the last look.
+    /// Restores from the backend as it was after each document since the last look, and after what was removed meanwhile.
     pub(crate) fn restore_everywhere(&self) {
-        let published = {
+        let changed = {
             let mut state = self.world.state();
             let Some(away) = &mut state.away else { return };
-            std::mem::take(&mut away.published)
+            std::mem::take(&mut away.changed)
         };
-        for store in published {
+        let mut changed = changed.into_iter().peekable();
+        while let Some(Changed { store, is_published }) = changed.next() {
+            // Of many that go at once, once all are gone.
+            if !is_published && changed.peek().is_some_and(|next| !next.is_published) {
+                continue;
+            }
+            if !is_published {
+                check_all(&store);
+            }
             let seed = self.world.extra(u64::MAX);
             let found = restored(&store, self.scale(), &mut Rng::seeded(seed));
             let state = &mut *self.world.state();
@@ -161,7 +191,7 @@ fn uploaded(machine: &Machine, db: &Db) {
 }
 
 /// Whether the backend has everything. Letters are tried again as a person would.
-fn is_uploaded(db: &Db) -> bool {
+pub(crate) fn is_uploaded(db: &Db) -> bool {
     let waited = db.wait_uploaded(Duration::ZERO);
     if let Err(error) = &waited {
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
