@@ -187,11 +187,7 @@ fn async_writes_wait_for_their_turn_and_hold_no_thread() {
     poll(&mut writes, &woken);
     assert_eq!(appended() - before, 50);
     drop(writes);
-    assert_eq!(
-        db.collection("docs").unwrap().count().unwrap(),
-        u64::try_from(next).unwrap() + 50,
-        "each replaced itself"
-    );
+    assert_eq!(db.collection("docs").unwrap().count().unwrap(), next + 50, "each replaced itself");
 
     // One that is given up was never written; one that waits while the database is closed is told.
     write_until(&docs, &mut next, || db.stats().unwrap().memtable_bytes > (2 << 20) + (32 << 10));
