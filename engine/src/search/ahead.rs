@@ -92,16 +92,22 @@ pub(super) fn vectors(
         }
     }
     round.fetch()?;
+    // As the comparison will go, with what is here: each row it will want is among those it is found to want.
     let mut keys: Vec<f32> = known.iter().map(|scored| Exact::of(metric, scored.score).key).collect();
-    for (_, candidate) in candidates.iter().enumerate().filter(|(at, _)| first(*at)) {
-        if let Some(segment) = segment(state, candidate) {
-            keys.push(Exact::of(metric, scorer.score(segment.vector(candidate.row)?)).key);
+    keys.sort_unstable_by(f32::total_cmp);
+    let mut is_wanted = vec![false; candidates.len()];
+    for (at, candidate) in candidates.iter().enumerate() {
+        let is_out = |kth: &f32| !is_open(candidate, *kth, width);
+        if at >= k && keys.get(k - 1).is_some_and(is_out) {
+            continue;
+        }
+        is_wanted[at] = !first(at);
+        if let Some(segment) = segment(state, candidate).filter(|_| first(at)) {
+            let key = Exact::of(metric, scorer.score(segment.vector(candidate.row)?)).key;
+            keys.insert(keys.partition_point(|other| *other <= key), key);
         }
     }
-    keys.sort_unstable_by(f32::total_cmp);
-    let kth = keys.get(k - 1).copied();
-    let rest = |at: usize| !first(at) && kth.is_none_or(|kth| is_open(&candidates[at], kth, width));
-    vectors_of(state, candidates, rest).fetch()
+    vectors_of(state, candidates, |at| is_wanted[at]).fetch()
 }
 
 fn segment<'a>(state: &'a CollectionState, candidate: &Candidate) -> Option<&'a Segment> {
