@@ -154,7 +154,7 @@ pub struct EngineSettings {
     #[serde(deserialize_with = "file::some_bytes")]
     pub min_free_disk_bytes: Option<u64>,
     /// Seconds without a write after which everything is flushed, the log shrinks to a small file and segments of which
-    /// two rows in a hundred are dead are merged. 30: a database that nobody writes to opens at once, takes little more space than its rows and
+    /// three rows in a hundred are dead are merged. 30: a database that nobody writes to opens at once, takes little more space than its rows and
     /// is whole on its backends. Where there is less than 8 MiB to gain it takes thirty times as long. 0: never.
     pub rest_after_secs: u64,
     /// Seconds after which a row that expired is deleted, at the latest. 60: whoever asks when it is gone from the newest

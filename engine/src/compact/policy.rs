@@ -20,7 +20,7 @@ const SPACE_SHARE_AT_REST: u64 = 2;
 /// Dead rows in a hundred above which a segment is rewritten for their sake alone.
 const MOST_DEAD_PERCENT: u64 = 30;
 /// The same while nobody writes.
-const MOST_DEAD_AT_REST_PERCENT: u64 = 2;
+const MOST_DEAD_AT_REST_PERCENT: u64 = 3;
 
 /// What the choice depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,8 +89,8 @@ fn due_within(segments: &[SegmentLoad], max_rows: u64, space_share: u64) -> Vec<
     overdue.or_else(mostly_dead).copied().into_iter().collect()
 }
 
-/// What is due while nobody writes: also a segment of which more than two in a hundred are dead, the one with most of
-/// them first. Each row that dies costs 49 others at most that are written again, by a machine with nothing else to do.
+/// What is due while nobody writes: also a segment of which more than three in a hundred are dead, the one with most of
+/// them first. Each row that dies costs 33 others at most that are written again, by a machine with nothing else to do.
 pub(crate) fn due_at_rest(segments: &[SegmentLoad], max_rows: u64) -> Vec<usize> {
     let chosen = due_within(segments, max_rows, SPACE_SHARE_AT_REST);
     if !chosen.is_empty() {
@@ -269,8 +269,8 @@ mod tests {
     }
 
     #[test]
-    fn at_rest_two_dead_rows_in_a_hundred_are_enough() {
-        let segments = [segment(1_000, 20), segment(90_000, 1_801), segment(1_000, 299), segment(500, 0)];
+    fn at_rest_three_dead_rows_in_a_hundred_are_enough() {
+        let segments = [segment(1_000, 30), segment(90_000, 2_701), segment(1_000, 299), segment(500, 0)];
         assert!(due(&segments, 1_000_000).is_empty());
         assert_eq!(due_at_rest(&segments, 1_000_000), [1]);
         assert_eq!(due_at_rest(&segments, 50_000), [2], "the other does not fit");
