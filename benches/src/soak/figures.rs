@@ -8,6 +8,7 @@ use super::latencies::Latencies;
 use super::run::Ended;
 use super::said::Opened;
 use super::seen::{COUNTED_FROM, Seen};
+use super::watch::Files;
 use super::{SoakBench, SoakWorkload};
 use crate::report::scheduling;
 
@@ -82,6 +83,8 @@ pub struct SoakFigures {
     pub bytes_over_raw_settled: f64,
     /// The same at most, from `bytes_counted_from_mib` of raw on.
     pub bytes_over_raw_max: Option<f64>,
+    /// MiB that the disk kept when it was that much, by ending; `raw` is what they are compared with.
+    pub disk_mib_max_by_kind: BTreeMap<String, f64>,
     /// Raw from which that is counted: before, the log alone is larger than its rows.
     pub bytes_counted_from_mib: u64,
     /// What the disk kept at most before.
@@ -192,7 +195,9 @@ impl SoakFigures {
         let budget_mib = super::writer::settings(plan.manifest_keep).engine.memory_bytes as f64 / MIB;
         let raw = u64::from(ended.rows) * ended.raw_bytes;
         let written_raw = u64::from(ended.upserts) * ended.raw_bytes;
-        let by_kind = settled.by_kind.iter();
+        let (fullest, raw_then) = &seen.fullest;
+        let mut fullest = disk_by_kind(fullest);
+        fullest.insert("raw".to_owned(), tenth(*raw_then as f64 / MIB));
         Self {
             workload: plan.workload,
             durability: akidb::Settings::default().engine.durability.name(),
@@ -217,13 +222,12 @@ impl SoakFigures {
             raw_bytes_per_row: ended.raw_bytes,
             bytes_over_raw_settled: thousandth(settled.allocated as f64 / raw.max(1) as f64),
             bytes_over_raw_max: seen.over_raw_max.map(thousandth),
+            disk_mib_max_by_kind: fullest,
             bytes_counted_from_mib: COUNTED_FROM >> 20,
             disk_mib_max_before: tenth(seen.bytes_before as f64 / MIB),
             length_over_raw_settled: thousandth(settled.bytes as f64 / raw.max(1) as f64),
             length_over_raw_max: seen.length_over_raw_max.map(thousandth),
-            disk_mib_settled_by_kind: by_kind
-                .map(|(kind, (_, bytes))| (kind.clone(), tenth(*bytes as f64 / MIB)))
-                .collect(),
+            disk_mib_settled_by_kind: disk_by_kind(settled),
             write_amplification: ended.written.map(|written| thousandth(written as f64 / written_raw as f64)),
             searched: SoakSearches::of(seen),
             floor_p50_us: ended.seen.floor.per_mille(500),
@@ -243,6 +247,11 @@ impl SoakFigures {
 }
 
 const MIB: f64 = 1_048_576.0;
+
+/// MiB that the disk keeps, by ending.
+fn disk_by_kind(files: &Files) -> BTreeMap<String, f64> {
+    files.by_kind.iter().map(|(kind, (_, bytes))| (kind.clone(), tenth(*bytes as f64 / MIB))).collect()
+}
 
 fn ms(latencies: &Latencies, thousandths: u64) -> Option<f64> {
     latencies.per_mille_ms(thousandths).map(thousandth)

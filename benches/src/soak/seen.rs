@@ -24,6 +24,8 @@ pub(super) struct Seen {
     pub(super) most_files: Files,
     /// Bytes on disk over raw, at most; of allocated bytes and of lengths.
     pub(super) over_raw_max: Option<f64>,
+    /// The sample that had them, and its raw bytes.
+    pub(super) fullest: (Files, u64),
     pub(super) length_over_raw_max: Option<f64>,
     /// Bytes on disk at most before raw was enough to be compared with.
     pub(super) bytes_before: u64,
@@ -54,10 +56,14 @@ impl Seen {
             return;
         }
         let raise = |most: &mut Option<f64>, bytes: u64| {
-            *most = Some(most.unwrap_or(0.0).max(bytes as f64 / raw as f64));
+            let (before, ratio) = (most.unwrap_or(0.0), bytes as f64 / raw as f64);
+            *most = Some(before.max(ratio));
+            ratio > before
         };
-        raise(&mut self.over_raw_max, files.allocated);
         raise(&mut self.length_over_raw_max, files.bytes);
+        if raise(&mut self.over_raw_max, files.allocated) {
+            self.fullest = (files.clone(), raw);
+        }
     }
 
     pub(super) fn memory(&mut self, memory: Memory) {
