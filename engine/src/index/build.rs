@@ -137,7 +137,9 @@ impl<'a> Making<'a> {
         for list in &order {
             coarse.centroid(*list as usize, &mut centre);
             centroids.extend_from_slice(&centre);
-            self.push_list(members.first.in_list(*list), members.second.in_list(*list), &centre, true)?;
+            let primaries = members.first.in_list(*list);
+            let copies = assign::kept(primaries.len(), members.second.in_list(*list), &assigned.worth);
+            self.push_list(primaries, &copies, &centre, true)?;
         }
         // The fine codes of fine codes are the same: what was encoded is what searches see.
         let mut coarse = Coarse::new(self.kernel, self.lists.bits, self.rows.coded(), &centroids);
