@@ -7,110 +7,32 @@
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Weak};
 
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 
 use crate::bitmap::Bitmap;
-use crate::deletion_vector::DeletionVector;
 use crate::error::{Error, Result};
 use crate::filter::{Bound, Coded, Columns, Source};
-use crate::index::Subset;
+use crate::index::{Subset, Thinned};
 use crate::memory_budget::{Account, Charge, MemoryUse};
 use crate::schema::Schema;
 use crate::segment::Segment;
 
 mod decode;
+mod matches;
 
-/// The rows of a segment that a filter takes, dead ones included.
-#[derive(Debug)]
-pub(crate) struct Matches {
-    /// One bit a row of the segment.
-    pub(crate) rows: Bitmap,
-    /// How many are set.
-    pub(crate) count: u32,
-    /// Whether statistics alone said that there are none.
-    pub(crate) pruned: bool,
-    slots: OnceLock<Box<[u64]>>,
-    concentration: OnceLock<f32>,
-    /// Searches that would have used codes of just these rows, had there been any.
-    asked: AtomicU32,
-    /// How many of the rows were dead when a deletion vector of so many was looked at: that many in the high half.
-    dead: AtomicU64,
+pub(crate) use matches::{Matches, OwnCodesKind, block_mask};
+
+/// Codes of just the rows that a filter takes of a segment.
+#[derive(Clone, Debug)]
+pub(crate) enum OwnCodes {
+    /// Encoded anew, in one list.
+    Few(Arc<Subset>),
+    /// Taken from the lists of the segment's index.
+    Many(Arc<Thinned>),
 }
-
-impl Matches {
-    /// How many of the rows the segment's deletion vector does not name. Counted once for each that is longer than the one before:
-    /// it only grows. Rows hidden in memory since count as living.
-    pub(crate) fn alive(&self, deletion_vector: &DeletionVector) -> u32 {
-        let len = deletion_vector.len();
-        let known = self.dead.load(Ordering::Relaxed);
-        let dead = if known >> 32 == len {
-            known & u64::from(u32::MAX)
-        } else {
-            let dead = deletion_vector.iter().filter(|row| self.rows.contains(*row)).count() as u64;
-            self.dead.store(len << 32 | dead, Ordering::Relaxed);
-            dead
-        };
-        u32::try_from(u64::from(self.count).saturating_sub(dead)).unwrap_or(0)
-    }
-
-    fn new(rows: Bitmap, pruned: bool) -> Self {
-        Self {
-            count: rows.count(),
-            rows,
-            pruned,
-            slots: OnceLock::new(),
-            concentration: OnceLock::new(),
-            asked: AtomicU32::new(0),
-            dead: AtomicU64::new(0),
-        }
-    }
-
-    /// The same set in the order of an index's slots: bit `i % 64` of word `i / 64` says whether the row in slot `i`
-    /// matches. A row may have several slots; `u32::MAX` stands for a slot without a row. `rows_of_slots` is asked the
-    /// first time only: a segment has one order.
-    ///
-    /// # Errors
-    /// What `rows_of_slots` fails with; nothing is kept then.
-    pub(crate) fn slots<E>(&self, rows_of_slots: impl FnOnce() -> Result<Vec<u32>, E>) -> Result<&[u64], E> {
-        if let Some(slots) = self.slots.get() {
-            return Ok(slots);
-        }
-        let rows = rows_of_slots()?;
-        let word = |rows: &[u32]| {
-            let bits = rows.iter().enumerate();
-            bits.fold(0, |word, (at, row)| word | u64::from(self.rows.contains(*row)) << at)
-        };
-        let words = rows.chunks(64).map(word).collect();
-        Ok(self.slots.get_or_init(|| words))
-    }
-
-    /// How the rows lie in the lists of the segment's index; `compute` is asked the first time only.
-    pub(crate) fn concentration(&self, compute: impl FnOnce() -> f32) -> f32 {
-        *self.concentration.get_or_init(compute)
-    }
-
-    /// Whether it is now that codes of just these rows pay. To encode a row costs what a search of the codes saves on
-    /// some 64 of them; so they are made when the searches so far could have saved as much: whatever is asked later, in
-    /// all no more than twice the least is spent.
-    pub(crate) fn is_due(&self) -> bool {
-        let due = (self.count / ROWS_A_SEARCH).max(1);
-        let asked = self.asked.fetch_add(1, Ordering::Relaxed) + 1;
-        // Of searches at once one makes them.
-        asked >= due && self.asked.compare_exchange(asked, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok()
-    }
-
-    /// Bytes on the heap, slots included before they are there: about two a row where rows spill to a second list.
-    fn bytes(&self) -> u64 {
-        3 * size_of_val(self.rows.words()) as u64
-    }
-}
-
-/// Rows whose encoding costs what one search of their codes saves.
-const ROWS_A_SEARCH: u32 = 64;
 
 /// Columns and results of filters, within a bound. Reads of the cache take one lock shortly; two callers that need
 /// the same thing for the first time make it once.
@@ -167,11 +89,13 @@ struct Kept {
 enum Thing {
     Column(Arc<Coded>),
     Rows(Arc<Matches>),
-    Codes(Arc<Subset>),
+    Codes(OwnCodes),
 }
 
 /// Bytes of a kept thing beside its heap: keys, counters, the cache's own table.
 const ENTRY_BYTES: u64 = 256;
+/// Lists thinned for a filter are one part in so many of the bound at most: others have room beside them.
+const LARGEST_SHARE: u64 = 2;
 /// A guess at what is kept on average, for the cache's table.
 const USUAL_BYTES: u64 = 32 << 10;
 
@@ -192,7 +116,8 @@ fn weight(key: &Key, thing: &Thing) -> u64 {
     let thing = match thing {
         Thing::Column(column) => column.bytes(),
         Thing::Rows(matches) => matches.bytes(),
-        Thing::Codes(codes) => codes.bytes(),
+        Thing::Codes(OwnCodes::Few(codes)) => codes.bytes(),
+        Thing::Codes(OwnCodes::Many(lists)) => lists.bytes(),
     };
     ENTRY_BYTES + key + thing
 }
@@ -246,31 +171,44 @@ impl FilterCache {
         segment: &Arc<Segment>,
         schema: &Schema,
         bound: &Bound,
-    ) -> Option<Arc<Subset>> {
+    ) -> Option<OwnCodes> {
         match self.kept.get(&codes_key(segment, schema, bound)) {
             Some(Kept { thing: Thing::Codes(codes), .. }) => Some(codes),
             _ => None,
         }
     }
 
-    /// Makes and keeps codes of just the rows in `matches`, which [`FilterCache::matching`] gave for the same: about 3 us
-    /// a row. `None` where there can be none, or a vector cannot be read: a search that needs it will say so.
+    /// Makes and keeps codes of just the rows in `matches`, which [`FilterCache::matching`] gave for the same. `None` where
+    /// there can be none, or something cannot be read: a search that needs it will say so.
     pub(crate) fn make_codes(
         &self,
         segment: &Arc<Segment>,
         schema: &Schema,
         bound: &Bound,
         matches: &Matches,
-    ) -> Option<Arc<Subset>> {
-        let index = segment.vector_index()?;
-        let rows: Vec<u32> = matches.rows.iter().collect();
-        let vectors: Vec<&[f32]> = rows.iter().map(|row| segment.vector(*row).ok()).collect::<Option<_>>()?;
-        let codes = Arc::new(Subset::new(schema.metric, &index.rotation, &rows, &vectors)?);
+        kind: OwnCodesKind,
+    ) -> Option<OwnCodes> {
+        let codes = match kind {
+            OwnCodesKind::Few => OwnCodes::Few(encode(segment, schema, matches)?),
+            OwnCodesKind::Many => OwnCodes::Many(self.thin(segment, matches)?),
+        };
         let key = codes_key(segment, schema, bound);
-        if let Ok(kept) = self.keep(&key, Thing::Codes(Arc::clone(&codes))) {
+        if let Ok(kept) = self.keep(&key, Thing::Codes(codes.clone())) {
             self.kept.insert(key, kept);
         }
         Some(codes)
+    }
+
+    /// The lists of a segment with the rows in `matches` only; none that would not be kept.
+    fn thin(&self, segment: &Segment, matches: &Matches) -> Option<Arc<Thinned>> {
+        let index = segment.vector_index()?;
+        let masks = matches.slots(|| segment.slot_rows(&index.lists)).ok()?;
+        let wanted = |list: usize, block: usize| block_mask(masks, index.first_blocks[list] as usize + block);
+        if Thinned::bytes_for(&index.lists, wanted) > self.max_bytes / LARGEST_SHARE {
+            return None;
+        }
+        let thinned = Thinned::new(&index.lists, wanted, |list| segment.list_codes(&index.lists, list));
+        thinned.ok().map(Arc::new)
     }
 
     fn evaluate(&self, segment: &Arc<Segment>, schema: &Schema, bound: &Bound) -> Result<Matches> {
@@ -354,6 +292,14 @@ impl fmt::Debug for FilterCache {
 
 fn key(segment: &Arc<Segment>, what: What) -> Key {
     Key { segment: Which(Arc::downgrade(segment)), what }
+}
+
+/// Encodes the rows in `matches` anew.
+fn encode(segment: &Segment, schema: &Schema, matches: &Matches) -> Option<Arc<Subset>> {
+    let index = segment.vector_index()?;
+    let rows: Vec<u32> = matches.rows.iter().collect();
+    let vectors: Vec<&[f32]> = rows.iter().map(|row| segment.vector(*row).ok()).collect::<Option<_>>()?;
+    Subset::new(schema.metric, &index.rotation, &rows, &vectors).map(Arc::new)
 }
 
 fn codes_key(segment: &Arc<Segment>, schema: &Schema, bound: &Bound) -> Key {

@@ -19,6 +19,7 @@ mod scan;
 mod subset;
 mod table;
 mod tail;
+mod thinned;
 mod train;
 mod trial;
 
@@ -40,6 +41,7 @@ pub(crate) use {
     scan::{ListScan, NO_ROW},
     subset::Subset,
     tail::{Coding, Tail},
+    thinned::Thinned,
 };
 
 /// The rotation that new codes are made under: one for all collections, so that a query is rotated once.

@@ -69,13 +69,43 @@ impl Blocks {
                 let (add, mul) = factors
                     .get(row)
                     .map_or((PADDING, 0), |(add, mul)| (fixed(*add, scales.add), fixed(-mul, scales.mul)));
-                let at = row / 2 * 2 + row % 2 * 32;
+                let at = add_at(row);
                 out[at..at + 2].copy_from_slice(&add.to_le_bytes());
                 out[at + 64..at + 66].copy_from_slice(&mul.to_le_bytes());
             }
         }
         self.factors.clear();
         (bytes, scales)
+    }
+}
+
+/// Where the A of a row lies among the factors; its M is 64 bytes behind.
+fn add_at(row: usize) -> usize {
+    row / 2 * 2 + row % 2 * 32
+}
+
+/// Appends a block without a row.
+pub(crate) fn push_empty(nibbles: usize, out: &mut Vec<u8>) {
+    let first = out.len();
+    out.resize(first + block_len(nibbles), 0);
+    let factors = &mut out[first + nibbles * POSITION_LEN..];
+    for row in 0..BLOCK_ROWS {
+        factors[add_at(row)..add_at(row) + 2].copy_from_slice(&PADDING.to_le_bytes());
+    }
+}
+
+/// Copies code and factors from a slot of one block into an empty one of another.
+pub(crate) fn copy_slot(from: &[u8], slot: usize, to: &mut [u8], empty: usize) {
+    let (from, from_factors) = from.split_at(from.len() - FACTORS_LEN);
+    let (to, to_factors) = to.split_at_mut(to.len() - FACTORS_LEN);
+    let half = |slot: usize| slot / POSITION_LEN * 4;
+    let positions = from.as_chunks::<POSITION_LEN>().0.iter().zip(to.as_chunks_mut::<POSITION_LEN>().0);
+    for (from, to) in positions {
+        to[empty % POSITION_LEN] |= (from[slot % POSITION_LEN] >> half(slot) & 15) << half(empty);
+    }
+    for factor in [0, FACTORS_LEN / 2] {
+        let (from, to) = (add_at(slot) + factor, add_at(empty) + factor);
+        to_factors[to..to + 2].copy_from_slice(&from_factors[from..from + 2]);
     }
 }
 

@@ -4,6 +4,7 @@ mod bytes;
 mod codes;
 mod recall;
 mod scan;
+mod thinned;
 
 use akidb_host::Rng;
 

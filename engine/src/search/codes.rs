@@ -6,8 +6,10 @@ use std::sync::Arc;
 use crate::distance::Kernel;
 use crate::error::Result;
 use crate::expiry::Alive;
-use crate::filter_cache::Matches;
-use crate::index::{Asked, Candidates, CoarseScratch, ListScan, Near, Rotation, Subset, Tail, rotate};
+use crate::filter_cache::{Matches, block_mask};
+use crate::index::{
+    Asked, Candidates, CoarseScratch, List, ListScan, Near, Rotation, Subset, Tail, Thinned, rotate,
+};
 use crate::memtable::Memtable;
 use crate::schema::Metric;
 use crate::search::exact::Seen;
@@ -68,6 +70,8 @@ pub(crate) struct Part<'a> {
     pub(crate) alive: &'a Alive<'a>,
     pub(crate) index: &'a VectorIndex,
     pub(crate) matches: Option<&'a Matches>,
+    /// The lists with the rows of `matches` only.
+    pub(crate) thinned: Option<&'a Thinned>,
 }
 
 /// The rows of a segment that a filter takes, which have codes of their own.
@@ -193,10 +197,23 @@ impl Part<'_> {
     /// The codes of a list that will be scanned, if they are here. What is wrong with them is told when they are.
     fn soon(&self, list: u32) -> &[u8] {
         let (segment, lists) = (self.alive.segment(), &self.index.lists);
+        if let Some(thinned) = self.thinned {
+            return thinned.list(lists, list as usize).1;
+        }
         if segment.is_cold() {
             return &[];
         }
         segment.list_codes(lists, &lists.lists[list as usize]).unwrap_or(&[])
+    }
+
+    /// A list and its codes.
+    fn list(&self, n: usize) -> Result<(&List, &[u8])> {
+        let lists = &self.index.lists;
+        if let Some(thinned) = self.thinned {
+            return Ok(thinned.list(lists, n));
+        }
+        let list = &lists.lists[n];
+        Ok((list, self.alive.segment().list_codes(lists, list)?))
     }
 
     /// Scans the list at this place among the nearest.
@@ -217,10 +234,12 @@ impl Part<'_> {
         if masks.is_some_and(|masks| (0..blocks).all(|block| mask(masks, block) == 0)) {
             return Ok(());
         }
-        let bytes = self.alive.segment().list_codes(lists, &lists.lists[list])?;
+        let (list, bytes) = self.list(list)?;
+        // There is nothing else in lists that are thinned.
+        let masks = masks.filter(|_| self.thinned.is_none());
         scanned.bytes += bytes.len() as u64;
         let soon = scratch.near.get(at + 1).map_or(&[][..], |next| self.soon(next.list));
-        let scan = ListScan { soon, ..lists.scan(&scratch.asked, near, bytes, self.source) };
+        let scan = ListScan { soon, ..lists.scan_of(&scratch.asked, near, list, bytes, self.source) };
         let (probe, nibbles, candidates) = (&scratch.asked.probe, lists.nibbles(), &mut scratch.candidates);
         let rows = lists.rows;
         let alive = |row: u32| row < rows && self.alive.shows(row);
@@ -231,12 +250,6 @@ impl Part<'_> {
         scanned.slots += u64::from(compared);
         Ok(())
     }
-}
-
-/// The mask of a block's 32 slots.
-#[expect(clippy::cast_possible_truncation, reason = "the half of the word that is the block's")]
-fn block_mask(masks: &[u64], block: usize) -> u32 {
-    (masks[block / 2] >> (32 * (block % 2))) as u32
 }
 
 /// The coded rows of a memtable and what is asked of them.

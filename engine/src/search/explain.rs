@@ -16,7 +16,7 @@ pub enum PartKind {
     Flat,
     /// The nearest lists of codes of a segment scanned.
     Lists,
-    /// Codes of just the rows that the filter takes scanned: made for a filter that is asked often.
+    /// Codes of just the rows that the filter takes scanned, or the nearest lists of them: made for a filter that is asked often.
     Subset,
 }
 

@@ -1,5 +1,6 @@
 //! How each segment is searched: by its codes, or row by row where that is as cheap or the codes cannot say.
 
+use crate::filter_cache::OwnCodesKind;
 use crate::index::Lists;
 use crate::search::query::Accuracy;
 
@@ -11,9 +12,11 @@ const FEW_SHARE: u32 = 64;
 const LARGE_K_SHARE: u64 = 8;
 /// So is one for more rows than this: their fetch costs more than the scan.
 const LARGE_K: usize = 1_000;
-/// Filters that take so many rows of a segment may have codes of their own: fewer are compared as fast, more are found
-/// as fast by the segment's lists.
+/// Filters that take so many rows of a segment may have codes of their own, encoded anew: fewer are compared as fast, for
+/// more the segment's lists are better.
 const OWN_ROWS: std::ops::RangeInclusive<u32> = 256..=16_384;
+/// Those that take more, up to this share, may have the segment's lists with their rows only.
+const THINNED_SHARE: f32 = 0.75;
 /// So many errors more are compared where a filter has codes of its own: it goes with the vectors more often than not,
 /// distances are alike then, and of few rows few more are compared.
 pub(crate) const OWN_CODES_WIDTH: f32 = 0.5;
@@ -32,9 +35,17 @@ pub(crate) fn scans_codes(accuracy: Accuracy, k: usize, rows: u32, matched: u32,
     !few && codes_serve(accuracy, k, matched)
 }
 
-/// Whether codes of just the `matched` rows that a filter lets through are worth having and asking.
-pub(crate) fn wants_own_codes(accuracy: Accuracy, k: usize, matched: u32) -> bool {
-    OWN_ROWS.contains(&matched) && codes_serve(accuracy, k, matched)
+/// What codes of just the `matched` rows that a filter lets through are worth having and asking, if any.
+#[expect(clippy::cast_precision_loss, reason = "a share")]
+pub(crate) fn own_codes(accuracy: Accuracy, k: usize, lists: &Lists, matched: u32) -> Option<OwnCodesKind> {
+    if !codes_serve(accuracy, k, matched) {
+        None
+    } else if OWN_ROWS.contains(&matched) {
+        Some(OwnCodesKind::Few)
+    } else {
+        let is_part = matched > *OWN_ROWS.end() && matched as f32 <= THINNED_SHARE * lists.rows as f32;
+        (is_part && lists.coarse.is_some()).then_some(OwnCodesKind::Many)
+    }
 }
 
 /// Whether the answer need not be exact, and `k` rows are few enough to be found by codes of `matched`.

@@ -11,8 +11,8 @@ use crate::distance::{Kernel, Scorer};
 use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::{Alive, Expiry};
 use crate::filter::Bound;
-use crate::filter_cache::Matches;
-use crate::index::{Exact, Subset, Tail, can_code, rerank, width};
+use crate::filter_cache::{Matches, OwnCodes};
+use crate::index::{Exact, Tail, can_code, rerank, width};
 use crate::memtable::Memtable;
 use crate::search::ahead;
 use crate::search::codes::{Part, Scanned, Scratch, SubsetPart, TailPart};
@@ -59,7 +59,7 @@ enum Place<'a> {
     /// Position among the memtables, and its rows with codes.
     Memtable(usize, Vec<(&'a Tail, Range<u32>)>),
     /// Position among the segments, the rows the filter takes, and their own codes if they have any.
-    Segment(usize, Option<Arc<Matches>>, Option<Arc<Subset>>),
+    Segment(usize, Option<Arc<Matches>>, Option<OwnCodes>),
 }
 
 impl<'a> Run<'a> {
@@ -204,22 +204,21 @@ impl<'a> Run<'a> {
 
     /// The own codes of the rows a filter takes of segment `n`, made now if it is time and none were made yet by this
     /// search.
-    fn own_codes(&mut self, n: usize, matches: Option<&Matches>) -> Option<Arc<Subset>> {
+    fn own_codes(&mut self, n: usize, matches: Option<&Matches>) -> Option<OwnCodes> {
         let (matches, bound) = (matches?, self.bound?);
         let segment = &self.state.segments[n].segment;
         // On a backend all vectors of the filter's rows would have to be fetched.
-        if !self.codable
-            || segment.is_cold()
-            || !plan::wants_own_codes(self.query.accuracy, self.query.k, matches.count)
-        {
+        if !self.codable || segment.is_cold() {
             return None;
         }
+        let lists = &segment.vector_index()?.lists;
+        let kind = plan::own_codes(self.query.accuracy, self.query.k, lists, matches.count)?;
         let filters = &self.view.content().filters;
         let kept = filters.own_codes(segment, &self.state.schema, bound);
         if kept.is_none() && !std::mem::replace(&mut self.made_codes, true) {
-            self.made_codes = matches.is_due();
+            self.made_codes = matches.is_due(kind);
             if self.made_codes {
-                return filters.make_codes(segment, &self.state.schema, bound, matches);
+                return filters.make_codes(segment, &self.state.schema, bound, matches, kind);
             }
         }
         kept
@@ -234,24 +233,29 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn scan_codes(&mut self) -> Result<()> {
-        let (state, metric, alive, seen) = (self.state, self.state.schema.metric, self.alive, self.seen());
-        let known = self.kth().threshold().map_or(f32::INFINITY, |score| Exact::of(metric, score).key);
-        let width = match self.query.accuracy {
+    /// How many errors above the best estimates are compared.
+    fn width(&self) -> f32 {
+        match self.query.accuracy {
             Accuracy::Recall(recall) => width(recall),
             Accuracy::Effort(n) => plan::width_of_effort(n),
             Accuracy::Exact => width(1.0),
-        };
-        let has_own_codes = |by: &ByCodes| matches!(by.place, Place::Segment(_, _, Some(_)));
+        }
+    }
+
+    fn scan_codes(&mut self) -> Result<()> {
+        let (state, metric, alive, seen) = (self.state, self.state.schema.metric, self.alive, self.seen());
+        let known = self.kth().threshold().map_or(f32::INFINITY, |score| Exact::of(metric, score).key);
+        let has_own_codes = |by: &ByCodes| matches!(by.place, Place::Segment(_, _, Some(OwnCodes::Few(_))));
         let more = if self.by_codes.iter().any(has_own_codes) { plan::OWN_CODES_WIDTH } else { 0.0 };
-        let width = width + more;
+        let width = self.width() + more;
         self.scratch.begin(self.query.k, width, known);
         if ahead::is_cold(state) {
             let parts = self.by_codes.iter().filter_map(|by_codes| match &by_codes.place {
                 Place::Memtable(..) => None,
                 Place::Segment(n, matches, _) => {
                     let index = state.segments[*n].segment.vector_index()?;
-                    Some(Part { source: source(*n), alive: &alive[*n], index, matches: matches.as_deref() })
+                    let (source, alive, matches) = (source(*n), &alive[*n], matches.as_deref());
+                    Some(Part { source, alive, index, matches, thinned: None })
                 }
             });
             ahead::codes(parts, self.kernel, metric, self.query, self.scratch)?;
@@ -272,15 +276,19 @@ impl<'a> Run<'a> {
                     let Some(index) = state.segments[*n].segment.vector_index() else { continue };
                     let (alive, matches) = (&alive[*n], matches.as_deref());
                     let (source, kernel, scratch) = (source(*n), self.kernel, &mut *self.scratch);
-                    if let Some(codes) = own_codes.as_deref() {
-                        let part = SubsetPart { source, alive, rotation: &index.rotation, codes };
-                        (Ok(part.scan(kernel, metric, self.query, scratch)), PartKind::Subset)
-                    } else {
-                        let part = Part { source, alive, index, matches };
-                        let kind =
-                            if index.lists.coarse.is_some() { PartKind::Lists } else { PartKind::Flat };
-                        (part.scan(kernel, metric, self.query, scratch), kind)
-                    }
+                    let (thinned, kind) = match own_codes {
+                        Some(OwnCodes::Few(codes)) => {
+                            let part = SubsetPart { source, alive, rotation: &index.rotation, codes };
+                            let scanned = part.scan(kernel, metric, self.query, scratch);
+                            note(&mut self.explained.parts[by_codes.part], PartKind::Subset, scanned);
+                            continue;
+                        }
+                        Some(OwnCodes::Many(lists)) => (Some(&**lists), PartKind::Subset),
+                        None if index.lists.coarse.is_some() => (None, PartKind::Lists),
+                        None => (None, PartKind::Flat),
+                    };
+                    let part = Part { source, alive, index, matches, thinned };
+                    (part.scan(kernel, metric, self.query, scratch), kind)
                 }
             };
             match scanned {

@@ -9,6 +9,7 @@ use serde_json::json;
 
 mod mixed;
 mod replayed;
+mod thinned;
 
 const DIM: u16 = 64;
 const CLUSTERS: u64 = 40;
