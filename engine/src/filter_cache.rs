@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use quick_cache::sync::{Cache, DefaultLifecycle};
@@ -39,6 +40,8 @@ pub(crate) enum OwnCodes {
 pub(crate) struct FilterCache {
     kept: Cache<Key, Kept, InBytes>,
     max_bytes: u64,
+    /// Bytes of thinned lists among what is kept.
+    thinned: Arc<AtomicU64>,
     memory: Account,
 }
 
@@ -83,6 +86,27 @@ impl Hash for Which {
 struct Kept {
     thing: Thing,
     _charge: Arc<Charge>,
+    _thinned: Option<Arc<ThinnedShare>>,
+}
+
+/// Bytes of thinned lists that are kept, of all that are.
+struct ThinnedShare {
+    bytes: u64,
+    all: Arc<AtomicU64>,
+}
+
+impl ThinnedShare {
+    fn take(all: &Arc<AtomicU64>, bytes: u64, most: u64) -> Option<Self> {
+        let more = |kept: u64| (kept + bytes <= most).then_some(kept + bytes);
+        all.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
+        Some(Self { bytes, all: Arc::clone(all) })
+    }
+}
+
+impl Drop for ThinnedShare {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 #[derive(Clone)]
@@ -94,8 +118,10 @@ enum Thing {
 
 /// Bytes of a kept thing beside its heap: keys, counters, the cache's own table.
 const ENTRY_BYTES: u64 = 256;
-/// Lists thinned for a filter are one part in so many of the bound at most: others have room beside them.
-const LARGEST_SHARE: u64 = 2;
+/// All lists thinned for filters take one part in so many of the bound at most: the rest has room beside them.
+const THINNED_SHARE: u64 = 2;
+/// Lists are thinned where so much at most of what a search of them reads is left.
+const MOST_LEFT_PERCENT: u64 = 85;
 /// A guess at what is kept on average, for the cache's table.
 const USUAL_BYTES: u64 = 32 << 10;
 
@@ -143,7 +169,7 @@ impl FilterCache {
             .expect("everything that must be said is");
         let kept =
             Cache::with_options(options, InBytes, DefaultHashBuilder::default(), DefaultLifecycle::default());
-        Self { kept, max_bytes, memory: memory.clone() }
+        Self { kept, max_bytes, thinned: Arc::default(), memory: memory.clone() }
     }
 
     /// The rows of `segment` that `bound` takes. `schema` is the one it was bound to. May read the columns it looks
@@ -188,27 +214,41 @@ impl FilterCache {
         matches: &Matches,
         kind: OwnCodesKind,
     ) -> Option<OwnCodes> {
-        let codes = match kind {
-            OwnCodesKind::Few => OwnCodes::Few(encode(segment, schema, matches)?),
-            OwnCodesKind::Many => OwnCodes::Many(self.thin(segment, matches)?),
-        };
         let key = codes_key(segment, schema, bound);
-        if let Ok(kept) = self.keep(&key, Thing::Codes(codes.clone())) {
-            self.kept.insert(key, kept);
+        match kind {
+            OwnCodesKind::Few => {
+                let codes = OwnCodes::Few(encode(segment, schema, matches)?);
+                if let Ok(kept) = self.keep(&key, Thing::Codes(codes.clone())) {
+                    self.kept.insert(key, kept);
+                }
+                Some(codes)
+            }
+            OwnCodesKind::Many => self.thin(segment, matches, key),
         }
-        Some(codes)
     }
 
-    /// The lists of a segment with the rows in `matches` only; none that would not be kept.
-    fn thin(&self, segment: &Segment, matches: &Matches) -> Option<Arc<Thinned>> {
-        let index = segment.vector_index()?;
+    /// Makes and keeps the lists of a segment with the rows in `matches` only, where there is room for them beside all else and
+    /// enough to leave out. The memory is taken before.
+    fn thin(&self, segment: &Segment, matches: &Matches, key: Key) -> Option<OwnCodes> {
+        let index = segment.vector_index().filter(|index| index.lists.coarse.is_some())?;
         let masks = matches.slots(|| segment.slot_rows(&index.lists)).ok()?;
         let wanted = |list: usize, block: usize| block_mask(masks, index.first_blocks[list] as usize + block);
-        if Thinned::bytes_for(&index.lists, wanted) > self.max_bytes / LARGEST_SHARE {
+        let bytes = Thinned::bytes_for(&index.lists, wanted);
+        if bytes * 100 > Thinned::bytes_instead_of(&index.lists, wanted) * MOST_LEFT_PERCENT {
             return None;
         }
-        let thinned = Thinned::new(&index.lists, wanted, |list| segment.list_codes(&index.lists, list));
-        thinned.ok().map(Arc::new)
+        let share = ThinnedShare::take(&self.thinned, bytes, self.max_bytes / THINNED_SHARE)?;
+        let charge = self.memory.try_charge(MemoryUse::FilterCaches, ENTRY_BYTES + bytes)?;
+        let thinned =
+            Thinned::new(&index.lists, wanted, |list| segment.list_codes(&index.lists, list)).ok()?;
+        let codes = OwnCodes::Many(Arc::new(thinned));
+        let kept = Kept {
+            thing: Thing::Codes(codes.clone()),
+            _charge: Arc::new(charge),
+            _thinned: Some(Arc::new(share)),
+        };
+        self.kept.insert(key, kept);
+        Some(codes)
     }
 
     fn evaluate(&self, segment: &Arc<Segment>, schema: &Schema, bound: &Bound) -> Result<Matches> {
@@ -267,7 +307,7 @@ impl FilterCache {
             self.memory.try_charge(MemoryUse::FilterCaches, bytes)
         });
         match charged {
-            Some(charge) => Ok(Kept { thing, _charge: Arc::new(charge) }),
+            Some(charge) => Ok(Kept { thing, _charge: Arc::new(charge), _thinned: None }),
             None => Err(Unkept::NoRoom(thing)),
         }
     }

@@ -83,8 +83,8 @@ pub struct SoakFigures {
     pub bytes_over_raw_settled: f64,
     /// The same at most, from `bytes_counted_from_mib` of raw on.
     pub bytes_over_raw_max: Option<f64>,
-    /// MiB that the disk kept when it was that much, by ending; `raw` is what they are compared with.
-    pub disk_mib_max_by_kind: BTreeMap<String, f64>,
+    /// MiB that the disk kept when it was most over raw, by ending; `raw` is what they are compared with.
+    pub disk_mib_max_by_kind: Option<BTreeMap<String, f64>>,
     /// Raw from which that is counted: before, the log alone is larger than its rows.
     pub bytes_counted_from_mib: u64,
     /// What the disk kept at most before.
@@ -195,9 +195,11 @@ impl SoakFigures {
         let budget_mib = super::writer::settings(plan.manifest_keep).engine.memory_bytes as f64 / MIB;
         let raw = u64::from(ended.rows) * ended.raw_bytes;
         let written_raw = u64::from(ended.upserts) * ended.raw_bytes;
-        let (fullest, raw_then) = &seen.fullest;
-        let mut fullest = disk_by_kind(fullest);
-        fullest.insert("raw".to_owned(), tenth(*raw_then as f64 / MIB));
+        let fullest = seen.fullest.as_ref().map(|(files, raw)| {
+            let mut by_kind = disk_by_kind(files);
+            by_kind.insert("raw".to_owned(), tenth(*raw as f64 / MIB));
+            by_kind
+        });
         Self {
             workload: plan.workload,
             durability: akidb::Settings::default().engine.durability.name(),

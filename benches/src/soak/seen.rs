@@ -24,8 +24,8 @@ pub(super) struct Seen {
     pub(super) most_files: Files,
     /// Bytes on disk over raw, at most; of allocated bytes and of lengths.
     pub(super) over_raw_max: Option<f64>,
-    /// The sample that had them, and its raw bytes.
-    pub(super) fullest: (Files, u64),
+    /// The sample with the most bytes on disk over raw, and its raw bytes.
+    pub(super) fullest: Option<(Files, u64)>,
     pub(super) length_over_raw_max: Option<f64>,
     /// Bytes on disk at most before raw was enough to be compared with.
     pub(super) bytes_before: u64,
@@ -62,7 +62,7 @@ impl Seen {
         };
         raise(&mut self.length_over_raw_max, files.bytes);
         if raise(&mut self.over_raw_max, files.allocated) {
-            self.fullest = (files.clone(), raw);
+            self.fullest = Some((files.clone(), raw));
         }
     }
 

@@ -108,10 +108,16 @@ fn passes(test: &Test, factors: &[u8], row: usize, sum: u16) -> bool {
     rounded_high(add, test.add_scale).saturating_sub(rounded_high(shifted, mul)) < test.limit
 }
 
+/// Where the add of a row lies among the factors; its mul is half of them behind.
+#[inline(always)]
+pub(crate) fn add_at(row: usize) -> usize {
+    row / 2 * 2 + row % 2 * 32
+}
+
 /// The factors of a row as they are stored: add, mul.
 #[inline(always)]
 pub(crate) fn factors_of(factors: &[u8], row: usize) -> (i16, i16) {
-    let at = row / 2 * 2 + row % 2 * 32;
+    let at = add_at(row);
     let number = |at: usize| i16::from_le_bytes([factors[at], factors[at + 1]]);
     (number(at), number(at + 64))
 }

@@ -1,7 +1,7 @@
 //! The rows of a segment that a filter takes, in the orders that searches look at them, and when codes of their own pay.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use crate::bitmap::Bitmap;
 use crate::deletion_vector::DeletionVector;
@@ -19,6 +19,8 @@ pub(crate) struct Matches {
     concentration: OnceLock<f32>,
     /// Searches that would have used codes of just these rows, had there been any.
     asked: AtomicU32,
+    /// Whether a search is making them.
+    are_making: AtomicBool,
     /// How many of the rows were dead when a deletion vector of so many was looked at: that many in the high half.
     dead: AtomicU64,
 }
@@ -47,6 +49,7 @@ impl Matches {
             slots: OnceLock::new(),
             concentration: OnceLock::new(),
             asked: AtomicU32::new(0),
+            are_making: AtomicBool::new(false),
             dead: AtomicU64::new(0),
         }
     }
@@ -76,12 +79,18 @@ impl Matches {
     }
 
     /// Whether it is now that codes of just these rows pay: they are made when the searches so far could have saved what
-    /// making them costs: whatever is asked later, in all no more than twice the least is spent.
+    /// making them costs: whatever is asked later, in all no more than twice the least is spent. One search makes them, however
+    /// many ask meanwhile: nobody else is told so until [`Matches::were_made`].
     pub(crate) fn is_due(&self, kind: OwnCodesKind) -> bool {
         let due = (self.count / kind.rows_a_search()).max(1);
         let asked = self.asked.fetch_add(1, Ordering::Relaxed) + 1;
-        // Of searches at once one makes them.
-        asked >= due && self.asked.compare_exchange(asked, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        asked >= due && !self.are_making.swap(true, Ordering::Acquire)
+    }
+
+    /// They were made and kept, or could not be: searches are counted from here on.
+    pub(crate) fn were_made(&self) {
+        self.asked.store(0, Ordering::Relaxed);
+        self.are_making.store(false, Ordering::Release);
     }
 
     /// Bytes on the heap, slots included before they are there: about two a row where rows spill to a second list.

@@ -50,7 +50,7 @@ pub(crate) fn assign(
         let (second, cost) = spill(kernel, coarse, &probe, &near, &mut residuals);
         assigned.first.push(near[0].list);
         assigned.second.push(second);
-        assigned.worth.push(near[0].distance_squared / cost);
+        assigned.worth.push(near[0].distance_squared / cost.max(f32::MIN_POSITIVE));
     }
     Some(assigned)
 }
@@ -89,7 +89,8 @@ fn spill(
 }
 
 /// The copies of a list that are kept beside so many rows of its own, in order. Where the last block would be filled by
-/// half at most, those of most worth that fill the blocks before it: a block is read and stored whole.
+/// half at most, those of most worth that fill the blocks before it: a block is read and stored whole. All of them where
+/// there is no block before it, or it holds rows of the list's own.
 pub(crate) fn kept(primaries: usize, copies: &[u32], worth: &[f32]) -> Vec<u32> {
     let mut kept = copies.to_vec();
     let slots = primaries + copies.len();

@@ -7,7 +7,7 @@
 //! A list has one scale for each factor: `add = add_scale * A`, `mul = -mul_scale * M`. A row that is padding has
 //! A = 32767, M = 0.
 
-use crate::distance::codes::{BLOCK_ROWS, FACTORS_LEN, POSITION_LEN, Passed, Test, factors_of};
+use crate::distance::codes::{BLOCK_ROWS, FACTORS_LEN, POSITION_LEN, Passed, Test, add_at, factors_of};
 use crate::index::code::Factors;
 use crate::index::table::Table;
 
@@ -77,11 +77,6 @@ impl Blocks {
         self.factors.clear();
         (bytes, scales)
     }
-}
-
-/// Where the A of a row lies among the factors; its M is 64 bytes behind.
-fn add_at(row: usize) -> usize {
-    row / 2 * 2 + row % 2 * 32
 }
 
 /// Appends a block without a row.

@@ -26,6 +26,14 @@ impl Thinned {
         (codes + size_of_val(&*index.lists)) as u64
     }
 
+    /// Bytes of the lists in CODES that a search of those slots reads without it.
+    pub(crate) fn bytes_instead_of(index: &Lists, wanted: impl Fn(usize, usize) -> u32) -> u64 {
+        let is_read =
+            |(n, list): &(usize, &List)| (0..list.blocks as usize).any(|block| wanted(*n, block) != 0);
+        let read = index.lists.iter().enumerate().filter(is_read);
+        read.map(|(_, list)| index.list_len(list) as u64).sum()
+    }
+
     /// Takes the slots that `wanted(list, block)` masks; `codes_of` gives the bytes of a list in CODES.
     ///
     /// # Errors
@@ -43,6 +51,11 @@ impl Thinned {
             lists.push(push(index, list, codes_of(list)?, slots, &mut codes));
         }
         Ok(Self { lists, codes })
+    }
+
+    /// Slots that a list has here.
+    pub(crate) fn slots(&self, n: usize) -> u32 {
+        self.lists[n].len()
     }
 
     /// A list as it is here, and its codes.
@@ -96,6 +109,7 @@ fn push(
         blocks: small(taken.div_ceil(BLOCK_ROWS)),
         primaries,
         copies: small(taken) - primaries,
+        crc32: 0,
         ..*list
     }
 }

@@ -146,14 +146,14 @@ impl Part<'_> {
         let matched = self.matches.map_or(lists.rows, |matches| matches.count);
         let alive = self.matches.map_or(lists.rows, |matches| self.alive.matching(matches));
         let share_alive = alive as f32 / matched.max(1) as f32;
+        // There is nothing else in lists that are thinned.
         let masks = self
             .matches
+            .filter(|_| self.thinned.is_none())
             .map(|matches| matches.slots(|| self.alive.segment().slot_rows(lists)))
             .transpose()?;
-        let concentration = match (self.matches, masks) {
-            (Some(matches), Some(masks)) => matches.concentration(|| self.concentration(masks)),
-            _ => 1.0,
-        };
+        let concentration =
+            self.matches.map_or(1.0, |matches| matches.concentration(|| self.concentration(masks)));
         let need = Need::new(self.slots(query), lists.rows, matched, concentration);
         let mut scanned = Scanned::default();
         scratch.visited.clear();
@@ -181,11 +181,17 @@ impl Part<'_> {
     }
 
     /// The share of slots that match in the list of a matching row, on average.
-    fn concentration(&self, masks: &[u64]) -> f32 {
+    fn concentration(&self, masks: Option<&[u64]>) -> f32 {
         let (mut squares, mut all) = (0.0f64, 0.0f64);
-        for (list, first) in self.index.lists.lists.iter().zip(&self.index.first_blocks) {
-            let blocks = *first as usize..(*first + list.blocks) as usize;
-            let matching: u32 = blocks.map(|block| block_mask(masks, block).count_ones()).sum();
+        for (n, (list, first)) in self.index.lists.lists.iter().zip(&self.index.first_blocks).enumerate() {
+            let matching: u32 = match (self.thinned, masks) {
+                (Some(thinned), _) => thinned.slots(n),
+                (None, Some(masks)) => {
+                    let blocks = *first as usize..(*first + list.blocks) as usize;
+                    blocks.map(|block| block_mask(masks, block).count_ones()).sum()
+                }
+                (None, None) => list.len(),
+            };
             squares += f64::from(matching).powi(2) / f64::from(list.len().max(1));
             all += f64::from(matching);
         }
@@ -235,8 +241,6 @@ impl Part<'_> {
             return Ok(());
         }
         let (list, bytes) = self.list(list)?;
-        // There is nothing else in lists that are thinned.
-        let masks = masks.filter(|_| self.thinned.is_none());
         scanned.bytes += bytes.len() as u64;
         let soon = scratch.near.get(at + 1).map_or(&[][..], |next| self.soon(next.list));
         let scan = ListScan { soon, ..lists.scan_of(&scratch.asked, near, list, bytes, self.source) };

@@ -35,16 +35,23 @@ pub(crate) fn scans_codes(accuracy: Accuracy, k: usize, rows: u32, matched: u32,
     !few && codes_serve(accuracy, k, matched)
 }
 
-/// What codes of just the `matched` rows that a filter lets through are worth having and asking, if any.
+/// What codes of just the `matched` rows that a filter lets through, `alive` of them living, are worth having and asking, if
+/// any.
 #[expect(clippy::cast_precision_loss, reason = "a share")]
-pub(crate) fn own_codes(accuracy: Accuracy, k: usize, lists: &Lists, matched: u32) -> Option<OwnCodesKind> {
-    if !codes_serve(accuracy, k, matched) {
+pub(crate) fn own_codes(
+    accuracy: Accuracy,
+    k: usize,
+    rows: u32,
+    (matched, alive): (u32, u32),
+) -> Option<OwnCodesKind> {
+    if alive == 0 || !codes_serve(accuracy, k, matched) {
         None
     } else if OWN_ROWS.contains(&matched) {
         Some(OwnCodesKind::Few)
     } else {
-        let is_part = matched > *OWN_ROWS.end() && matched as f32 <= THINNED_SHARE * lists.rows as f32;
-        (is_part && lists.coarse.is_some()).then_some(OwnCodesKind::Many)
+        let is_part = matched > *OWN_ROWS.end() && matched as f32 <= THINNED_SHARE * rows as f32;
+        // Where the segment's lists would not be asked, these are not either.
+        (is_part && scans_codes(accuracy, k, rows, alive, true)).then_some(OwnCodesKind::Many)
     }
 }
 

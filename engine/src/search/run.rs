@@ -179,7 +179,7 @@ impl<'a> Run<'a> {
             let matched = matches.as_ref().map_or(segment.rows(), |matches| matches.count);
             let alive = matches.as_ref().map_or(matched, |matches| self.alive[n].matching(matches));
             let (accuracy, k, filtered) = (self.query.accuracy, self.query.k, matches.is_some());
-            let own_codes = self.own_codes(n, matches.as_deref());
+            let own_codes = self.own_codes(n, matches.as_deref(), alive);
             let by_codes = self.codable
                 && (own_codes.is_some() || plan::scans_codes(accuracy, k, segment.rows(), alive, filtered));
             let index = if by_codes { segment.vector_index() } else { None };
@@ -204,21 +204,23 @@ impl<'a> Run<'a> {
 
     /// The own codes of the rows a filter takes of segment `n`, made now if it is time and none were made yet by this
     /// search.
-    fn own_codes(&mut self, n: usize, matches: Option<&Matches>) -> Option<OwnCodes> {
+    fn own_codes(&mut self, n: usize, matches: Option<&Matches>, alive: u32) -> Option<OwnCodes> {
         let (matches, bound) = (matches?, self.bound?);
         let segment = &self.state.segments[n].segment;
         // On a backend all vectors of the filter's rows would have to be fetched.
         if !self.codable || segment.is_cold() {
             return None;
         }
-        let lists = &segment.vector_index()?.lists;
-        let kind = plan::own_codes(self.query.accuracy, self.query.k, lists, matches.count)?;
+        let Query { accuracy, k, .. } = *self.query;
+        let kind = plan::own_codes(accuracy, k, segment.rows(), (matches.count, alive))?;
         let filters = &self.view.content().filters;
         let kept = filters.own_codes(segment, &self.state.schema, bound);
         if kept.is_none() && !std::mem::replace(&mut self.made_codes, true) {
             self.made_codes = matches.is_due(kind);
             if self.made_codes {
-                return filters.make_codes(segment, &self.state.schema, bound, matches, kind);
+                let made = filters.make_codes(segment, &self.state.schema, bound, matches, kind);
+                matches.were_made();
+                return made;
             }
         }
         kept
