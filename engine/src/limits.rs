@@ -115,7 +115,7 @@ impl Limits {
         config.max_file_bytes = config.max_file_bytes.min(self.wal_flush_bytes / 3 * 2);
         // What a flush of one memtable frees is whole files, and the spares beside them are no larger.
         config.max_file_bytes =
-            config.max_file_bytes.min((self.memtable_bytes / 2).max(LEAST_LOG_FILE_BYTES));
+            config.max_file_bytes.min((self.memtable_bytes / 4).max(LEAST_LOG_FILE_BYTES));
         config.first_file_bytes = config.first_file_bytes.min(config.max_file_bytes);
         config.durability = match self.durability {
             Durability::LocalSynced => akidb_wal::Durability::LocalSynced,

@@ -3,7 +3,7 @@
 //! Size-tiered (O'Neil et al., 1996, as in Cassandra and RocksDB's universal style): four segments of about one size
 //! become one of the next, so a row is rewritten a logarithmic number of times and the number of files stays
 //! logarithmic. Three bounds: the rows a merge can index within its share of the memory; its bytes, so that old and new
-//! files together take little more space than either; and the dead, which are dropped before they are a third of a
+//! files together take little more space than either; and the dead, which are dropped once they are a quarter of a
 //! segment. Merges of a tier come first, as writers wait where small segments pile up; then what expired long ago goes, a
 //! segment at a time.
 
@@ -12,13 +12,13 @@ const FANOUT: usize = 4;
 /// Upper bound of the lowest tier; each next one is four times larger.
 const FIRST_TIER_BYTES: u64 = 1 << 20;
 /// Merges up to this size are made whatever share of the whole they are.
-const SMALL_MERGE_BYTES: u64 = 64 << 20;
+const SMALL_MERGE_BYTES: u64 = 32 << 20;
 /// A larger merge is at most one part in so many of the collection: until its inputs are gone both take space.
-const SPACE_SHARE: u64 = 3;
+const SPACE_SHARE: u64 = 4;
 /// The same while nobody writes: the log takes no space then.
 const SPACE_SHARE_AT_REST: u64 = 2;
 /// Dead rows in a hundred above which a segment is rewritten for their sake alone.
-const MOST_DEAD_PERCENT: u64 = 30;
+const MOST_DEAD_PERCENT: u64 = 25;
 /// The same while nobody writes.
 const MOST_DEAD_AT_REST_PERCENT: u64 = 3;
 
@@ -193,9 +193,9 @@ mod tests {
 
     #[test]
     fn four_of_a_size_become_one_and_three_stay() {
-        let three = [segment(15_000, 0); 3];
+        let three = [segment(7_000, 0); 3];
         assert!(due(&three, 1_000_000).is_empty());
-        let four = [segment(15_000, 0); 4];
+        let four = [segment(7_000, 0); 4];
         assert_eq!(due(&four, 1_000_000), [0, 1, 2, 3]);
     }
 
@@ -213,9 +213,9 @@ mod tests {
     }
 
     #[test]
-    fn dead_rows_are_dropped_before_they_are_a_third() {
-        assert!(due(&[segment(1_000, 299), segment(90_000, 0)], 1_000_000).is_empty());
-        assert_eq!(due(&[segment(90_000, 0), segment(1_000, 301)], 1_000_000), [1]);
+    fn dead_rows_are_dropped_once_they_are_a_quarter() {
+        assert!(due(&[segment(1_000, 249), segment(90_000, 0)], 1_000_000).is_empty());
+        assert_eq!(due(&[segment(90_000, 0), segment(1_000, 251)], 1_000_000), [1]);
         assert_eq!(due(&[segment(90_000, 0), segment(7, 7)], 1_000_000), [1]);
         assert!(due(&[segment(90_000, 40_000)], 49_999).is_empty(), "made with more memory than there is");
         assert!(in_a_hurry(&[segment(90_000, 40_000)], 49_999).is_empty());
@@ -227,7 +227,7 @@ mod tests {
         let segments = [segment(90_000, 1), overdue(90_000, 1), overdue(1_000, 0)];
         assert_eq!(due(&segments, 1_000_000), [1], "neither what is not overdue nor what has nothing dead");
         assert!(due(&segments, 80_000).is_empty(), "made with more memory than there is");
-        let four = [segment(15_000, 0), segment(15_000, 0), overdue(15_000, 9), segment(15_000, 0)];
+        let four = [segment(7_000, 0), segment(7_000, 0), overdue(7_000, 9), segment(7_000, 0)];
         assert_eq!(due(&four, 1_000_000), [0, 1, 2, 3], "once, along with what is merged anyway");
         let others =
             [overdue(900_000, 9), segment(9_000, 0), segment(9_000, 0), segment(9_000, 0), segment(9_000, 0)];
@@ -260,17 +260,17 @@ mod tests {
     #[test]
     fn what_could_not_be_rewritten_is_left_out_and_stops_nothing() {
         let spared = |segment| SegmentLoad { spared: true, ..segment };
-        let overdue = SegmentLoad { overdue: true, ..segment(15_000, 9) };
+        let overdue = SegmentLoad { overdue: true, ..segment(7_000, 9) };
         let segments = [spared(overdue), overdue, spared(segment(9, 9)), spared(segment(9_000, 8_000))];
         assert_eq!(due(&segments, 1_000_000), [1]);
         assert_eq!(due_at_rest(&segments[2..], 1_000_000), [0; 0]);
-        let four = [segment(15_000, 0); 4];
+        let four = [segment(7_000, 0); 4];
         assert_eq!(due(&[&[spared(overdue)], &four[..]].concat(), 1_000_000), [1, 2, 3, 4]);
     }
 
     #[test]
     fn at_rest_three_dead_rows_in_a_hundred_are_enough() {
-        let segments = [segment(1_000, 30), segment(90_000, 2_701), segment(1_000, 299), segment(500, 0)];
+        let segments = [segment(1_000, 30), segment(90_000, 2_701), segment(1_000, 249), segment(500, 0)];
         assert!(due(&segments, 1_000_000).is_empty());
         assert_eq!(due_at_rest(&segments, 1_000_000), [1]);
         assert_eq!(due_at_rest(&segments, 50_000), [2], "the other does not fit");
@@ -286,10 +286,10 @@ mod tests {
     fn no_merge_holds_more_rows_than_memory_allows_nor_needs_much_space() {
         let segments = [segment(40_000, 0); 8];
         assert_eq!(due(&segments, 100_000), [0, 1], "two fit");
-        let large = [segment(90_000, 0); 6];
-        assert_eq!(due(&large, 10_000_000), [0, 1], "a third of the bytes");
-        assert_eq!(due_at_rest(&large, 10_000_000), [0, 1, 2], "half of them where the log is empty");
-        assert_eq!(due(&[segment(20_000, 0); 4], 10_000_000), [0, 1, 2], "64 MiB whatever share that is");
+        let large = [segment(90_000, 0); 9];
+        assert_eq!(due(&large, 10_000_000), [0, 1], "a quarter of the bytes");
+        assert_eq!(due_at_rest(&large, 10_000_000), [0, 1, 2, 3], "half of them where the log is empty");
+        assert_eq!(due(&[segment(10_000, 0); 4], 10_000_000), [0, 1, 2], "32 MiB whatever share that is");
     }
 
     /// Four segments of which no two fit a merge, and one small flush after the other: small ones wait for others of their size.
@@ -358,7 +358,7 @@ mod tests {
             most_files = most_files.max(segments.len());
             let dead: u64 = segments.iter().map(|s| u64::from(s.dead)).sum();
             let rows: u64 = segments.iter().map(|s| u64::from(s.rows)).sum();
-            assert!(dead * 100 <= rows * 31, "{dead} of {rows} are dead");
+            assert!(dead * 100 <= rows * 26, "{dead} of {rows} are dead");
         }
         println!("{most_files} files at most, {written} rows rewritten for {flushed} flushed");
         let all_rows: u64 = segments.iter().map(|s| u64::from(s.rows)).sum();
