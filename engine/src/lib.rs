@@ -153,7 +153,7 @@ pub use backends::Backends;
 pub use builder::Builder;
 #[cfg(not(akidb_loom))]
 pub use collection::{
-    Batch, Collection, Hit, MAX_BATCH_BYTES, NewRow, Receipt, Scan, Search, SearchBatch, StoredRow,
+    Batch, Collection, Expires, Hit, MAX_BATCH_BYTES, NewRow, Receipt, Scan, Search, SearchBatch, StoredRow,
 };
 #[cfg(not(akidb_loom))]
 pub use config::{BackendKind, BackendSettings, Durability, EngineSettings, Secret, Settings, Tiering};
