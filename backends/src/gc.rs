@@ -18,6 +18,8 @@ use crate::publish::Publisher;
 
 /// A bulk removal takes the server as long as this many bytes would.
 const DELETE_LEN_BYTES: u64 = 64 << 20;
+/// Objects removed after one look whether this writer is the newest still: what stores take in one request.
+const LOOK_EVERY_KEYS: usize = 1_000;
 
 /// When and where what nothing names is removed from a backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,7 +64,8 @@ impl Publisher {
     /// reports them. Undone deletes are found again by the next sweep.
     ///
     /// # Errors
-    /// `Fenced` if somebody else has claimed by now: only the writer whose claim is the newest may sweep.
+    /// `Fenced` if somebody else has claimed by now: only the writer whose claim is the newest may sweep; what it has removed
+    /// before the other claimed stays removed.
     pub async fn sweep(&mut self, prefix: &str, pinned: &BTreeSet<String>, dry_run: bool) -> Result<Swept> {
         self.claim().await?;
         self.check_still_newest().await?;
@@ -90,9 +93,7 @@ impl Publisher {
             }
         }
         if !dry_run {
-            // Before it is gone nobody may believe it to be there.
-            swept.removed.iter().for_each(|key| self.forget(key));
-            delete_all(&self.client.background(), swept.removed.clone()).await?;
+            self.remove(&swept.removed).await?;
         }
         Ok(swept)
     }
@@ -118,10 +119,27 @@ impl Publisher {
         let mut old: Vec<u64> = old.collect();
         old.reverse();
         if !dry_run {
-            let keys = old.iter().map(|number| numbered::key_of(*number)).collect();
-            delete_all(&self.client.background(), keys).await?;
+            let keys: Vec<String> = old.iter().map(|number| numbered::key_of(*number)).collect();
+            self.remove(&keys).await?;
         }
         Ok(old)
+    }
+
+    /// Removes objects, for as long as this writer is the newest: it looks again right before each request, however long
+    /// finding them took. Another writer, over a copy of the directory, may lack just what nothing names here and put it again
+    /// under the same key; but it claims first. (A claim made while the request is under way is not seen: no store we know of
+    /// removes an object only if it is still the one that was listed.)
+    ///
+    /// # Errors
+    /// As [`Publisher::sweep`]; what was removed by then is.
+    async fn remove(&self, keys: &[String]) -> Result<()> {
+        for keys in keys.chunks(LOOK_EVERY_KEYS) {
+            self.check_still_newest().await?;
+            // Before it is gone nobody may believe it to be there.
+            keys.iter().for_each(|key| self.forget(key));
+            delete_all(&self.client.background(), keys.to_vec()).await?;
+        }
+        Ok(())
     }
 
     async fn live(&self, pinned: &BTreeSet<String>) -> Result<BTreeSet<String>> {
@@ -187,3 +205,6 @@ async fn delete_all(client: &Client, keys: Vec<String>) -> Result<()> {
 fn micros(time: Duration) -> i64 {
     i64::try_from(time.as_micros()).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

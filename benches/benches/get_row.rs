@@ -40,7 +40,7 @@ fn source() -> Source {
             let mut payload = row.payload.clone();
             payload.insert("row".into(), at.into());
             payload.insert("lemmas".into(), vec![format!("{}-{at}", row.id)].into());
-            NewRow { id: text_id(at), vector: row.vector.clone(), payload }
+            NewRow { id: text_id(at), vector: row.vector.clone(), payload, expires: None }
         };
         let queries = sample.queries.iter().map(|query| query.vector.clone()).collect();
         return Source { rows: (0..count.unwrap_or(20_000)).map(row).collect(), queries };
@@ -50,7 +50,7 @@ fn source() -> Source {
     let rows = found.read(count.map_or(found.rows(), |count| count as u64)).expect("they can be read");
     let row = |(at, row): (usize, Result<akidb_benches::SourceRow, _>)| {
         let row = row.expect("a good row");
-        NewRow { id: text_id(at), vector: row.vector, payload: row.payload }
+        NewRow { id: text_id(at), vector: row.vector, payload: row.payload, expires: None }
     };
     Source {
         rows: rows.enumerate().map(row).collect(),

@@ -29,7 +29,7 @@ fn fill(dir: &Path, vectors: &Vectors, sample: &Sample, count: usize, one_segmen
     let docs = db.create_collection("wordnet", schema).expect("the schema is good");
     let row = |n: &usize| {
         let payload = sample.rows[n % sample.rows.len()].payload.clone();
-        NewRow { id: format!("r{n:07}").into(), vector: vectors.row(*n, 0), payload }
+        NewRow { id: format!("r{n:07}").into(), vector: vectors.row(*n, 0), payload, expires: None }
     };
     for batch in (0..count).collect::<Vec<usize>>().chunks(500) {
         docs.upsert_batch(&batch.iter().map(row).collect::<Vec<_>>()).expect("rows can be written");

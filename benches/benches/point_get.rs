@@ -35,7 +35,7 @@ fn fill(docs: &Collection, sample: &Sample, rows: std::ops::Range<usize>, id: Id
                 let mut payload = row.payload.clone();
                 payload.insert("row".into(), (*at).into());
                 payload.insert("lemmas".into(), vec![format!("{}-{at}", row.id)].into());
-                NewRow { id: id(*at), vector: row.vector.clone(), payload }
+                NewRow { id: id(*at), vector: row.vector.clone(), payload, expires: None }
             })
             .collect();
         docs.upsert_batch(&rows).expect("rows can be written");

@@ -15,7 +15,7 @@ pub fn mixed_rows(sample: &Sample, count: usize) -> impl Iterator<Item = NewRow>
         let other = usize::try_from(rng.below(rows.len() as u64)).expect("below a usize");
         let (a, b) = (&rows[at % rows.len()], &rows[other]);
         let vector = a.vector.iter().zip(&b.vector).map(|(x, y)| 0.7 * x + 0.3 * y).collect();
-        NewRow { id: format!("r{at:07}").into(), vector, payload: a.payload.clone() }
+        NewRow { id: format!("r{at:07}").into(), vector, payload: a.payload.clone(), expires: None }
     })
 }
 

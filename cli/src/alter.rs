@@ -1,4 +1,4 @@
-//! `akidb alter`: another name for a collection, and more fields.
+//! `akidb alter`: another name for a collection, more fields, and rows that expire.
 
 use akidb::FieldType;
 use clap::Args;
@@ -8,17 +8,21 @@ use crate::database::{Globals, collection};
 use crate::failure::Result;
 use crate::row_text;
 
-/// Rename a collection, or declare more fields
+/// Rename a collection, declare more fields, or let its rows expire
 #[derive(Args, Debug)]
 pub(crate) struct Alter {
     /// Collection
     collection: String,
     /// The new name
-    #[arg(long, value_name = "NAME", required_unless_present = "fields")]
+    #[arg(long, value_name = "NAME", required_unless_present_any = ["fields", "expires_by"])]
     rename: Option<String>,
     /// A typed field to add: text, int, float, bool, timestamp or text_list (repeatable); rows that are there have none
     #[arg(long = "field", value_name = "NAME:TYPE")]
     fields: Vec<String>,
+    /// The timestamp field that says from now on when a row expires, for good; rows whose time has come are hidden at once and
+    /// soon deleted
+    #[arg(long, value_name = "FIELD")]
+    expires_by: Option<String>,
 }
 
 impl Alter {
@@ -28,12 +32,24 @@ impl Alter {
         let db = globals.open_for_writing()?;
         let rows = collection(&db, &self.collection)?;
         rows.add_fields(&fields)?;
+        let mut expired = None;
+        if let Some(field) = &self.expires_by {
+            let before = rows.count()?;
+            rows.expire_by(field)?;
+            expired = Some(before.saturating_sub(rows.count()?));
+        }
         if let Some(name) = &self.rename {
             db.rename_collection(&self.collection, name)?;
         }
         let (name, declared) = (rows.name()?, rows.schema()?.fields.len());
         db.close()?;
-        let object = json!({ "collection": name, "was": self.collection, "fields": declared });
-        globals.output().report(&object, &format!("collection \"{name}\" has {declared} declared fields"))
+        let mut object = json!({ "collection": name, "was": self.collection, "fields": declared });
+        let mut sentence = format!("collection \"{name}\" has {declared} declared fields");
+        if let (Some(field), Some(expired)) = (&self.expires_by, expired) {
+            object["expires_by"] = json!(field);
+            object["expired"] = json!(expired);
+            sentence += &format!("; its rows expire by {field}, {expired} of them have");
+        }
+        globals.output().report(&object, &sentence)
     }
 }

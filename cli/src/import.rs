@@ -1,8 +1,9 @@
 //! `akidb import`: rows of a file, in batches, each on disk before the next but one is sent.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use akidb::{Collection, Db};
+use akidb::{Collection, Db, Expires};
 use akidb_host::{Clock, RealClock};
 use clap::{Args, ValueEnum};
 use serde_json::json;
@@ -68,6 +69,9 @@ pub(crate) struct Import {
     /// With --create: the timestamp field that says when a row expires
     #[arg(long, value_name = "FIELD", requires = "create")]
     expires_by: Option<String>,
+    /// Let the rows expire so many seconds after they are written, in a collection whose rows do
+    #[arg(long, value_name = "SECS")]
+    expires_in_secs: Option<u64>,
     /// Rows written at a time
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     batch_rows: u32,
@@ -147,6 +151,7 @@ impl Import {
     ) -> Result<u64> {
         let bar = Progress::new(source.extent(), globals.json);
         let mut batches = Batches::new(rows, self.batch_rows as usize, source.unit())?;
+        batches.expires = self.expires_in_secs.map(|secs| Expires::In(Duration::from_secs(secs)));
         let outcome = self.feed_all(&mut batches, first, source, &bar);
         drop(bar);
         let imported = batches.acknowledged();

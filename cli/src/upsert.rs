@@ -1,6 +1,8 @@
 //! `akidb upsert`: one row, on disk when the command ends.
 
-use akidb::{Batch, NewRow};
+use std::time::Duration;
+
+use akidb::{Batch, Expires, NewRow};
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -25,6 +27,9 @@ pub(crate) struct Upsert {
     /// Keep the row's vector and change only these keys of its payload; null removes one (a JSON object or @FILE)
     #[arg(long, value_name = "JSON", conflicts_with_all = ["vector", "payload"])]
     patch: Option<String>,
+    /// Let the row expire so many seconds after it is written, in a collection whose rows do
+    #[arg(long, value_name = "SECS", conflicts_with = "patch")]
+    expires_in_secs: Option<u64>,
     /// A name for this write, 1 to 128 bytes: run again under it within a day, the command writes nothing and says where
     /// the row was written
     #[arg(long, value_name = "KEY", conflicts_with = "patch")]
@@ -40,16 +45,22 @@ impl Upsert {
         let rows = collection(&db, &self.collection)?;
         let id = row_text::id(&self.id, rows.schema()?.id_kind)?;
         let mut repeat = None;
-        let lsn = match (vector, self.idempotency_key) {
-            (Some(vector), Some(key)) => {
-                let mut batch = Batch::new();
-                batch.upsert(&self.collection, NewRow::new(&id, vector, payload)?).idempotency_key(key);
-                let receipt = db.submit(&batch)?;
-                repeat = Some(receipt.is_repeat());
-                receipt.wait()?
+        let lsn = match vector {
+            Some(vector) => {
+                let expires = self.expires_in_secs.map(|secs| Expires::In(Duration::from_secs(secs)));
+                let row = NewRow { expires, ..NewRow::new(&id, vector, payload)? };
+                match self.idempotency_key {
+                    Some(key) => {
+                        let mut batch = Batch::new();
+                        batch.upsert(&self.collection, row).idempotency_key(key);
+                        let receipt = db.submit(&batch)?;
+                        repeat = Some(receipt.is_repeat());
+                        receipt.wait()?
+                    }
+                    None => rows.upsert_batch(&[row])?,
+                }
             }
-            (Some(vector), None) => rows.upsert(&id, &vector, payload)?,
-            (None, _) => rows.update_payload(&id, payload)?,
+            None => rows.update_payload(&id, payload)?,
         };
         db.close()?;
         let mut object = json!({ "id": id_value(&id), "lsn": lsn.to_string() });

@@ -167,7 +167,8 @@ fn rows_of(batch: &RecordBatch, schema: &Schema) -> Result<Vec<NewRow>> {
     (0..batch.num_rows())
         .map(|row| {
             let id = id_in(ids, row)?;
-            Ok(NewRow { id, vector: vector_in(vectors, row)?, payload: payload_in(batch, schema, row)? })
+            let payload = payload_in(batch, schema, row)?;
+            Ok(NewRow { id, vector: vector_in(vectors, row)?, payload, expires: None })
         })
         .collect()
 }

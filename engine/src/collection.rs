@@ -20,6 +20,7 @@ mod batch;
 mod encode;
 mod fields;
 mod later;
+mod new_row;
 mod on_worker;
 mod patch;
 mod purge;
@@ -31,6 +32,7 @@ mod write;
 pub use atomic::Batch;
 pub(crate) use atomic::{by_name, submit, vectors_of};
 pub use batch::SearchBatch;
+pub use new_row::{Expires, NewRow};
 pub use query::{Hit, Scan, Search};
 pub use write::Receipt;
 
@@ -44,24 +46,6 @@ pub struct Collection {
     id: u32,
     /// What a handle that came from a snapshot reads.
     moment: Option<Arc<Moment>>,
-}
-
-/// A row to write.
-#[derive(Clone, Debug, PartialEq)]
-pub struct NewRow {
-    /// Id: text of 1 to 512 bytes, or an integer where the schema says so.
-    pub id: Id,
-    /// As many finite numbers as the schema's dimension.
-    pub vector: Vec<f32>,
-    /// Declared fields and anything else.
-    pub payload: Payload,
-}
-
-impl NewRow {
-    /// A row of these parts. `payload` is a JSON object or null.
-    pub fn new(id: impl Into<Id>, vector: impl Into<Vec<f32>>, payload: impl Into<Value>) -> Result<Self> {
-        Ok(Self { id: id.into(), vector: vector.into(), payload: as_payload(payload.into())? })
-    }
 }
 
 /// A row as it is stored.

@@ -11,6 +11,7 @@ mod memory_budget;
 mod sync;
 mod version;
 mod write;
+mod write_turns;
 
 #[cfg(all(akidb_loom, test))]
 mod loom_tests;
@@ -129,8 +130,6 @@ mod workers;
 mod write_pace;
 #[cfg(not(akidb_loom))]
 mod write_stall;
-#[cfg(not(akidb_loom))]
-mod write_turns;
 
 #[cfg(not(akidb_loom))]
 pub use akidb_backends::{
@@ -153,7 +152,7 @@ pub use backends::Backends;
 pub use builder::Builder;
 #[cfg(not(akidb_loom))]
 pub use collection::{
-    Batch, Collection, Hit, MAX_BATCH_BYTES, NewRow, Receipt, Scan, Search, SearchBatch, StoredRow,
+    Batch, Collection, Expires, Hit, MAX_BATCH_BYTES, NewRow, Receipt, Scan, Search, SearchBatch, StoredRow,
 };
 #[cfg(not(akidb_loom))]
 pub use config::{BackendKind, BackendSettings, Durability, EngineSettings, Secret, Settings, Tiering};

@@ -296,15 +296,36 @@ impl Manifest {
     /// # Errors
     /// `Invalid`: fields that cannot be stored or that there are; all versions were given out. `NotFound`.
     pub fn add_fields(&mut self, id: u32, fields: &[(&str, FieldType)]) -> Result<()> {
+        self.add_schema(id, |schema| {
+            Ok(fields.iter().fold(schema, |schema, (name, field_type)| schema.field(*name, *field_type)))
+        })
+    }
+
+    /// Lets rows of a collection expire by a declared timestamp, in a new version of its schema.
+    ///
+    /// # Errors
+    /// `Invalid`: no such timestamp is declared; they expire by another field; all versions were given out. `NotFound`.
+    pub fn expire_by(&mut self, id: u32, field: &str) -> Result<()> {
+        self.add_schema(id, |schema| match &schema.expires_by {
+            Some(other) if other != field => {
+                let message = format!("rows cannot expire by \"{field}\": they do by \"{other}\"");
+                Err(Error::invalid("AKI-0278", message)
+                    .help_is("write the rows to a new collection that expires by it"))
+            }
+            _ => Ok(schema.expires_by(field)),
+        })?;
+        self.note_features();
+        Ok(())
+    }
+
+    fn add_schema(&mut self, id: u32, change: impl FnOnce(Schema) -> Result<Schema>) -> Result<()> {
         let collection = self.existing(id)?;
         let mut schema = collection.schema().clone();
         let Some(version) = schema.version.checked_add(1) else {
             return Err(Error::invalid("AKI-0115", "all versions of this schema were given out"));
         };
         schema.version = version;
-        for (name, field_type) in fields {
-            schema = schema.field(*name, *field_type);
-        }
+        let schema = change(schema)?;
         schema.check()?;
         collection.schemas.push(schema);
         Ok(())

@@ -165,10 +165,6 @@ impl Op {
         self.batch_key.as_deref()
     }
 
-    pub(crate) fn expect(&self) -> Option<Expect> {
-        self.expect
-    }
-
     pub(crate) fn id(&self) -> Option<&Id> {
         self.change.id()
     }

@@ -160,7 +160,8 @@ impl Schema {
     }
 
     /// Lets rows expire: from the time in this declared timestamp on no read shows a row any more, and the database
-    /// deletes it soon after. A row without a value there never expires. Fixed when the collection is made.
+    /// deletes it soon after. A row without a value there never expires. [`Collection::expire_by`](crate::Collection::expire_by)
+    /// does the same to a collection that is there; it stays so for good.
     #[must_use]
     pub fn expires_by(mut self, field: impl Into<String>) -> Self {
         self.expires_by = Some(field.into());

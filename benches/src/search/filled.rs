@@ -137,7 +137,7 @@ impl<'a> Writes<'a> {
 
     fn push(&mut self, row: SourceRow) -> Result<(), SearchError> {
         let id = Id::from(i64::try_from(self.rows).unwrap_or(i64::MAX));
-        self.batch.push(NewRow { id, vector: row.vector, payload: row.payload });
+        self.batch.push(NewRow { id, vector: row.vector, payload: row.payload, expires: None });
         self.rows += 1;
         if self.batch.len() == BATCH_ROWS { self.send() } else { Ok(()) }
     }

@@ -84,7 +84,7 @@ impl Rows {
     /// The row that a change writes.
     pub(super) fn row(&self, change: Change) -> io::Result<NewRow> {
         let payload = [("n".to_owned(), Value::from(change.n))].into_iter().collect();
-        Ok(NewRow { id: id_of(change.row).into(), vector: self.vector(change.n)?, payload })
+        Ok(NewRow { id: id_of(change.row).into(), vector: self.vector(change.n)?, payload, expires: None })
     }
 
     /// Its vector.

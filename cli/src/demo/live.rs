@@ -24,5 +24,10 @@ pub(crate) fn row(sample: &Sample, n: u64) -> SampleRow {
 
 /// A row of the sample as a row to write.
 pub(crate) fn new_row(row: &SampleRow) -> NewRow {
-    NewRow { id: row.id.as_str().into(), vector: row.vector.clone(), payload: row.payload.clone() }
+    NewRow {
+        id: row.id.as_str().into(),
+        vector: row.vector.clone(),
+        payload: row.payload.clone(),
+        expires: None,
+    }
 }

@@ -1,6 +1,6 @@
 //! Rows gathered into batches and written, one batch being synced while the next is read.
 
-use akidb::{Collection, ErrorKind, Id, IdKind, NewRow, Receipt};
+use akidb::{Collection, ErrorKind, Expires, Id, IdKind, NewRow, Receipt};
 use serde_json::Value;
 
 use super::source::InputRow;
@@ -17,6 +17,8 @@ pub(crate) struct Batches<'a> {
     ids: IdKind,
     unit: Unit,
     max_rows: usize,
+    /// When the rows expire, beside what their payloads say.
+    pub(crate) expires: Option<Expires>,
     rows: Vec<NewRow>,
     places: Vec<u64>,
     bytes: usize,
@@ -31,6 +33,7 @@ impl<'a> Batches<'a> {
             collection,
             unit,
             max_rows,
+            expires: None,
             rows: Vec::new(),
             places: Vec::new(),
             bytes: 0,
@@ -52,7 +55,7 @@ impl<'a> Batches<'a> {
             (id, _) => id,
         };
         self.bytes += row.vector.len() * 4 + row.payload.values().map(weight).sum::<usize>();
-        self.rows.push(NewRow { id, vector: row.vector, payload: row.payload });
+        self.rows.push(NewRow { id, vector: row.vector, payload: row.payload, expires: self.expires });
         self.places.push(row.place);
         if self.rows.len() >= self.max_rows || self.bytes >= MAX_BATCH_BYTES { self.send() } else { Ok(()) }
     }

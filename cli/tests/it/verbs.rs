@@ -77,6 +77,40 @@ fn a_row_whose_time_is_over_is_not_there() {
     assert!(place.ok(&["ls"]).contains("until:timestamp (expires)"));
     place.ok(&["upsert", "docs", "later", "--patch", "{\"until\": 1}"]);
     assert_eq!(ids(&place.json(&["ls", "docs"])), ["never"]);
+    // Said beside the payload.
+    let soon = |id: &'static str, payload: &'static str, secs: &'static str| {
+        ["upsert", "docs", id, "--vector", "1,0", "--payload", payload, "--expires-in-secs", secs]
+    };
+    place.ok(&soon("soon", "{\"a\": 1}", "3600"));
+    place.ok(&[&soon("named", "{}", "3600")[..], &["--idempotency-key", "k"]].concat());
+    assert!(place.json(&["get", "docs", "soon"])[0]["payload"]["until"].is_string());
+    place.ok(&soon("soon", "{}", "0"));
+    assert_eq!(ids(&place.json(&["ls", "docs"])), ["named", "never"]);
+    let refused = place.fails(2, &soon("both", "{\"until\": 1}", "3600"));
+    assert!(refused.contains("AKI-0279") && refused.contains("one of the two"), "{refused}");
+    place.fails(2, &["upsert", "docs", "named", "--patch", "{}", "--expires-in-secs", "1"]);
+    let file = place.file("rows.jsonl", "{\"id\": \"x\", \"vector\": [1, 0]}\n");
+    place.ok(&["import", "docs", file.to_str().unwrap(), "--expires-in-secs", "3600"]);
+    assert!(place.json(&["get", "docs", "x"])[0]["payload"]["until"].is_string());
+}
+
+#[test]
+fn rows_of_a_collection_that_is_there_begin_to_expire() {
+    let place = Place::with_rows();
+    let soon = ["upsert", "docs", "d", "--vector", "1,0", "--expires-in-secs", "60"];
+    let refused = place.fails(2, &soon);
+    assert!(refused.contains("AKI-0279") && refused.contains("--expires-by FIELD"), "{refused}");
+    place.fails(2, &["alter", "docs", "--expires-by", "year"]);
+    place.fails(2, &["alter", "docs", "--expires-by", "until"]);
+    place.ok(&["alter", "docs", "--field", "until:timestamp"]);
+    place.ok(&["upsert", "docs", "a", "--patch", "{\"until\": \"2020-01-01T00:00:00Z\"}"]);
+    let altered = place.json(&["alter", "docs", "--expires-by", "until"]);
+    assert_eq!((&altered[0]["expires_by"], &altered[0]["expired"]), (&json!("until"), &json!(1)));
+    assert_eq!(ids(&place.json(&["ls", "docs"])), ["b", "c"]);
+    let again = place.json(&["alter", "docs", "--expires-by", "until"]);
+    assert_eq!(again[0]["expired"], 0);
+    place.ok(&soon);
+    assert_eq!(ids(&place.json(&["ls", "docs"])), ["b", "c", "d"]);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::encode::{self, RowRef, Write};
+use super::encode::{self, Write};
 use super::{NewRow, Receipt, write};
 use crate::catalog::{Catalog, CollectionState};
 use crate::engine::Engine;
@@ -154,7 +154,7 @@ impl Batch {
 impl BatchWrite {
     fn borrowed(&self) -> Write<'_> {
         match &self.change {
-            Change::Upsert(row) => Write::Upsert(RowRef::from(row)),
+            Change::Upsert(row) => Write::Upsert(row),
             Change::Delete(id) => Write::Delete(id),
         }
     }
@@ -182,8 +182,8 @@ pub(crate) fn submit(engine: &Arc<Engine>, batch: &Batch, to_pace: bool) -> Resu
     let _entered = span.clone().entered();
     let writes =
         batch.kept()?.map(|(n, write)| (&*named[write.collection], write.borrowed(), write.expect, n));
-    let key = batch.idempotency_key.as_deref().map(|key| (key, engine.place.clock.unix_micros()));
-    let encoded = encode::writes(writes, key)?;
+    let now_micros = engine.place.clock.unix_micros();
+    let encoded = encode::writes(writes, batch.idempotency_key.as_deref(), now_micros)?;
     let mut states = named.clone();
     states.sort_unstable_by_key(|state| state.id);
     if to_pace && engine.keep_pace(&encoded.ops) {

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{MAX_BATCH_BYTES, NewRow, check_id};
+use super::new_row::{Expires, NewRow, expiring};
+use super::{MAX_BATCH_BYTES, check_id};
 use crate::catalog::CollectionState;
 use crate::error::{Error, Fate, Result};
 use crate::id::Id;
@@ -35,11 +36,20 @@ pub(super) struct RowRef<'a> {
     pub(super) id: &'a Id,
     pub(super) vector: &'a [f32],
     pub(super) payload: &'a Payload,
+    /// When it expires, where that is said beside the payload.
+    pub(super) expires_at: Option<i64>,
 }
 
-impl<'a> From<&'a NewRow> for RowRef<'a> {
-    fn from(row: &'a NewRow) -> Self {
-        Self { id: &row.id, vector: &row.vector, payload: &row.payload }
+impl<'a> RowRef<'a> {
+    /// A row of which only the payload may say when it expires.
+    pub(super) fn of(id: &'a Id, vector: &'a [f32], payload: &'a Payload) -> Self {
+        Self { id, vector, payload, expires_at: None }
+    }
+
+    /// A row that is written at `now_micros`.
+    fn at(row: &'a NewRow, now_micros: i64) -> Self {
+        let expires_at = row.expires.map(|expires| expires.at_micros(now_micros));
+        Self { expires_at, ..Self::of(&row.id, &row.vector, &row.payload) }
     }
 }
 
@@ -71,27 +81,17 @@ impl Encoded {
         ends.map(|end| &self.bytes[std::mem::replace(&mut from, end)..end]).collect()
     }
 
-    /// Gives the batch a key, in its last record.
-    fn named(self, text: &str, at_micros: i64) -> Result<Self> {
+    /// Gives the batch a key, in its last record. `digest` tells batches apart by what they write and demand.
+    fn named(self, text: &str, at_micros: i64, digest: u32) -> Result<Self> {
         BatchKey::check(text)?;
         let records = u32::try_from(self.ops.len()).expect("a batch of 64 MiB has fewer records");
-        let key = BatchKey { at_micros, digest: self.digest(), records, text: text.into() };
+        let key = BatchKey { at_micros, digest, records, text: text.into() };
         let Self { mut bytes, ends, ops, is_conditional } = self;
         record::name_batch(&mut bytes, ends.last().copied().unwrap_or(0), &key.encode());
         let mut ops = Arc::try_unwrap(ops).expect("nobody else has seen it");
         let last = ops.pop().expect("a batch has writes");
         ops.push(last.naming(key));
         Ok(Self { bytes, ends, ops: Arc::new(ops), is_conditional })
-    }
-
-    /// Tells batches apart by what they write and demand.
-    fn digest(&self) -> u32 {
-        let mut digest = crc32fast::Hasher::new();
-        for (record, op) in self.records().into_iter().zip(self.ops.iter()) {
-            record::content_of(record).into_iter().for_each(|bytes| digest.update(bytes));
-            digest.update(&Expect::code(op.expect()).to_le_bytes());
-        }
-        digest.finalize()
     }
 
     /// The key it was given, if any.
@@ -117,10 +117,10 @@ pub(super) fn one_row(state: &CollectionState, row: RowRef<'_>, expect: Option<E
     Ok(Encoded::one(bytes, op))
 }
 
-/// A batch of rows; the same id twice: the last wins.
-pub(super) fn rows(state: &CollectionState, rows: &[NewRow]) -> Result<Encoded> {
+/// A batch of rows, written at `now_micros`; the same id twice: the last wins.
+pub(super) fn rows(state: &CollectionState, rows: &[NewRow], now_micros: i64) -> Result<Encoded> {
     if let [row] = rows {
-        return one_row(state, row.into(), None);
+        return one_row(state, RowRef::at(row, now_micros), None);
     }
     let mut last_of = std::collections::HashMap::with_capacity(rows.len());
     for (n, row) in rows.iter().enumerate() {
@@ -129,7 +129,7 @@ pub(super) fn rows(state: &CollectionState, rows: &[NewRow]) -> Result<Encoded> 
     let (mut bytes, mut ends) = (Vec::new(), Vec::with_capacity(last_of.len()));
     let mut ops = Vec::with_capacity(last_of.len());
     for (n, row) in rows.iter().enumerate().filter(|(n, row)| last_of[&row.id] == *n) {
-        let op = upsert(state, row.into(), None, &mut bytes)
+        let op = upsert(state, RowRef::at(row, now_micros), None, &mut bytes)
             .map_err(|error| error.about(&format!("row {n} (id {}) of the batch", row.id)))?;
         ops.push(op);
         ends.push(bytes.len());
@@ -140,40 +140,70 @@ pub(super) fn rows(state: &CollectionState, rows: &[NewRow]) -> Result<Encoded> 
 /// One write of a batch over several collections.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Write<'a> {
-    Upsert(RowRef<'a>),
+    Upsert(&'a NewRow),
     Delete(&'a Id),
 }
 
 impl<'a> Write<'a> {
     pub(super) fn id(self) -> &'a Id {
         match self {
-            Self::Upsert(row) => row.id,
+            Self::Upsert(row) => &row.id,
             Self::Delete(id) => id,
         }
     }
 }
 
-/// Writes to any collections, in this order, as one frame, under a key if one is given with the time of the write. An
-/// error names the write by its place.
+/// Writes to any collections, in this order, as one frame, at `now_micros`, under a key if one is given. An error names the
+/// write by its place.
 pub(super) fn writes<'a>(
     writes: impl Iterator<Item = (&'a CollectionState, Write<'a>, Option<Expect>, usize)>,
-    key: Option<(&str, i64)>,
+    key: Option<&str>,
+    now_micros: i64,
 ) -> Result<Encoded> {
     let (mut bytes, mut ends, mut ops) = (Vec::new(), Vec::new(), Vec::new());
+    let mut digest = key.map(|_| crc32fast::Hasher::new());
     for (state, write, expect, place) in writes {
+        let from = bytes.len();
         let op = match write {
-            Write::Upsert(row) => upsert(state, row, expect, &mut bytes),
+            Write::Upsert(row) => upsert(state, RowRef::at(row, now_micros), expect, &mut bytes),
             Write::Delete(id) => remove(state, id.clone(), expect, &mut bytes),
         };
         let about = || format!("write {place} of the batch (id {} of \"{}\")", write.id(), state.name);
         ops.push(op.map_err(|error| error.about(&about()))?);
+        if let Some(digest) = &mut digest {
+            digest_write(state, write, &bytes[from..], digest)?;
+            digest.update(&Expect::code(expect).to_le_bytes());
+        }
         ends.push(bytes.len());
     }
     let frame = Encoded::frame(bytes, ends, ops)?;
-    match key {
-        Some((text, at_micros)) => frame.named(text, at_micros),
+    match key.zip(digest) {
+        Some((text, digest)) => frame.named(text, now_micros, digest.finalize()),
         None => Ok(frame),
     }
+}
+
+/// Takes in what a write of a batch with a key asks for: what its record says, but for a time that is counted from the write,
+/// which is another one when the batch is sent again.
+fn digest_write(
+    state: &CollectionState,
+    write: Write<'_>,
+    record: &[u8],
+    digest: &mut crc32fast::Hasher,
+) -> Result<()> {
+    let mut take = |record: &[u8]| {
+        record::content_of(record).into_iter().for_each(|bytes| digest.update(bytes));
+    };
+    match write {
+        Write::Upsert(NewRow { id, vector, payload, expires: Some(Expires::In(after)) }) => {
+            let mut asked = Vec::new();
+            upsert(state, RowRef::of(id, vector, payload), None, &mut asked)?;
+            take(&asked);
+            digest.update(&after.as_nanos().to_le_bytes());
+        }
+        _ => take(record),
+    }
+    Ok(())
 }
 
 /// The delete of one row.
@@ -198,9 +228,11 @@ fn remove(state: &CollectionState, id: Id, expect: Option<Expect>, out: &mut Vec
 
 /// Checks a row and appends its record.
 fn upsert(state: &CollectionState, row: RowRef<'_>, expect: Option<Expect>, out: &mut Vec<u8>) -> Result<Op> {
-    let RowRef { id, vector, payload } = row;
+    let RowRef { id, vector, payload, expires_at } = row;
     check_id(&state.schema, id)?;
     row::check_vector(&state.schema, vector)?;
+    let expiring = expires_at.map(|at| expiring(state, payload, at)).transpose()?;
+    let payload = expiring.as_ref().unwrap_or(payload);
     let (fields, rest) = row::split_payload(&state.schema, payload)?;
     let row = Row { id: id.clone(), vector: vector.into(), fields, rest };
     let expires_at = state.schema.expiry().and_then(|field| row.expires_at(field));

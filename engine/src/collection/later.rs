@@ -35,7 +35,7 @@ impl Collection {
         payload: impl Into<Value>,
     ) -> Result<Lsn> {
         let (id, payload) = (id.into(), as_payload(payload.into())?);
-        let row = encode::RowRef { id: &id, vector, payload: &payload };
+        let row = encode::RowRef::of(&id, vector, &payload);
         let (state, span) = self.begin(1)?;
         let encoded = span.in_scope(|| encode::one_row(&state, row, None))?;
         drop(state);
@@ -50,13 +50,16 @@ impl Collection {
         let vectors: usize = rows.iter().map(|row| 4 * row.vector.len()).sum();
         let receipt = if vectors <= INLINE_VECTOR_BYTES {
             let (state, span) = self.begin(rows.len())?;
-            let encoded = span.in_scope(|| encode::rows(&state, &rows))?;
+            let encoded = span.in_scope(|| encode::rows(&state, &rows, self.now_micros()))?;
             drop(state);
             self.append_async(encoded, span).await?
         } else {
             self.handle.engine.await_turn(std::iter::once((self.id, vectors as u64))).await;
             let collection = self.clone();
-            let write = move || collection.write_for_others(rows.len(), |state| encode::rows(state, &rows));
+            let write = move || {
+                let now_micros = collection.now_micros();
+                collection.write_for_others(rows.len(), |state| encode::rows(state, &rows, now_micros))
+            };
             self.handle.engine.workers.run(write).await??
         };
         receipt.acknowledged_async().await

@@ -41,7 +41,7 @@ impl Collection {
     ) -> Result<Lsn> {
         let (id, payload) = (id.into(), as_payload(payload.into())?);
         self.submitted(vector.len(), move |rows| {
-            let row = RowRef { id: &id, vector: &vector, payload: &payload };
+            let row = RowRef::of(&id, &vector, &payload);
             rows.write_for_others(1, |state| encode::one_row(state, row, Some(expect)))
         })
         .await

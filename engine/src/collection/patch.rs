@@ -62,7 +62,7 @@ impl Collection {
             };
             let mut payload = row::join_payload(&state.schema, &row.fields, row.rest.as_deref())?;
             change(&mut payload);
-            let row = RowRef { id, vector: &row.vector, payload: &payload };
+            let row = RowRef::of(id, &row.vector, &payload);
             let encoded = encode::one_row(&state, row, Some(Expect::Version(version)))?;
             if std::mem::take(&mut to_pace) && engine.keep_pace(&encoded.ops) {
                 // Others may have changed the row meanwhile.

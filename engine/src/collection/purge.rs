@@ -56,7 +56,7 @@ impl Collection {
                 .iter()
                 .enumerate()
                 .map(|(n, (id, version))| (&*state, Write::Delete(id), Some(Expect::Version(*version)), n));
-            let encoded = encode::writes(writes, None)?;
+            let encoded = encode::writes(writes, None, self.now_micros())?;
             let differing = Differing::default();
             let states = std::slice::from_ref(&state);
             let receipt = write::append_unless(&self.handle.engine, states, &encoded, true, span, &differing);

@@ -18,7 +18,8 @@ impl Collection {
         held.push(row.clone());
         if held.len() >= HELD_ROWS {
             let late: Vec<NewRow> = held.drain(..HELD_ROWS - 1).collect();
-            self.write(true, late.len(), |state| super::encode::rows(state, &late))?.wait()?;
+            self.write(true, late.len(), |state| super::encode::rows(state, &late, self.now_micros()))?
+                .wait()?;
         }
         let visible = self.view()?.0.lsn();
         let engine = std::sync::Arc::clone(&self.handle.engine);

@@ -135,9 +135,9 @@ impl Collection {
         let (id, payload) = (id.into(), as_payload(payload.into())?);
         #[cfg(seeded_bugs)]
         if seeded_bug("ack_before_append") {
-            return self.submit(&[NewRow { id, vector: vector.to_vec(), payload }])?.wait();
+            return self.submit(&[NewRow::new(id, vector, payload)?])?.wait();
         }
-        let row = encode::RowRef { id: &id, vector, payload: &payload };
+        let row = encode::RowRef::of(&id, vector, &payload);
         self.write(true, 1, |state| encode::one_row(state, row, None))?.acknowledged()
     }
 
@@ -147,7 +147,7 @@ impl Collection {
     /// As [`Collection::upsert`]; `Full` at once.
     pub fn try_upsert(&self, id: impl Into<Id>, vector: &[f32], payload: impl Into<Value>) -> Result<Lsn> {
         let (id, payload) = (id.into(), as_payload(payload.into())?);
-        let row = encode::RowRef { id: &id, vector, payload: &payload };
+        let row = encode::RowRef::of(&id, vector, &payload);
         self.write(false, 1, |state| encode::one_row(state, row, None))?.acknowledged()
     }
 
@@ -172,7 +172,7 @@ impl Collection {
         {
             return self.acknowledge_first(row);
         }
-        self.write(true, rows.len(), |state| encode::rows(state, rows))
+        self.write(true, rows.len(), |state| encode::rows(state, rows, self.now_micros()))
     }
 
     /// Removes the row with this id. Blocks as [`Collection::upsert`] does. `true` if there was one.
@@ -201,7 +201,7 @@ impl Collection {
         expect: Expect,
     ) -> Result<Lsn> {
         let (id, payload) = (id.into(), as_payload(payload.into())?);
-        let row = encode::RowRef { id: &id, vector, payload: &payload };
+        let row = encode::RowRef::of(&id, vector, &payload);
         self.write(true, 1, |state| encode::one_row(state, row, Some(expect)))?.acknowledged()
     }
 
@@ -248,6 +248,11 @@ impl Collection {
             state = self.view()?.1;
         }
         append(&self.handle.engine, &[state], &encoded, may_wait, span)
+    }
+
+    /// The wall clock.
+    pub(super) fn now_micros(&self) -> i64 {
+        self.handle.engine.place.clock.unix_micros()
     }
 
     /// Refuses a database that is open for reading only, and a snapshot.

@@ -155,8 +155,8 @@ fn collection_dirs_stay_inside(m: &Manifest) -> Checked {
     Ok(())
 }
 
-/// Schema versions count from 1; each next one keeps dimension, metric, kind of id, what rows expire by and all fields
-/// in place, and adds fields with new ids.
+/// Schema versions count from 1; each next one keeps dimension, metric, kind of id, what rows expire by if they do, and all
+/// fields in place, and adds fields with new ids.
 fn schemas_only_grow(c: &CollectionMeta) -> Checked {
     let rule = "schemas_only_grow";
     hold(rule, !c.schemas.is_empty(), || format!("\"{}\" has no schema", c.name))?;
@@ -177,7 +177,7 @@ fn schemas_only_grow(c: &CollectionMeta) -> Checked {
 fn grows(from: &Schema, to: &Schema) -> bool {
     let top = from.fields.iter().map(|f| f.id).max().unwrap_or(0);
     (from.dim, from.metric, from.id_kind) == (to.dim, to.metric, to.id_kind)
-        && from.expires_by == to.expires_by
+        && (from.expires_by.is_none() || from.expires_by == to.expires_by)
         && to.fields.starts_with(&from.fields)
         && to.fields[from.fields.len()..].iter().all(|f| f.id > top)
 }

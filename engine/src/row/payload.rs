@@ -118,6 +118,14 @@ pub(crate) fn parse_timestamp(text: &str) -> Option<i64> {
     is_timestamp(micros).then_some(micros)
 }
 
+/// Microseconds since the Unix epoch that a timestamp field would hold of this value.
+pub(crate) fn timestamp_of(value: &Value) -> Option<i64> {
+    match value {
+        Value::String(text) => parse_timestamp(text),
+        other => other.as_i64().filter(|micros| is_timestamp(*micros)),
+    }
+}
+
 /// The RFC 3339 text of microseconds since the Unix epoch; the bare number if its year cannot be written.
 pub(crate) fn timestamp_text(micros: i64) -> String {
     Timestamp::from_microsecond(micros).map_or_else(|_| micros.to_string(), |timestamp| timestamp.to_string())

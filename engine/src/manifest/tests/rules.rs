@@ -158,6 +158,24 @@ fn schemas_only_grow() {
     }
 }
 
+/// Rows begin to expire, by a timestamp that is declared; they do not stop, nor go over to another.
+#[test]
+fn rows_of_a_collection_expire_for_good() {
+    let mut m = sample();
+    let id = m.add_collection("late", Schema::new(8, Metric::L2).timestamp("a").timestamp("b"), 7).unwrap();
+    m.expire_by(id, "a").unwrap();
+    assert_eq!(m.format.incompatible, ["row-expiry"]);
+    check_alone(&m).unwrap();
+    assert_eq!(m.expire_by(id, "b").unwrap_err().code(), "AKI-0278");
+    for other in [None, Some("b".to_owned())] {
+        let mut m = m.clone();
+        let schema = m.collection_by_id(id).unwrap().schema();
+        let schema = Schema { version: 3, expires_by: other, ..schema.clone() };
+        m.collection_mut(id).unwrap().schemas.push(schema);
+        assert_eq!(check_alone(&m).unwrap_err().rule, "schemas_only_grow");
+    }
+}
+
 #[test]
 fn schema_history_stays() {
     breaks("schema_history_stays", |m| m.collections[1].schemas[0].dim = 9);

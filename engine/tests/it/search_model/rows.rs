@@ -142,7 +142,7 @@ impl Row {
     }
 
     pub(super) fn new_row(&self, id: Id) -> NewRow {
-        NewRow { id, vector: self.vector.clone(), payload: self.payload() }
+        NewRow { id, vector: self.vector.clone(), payload: self.payload(), expires: None }
     }
 }
 

@@ -104,7 +104,7 @@ fn submitted(world: &World, receipt: Result<Receipt>) {
 fn new_rows(ops: &[Op]) -> Vec<NewRow> {
     let row = |op: &Op| {
         let row = op.row.as_ref().expect("it is no delete");
-        NewRow { id: op.id.clone(), vector: row.vector.clone(), payload: row.payload.clone() }
+        NewRow { id: op.id.clone(), vector: row.vector.clone(), payload: row.payload.clone(), expires: None }
     };
     ops.iter().map(row).collect()
 }
