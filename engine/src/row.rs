@@ -13,7 +13,7 @@ mod view;
 
 pub(crate) use check::check_vector;
 pub(crate) use payload::{
-    join_payload, parse_timestamp, payload_from_json, payload_into, split_logged, split_payload,
+    join_payload, parse_timestamp, payload_from_json, payload_into, split_logged, split_payload, text_bytes,
     timestamp_text,
 };
 pub(crate) use view::FieldRef;

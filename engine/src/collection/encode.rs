@@ -37,6 +37,13 @@ pub(super) struct RowRef<'a> {
     pub(super) payload: &'a Payload,
 }
 
+impl RowRef<'_> {
+    /// Bytes it will take, in the log or in memory, about: known before it is checked and encoded.
+    pub(super) fn bytes(self) -> usize {
+        4 * self.vector.len() + row::text_bytes(self.payload)
+    }
+}
+
 impl<'a> From<&'a NewRow> for RowRef<'a> {
     fn from(row: &'a NewRow) -> Self {
         Self { id: &row.id, vector: &row.vector, payload: &row.payload }
