@@ -172,6 +172,8 @@ enum Thing {
 
 /// Bytes of a kept thing beside its heap: keys, counters, the cache's own table.
 const ENTRY_BYTES: u64 = 256;
+/// Of a row whose codes are made: its number, the place of its vector and its slot. The codes are at most a byte a number.
+const SUBSET_ROW_BYTES: u64 = 4 + 16 + 8;
 /// A guess at what is kept on average, for the cache's table.
 const USUAL_BYTES: u64 = 32 << 10;
 
@@ -263,6 +265,8 @@ impl FilterCache {
         matches: &Matches,
     ) -> Option<Arc<Subset>> {
         let index = segment.vector_index()?;
+        let row_bytes = SUBSET_ROW_BYTES + u64::from(schema.dim);
+        let _held = segment.reading(row_bytes * u64::from(matches.count));
         let rows: Vec<u32> = matches.rows.iter().collect();
         let vectors: Vec<&[f32]> = rows.iter().map(|row| segment.vector(*row).ok()).collect::<Option<_>>()?;
         let codes = Arc::new(Subset::new(schema.metric, &index.rotation, &rows, &vectors)?);

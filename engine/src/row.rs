@@ -54,10 +54,7 @@ pub(crate) struct Row {
 impl Row {
     /// Bytes it takes in memory beside its vector, about.
     pub(crate) fn bytes_beside_vector(&self) -> u64 {
-        let id = match &self.id {
-            Id::Text(text) => text.len(),
-            Id::Int(_) => 8,
-        };
+        let id = self.id.bytes();
         let fields: usize = self.fields.iter().map(FieldValue::bytes).sum();
         (id + fields + self.rest.as_ref().map_or(0, |rest| rest.len())) as u64
     }

@@ -129,7 +129,7 @@ impl Batch {
     }
 
     /// The last write of each id, with its place. A demand on a row that the batch writes twice could mean either.
-    fn kept(&self) -> Result<impl Iterator<Item = (usize, &BatchWrite)>> {
+    fn kept(&self) -> Result<impl Iterator<Item = (usize, &BatchWrite)> + Clone> {
         let mut last_of = HashMap::with_capacity(self.writes.len());
         let mut demanded = None;
         for (n, write) in self.writes.iter().enumerate() {

@@ -142,10 +142,14 @@ impl Part<'_> {
         let matched = self.matches.map_or(lists.rows, |matches| matches.count);
         let alive = self.matches.map_or(lists.rows, |matches| self.alive.matching(matches));
         let share_alive = alive as f32 / matched.max(1) as f32;
-        let masks = self
-            .matches
-            .map(|matches| matches.slots(|| self.alive.segment().slot_rows(lists)))
-            .transpose()?;
+        let mut held = None;
+        let slot_rows = || {
+            // A row may have two slots.
+            held = self.alive.segment().reading(8 * u64::from(lists.rows));
+            self.alive.segment().slot_rows(lists)
+        };
+        let masks = self.matches.map(|matches| matches.slots(slot_rows)).transpose()?;
+        drop(held);
         let concentration = match (self.matches, masks) {
             (Some(matches), Some(masks)) => matches.concentration(|| self.concentration(masks)),
             _ => 1.0,
