@@ -30,7 +30,7 @@ mod seeded;
 mod write;
 
 pub use atomic::Batch;
-pub(crate) use atomic::{by_name, submit, vectors_of};
+pub(crate) use atomic::{by_name, rows_of, submit};
 pub use batch::SearchBatch;
 pub use new_row::{Expires, NewRow};
 pub use query::{Hit, Scan, Search};

@@ -117,8 +117,8 @@ pub struct EngineSettings {
     pub memtable_bytes: u64,
     /// What the database may hold in memory, mapped files not counted: at half of it in memtables, sealed ones included, one
     /// is flushed; an eighth is left free for flushes, and a write that finds no room waits; merges hold a quarter at most,
-    /// memtables that only snapshots hold an eighth, what filters keep a quarter. 256 MiB: a handful of busy collections
-    /// at once, in a container of 512 MiB. [`crate::Builder::memory`] stands above it.
+    /// memtables that only snapshots hold an eighth, what filters keep a quarter, unpacked pages an eighth. 256 MiB: a handful of
+    /// busy collections at once, in a container of 512 MiB. [`crate::Builder::memory`] stands above it.
     #[serde(deserialize_with = "file::bytes")]
     pub memory_bytes: u64,
     /// Columns that filters read, decoded, and the rows that filters take, kept for the next query. 32 MiB: ten
@@ -126,7 +126,7 @@ pub struct EngineSettings {
     #[serde(deserialize_with = "file::bytes")]
     pub filter_cache_bytes: u64,
     /// Unpacked pages of segments, kept for the next row that is read of them. 32 MiB: the rows of some 60,000 entries of
-    /// half a kilobyte. 0 keeps nothing: each row unpacks a page a column.
+    /// half a kilobyte. Part of `memory_bytes`, and an eighth of it at most. 0 keeps nothing: each row unpacks a page a column.
     #[serde(deserialize_with = "file::bytes")]
     pub page_cache_bytes: u64,
     /// Memtables of a collection waiting to become segments before writers wait. 2: one being written, one

@@ -376,7 +376,10 @@ impl Engine {
     pub(crate) fn shrink_caches(&self) {
         let excess = self.place.memory.excess();
         if excess > 0 {
-            self.current().content().filters.give_back(excess);
+            // Pages are the cheaper to make again.
+            let current = self.current();
+            current.content().pages.give_back(excess);
+            current.content().filters.give_back(self.place.memory.excess());
         }
     }
 

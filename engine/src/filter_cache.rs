@@ -122,6 +122,8 @@ const ENTRY_BYTES: u64 = 256;
 const THINNED_SHARE: u64 = 2;
 /// Lists are thinned where so much at most of what a search of them reads is left.
 const MOST_LEFT_PERCENT: u64 = 85;
+/// Of a row whose codes are made: its number, the place of its vector and its slot. The codes are at most a byte a number.
+const SUBSET_ROW_BYTES: u64 = 4 + 16 + 8;
 /// A guess at what is kept on average, for the cache's table.
 const USUAL_BYTES: u64 = 32 << 10;
 
@@ -231,7 +233,10 @@ impl FilterCache {
     /// enough to leave out. The memory is taken before.
     fn thin(&self, segment: &Segment, matches: &Matches, key: Key) -> Option<OwnCodes> {
         let index = segment.vector_index().filter(|index| index.lists.coarse.is_some())?;
+        // A row may have two slots.
+        let held = segment.reading(8 * u64::from(index.lists.rows));
         let masks = matches.slots(|| segment.slot_rows(&index.lists)).ok()?;
+        drop(held);
         let wanted = |list: usize, block: usize| block_mask(masks, index.first_blocks[list] as usize + block);
         let bytes = Thinned::bytes_for(&index.lists, wanted);
         if bytes * 100 > Thinned::bytes_instead_of(&index.lists, wanted) * MOST_LEFT_PERCENT {
@@ -337,6 +342,8 @@ fn key(segment: &Arc<Segment>, what: What) -> Key {
 /// Encodes the rows in `matches` anew.
 fn encode(segment: &Segment, schema: &Schema, matches: &Matches) -> Option<Arc<Subset>> {
     let index = segment.vector_index()?;
+    let row_bytes = SUBSET_ROW_BYTES + u64::from(schema.dim);
+    let _held = segment.reading(row_bytes * u64::from(matches.count));
     let rows: Vec<u32> = matches.rows.iter().collect();
     let vectors: Vec<&[f32]> = rows.iter().map(|row| segment.vector(*row).ok()).collect::<Option<_>>()?;
     Subset::new(schema.metric, &index.rotation, &rows, &vectors).map(Arc::new)

@@ -364,6 +364,7 @@ pub(crate) fn write_new_segment<S: RowSource>(
     mut rows: impl FnMut() -> Result<S>,
 ) -> Result<(SegmentMeta, Arc<Segment>, S)> {
     let fs = &*engine.place.fs;
+    let table = &engine.place.memory.charge(MemoryUse::Segments, 0);
     // Empty, it may have been taken for a leftover by a look at the manifests from just before the collection's.
     create_dir(engine, &state.dir)?;
     let mut tries = 0;
@@ -371,7 +372,7 @@ pub(crate) fn write_new_segment<S: RowSource>(
         tries += 1;
         let name = writer.next_segment_name();
         let group_bytes = engine.limits.row_group_bytes;
-        let file = Writing { fs, dir: &state.dir, name, schema: &state.schema, level, group_bytes };
+        let file = Writing { fs, dir: &state.dir, name, schema: &state.schema, level, group_bytes, table };
         let mut source = rows()?;
         match write_segment(&file, &mut source) {
             Err(error) if error.kind() == ErrorKind::Unavailable && tries < SEGMENT_TRIES => {

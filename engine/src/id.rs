@@ -70,6 +70,14 @@ impl Id {
         hasher.finish()
     }
 
+    /// Bytes it takes beside itself, or as a key.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Int(_) => 8,
+        }
+    }
+
     /// Whether this is an integer id.
     #[must_use]
     pub fn is_int(&self) -> bool {

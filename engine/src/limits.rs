@@ -74,7 +74,7 @@ impl Limits {
             small_segments: engine.max_small_segments as usize,
             max_pending_bytes: engine.max_pending_bytes,
             filter_cache_bytes: engine.filter_cache_bytes.min(memory.share(MemoryUse::FilterCaches)),
-            page_cache_bytes: engine.page_cache_bytes,
+            page_cache_bytes: engine.page_cache_bytes.min(memory.share(MemoryUse::PageCache)),
             write_stall_timeout: Duration::from_millis(engine.write_stall_timeout_ms),
             rest_after: Duration::from_secs(engine.rest_after_secs),
             ttl_purge: Duration::from_secs(engine.ttl_purge_secs),
@@ -103,7 +103,7 @@ impl Limits {
     /// A catalog with its caches and without collections.
     pub(crate) fn empty_catalog(&self, memory: &Account) -> Catalog {
         let filters = FilterCache::new(self.filter_cache_bytes, memory);
-        Catalog::new(filters, PageCache::new(self.page_cache_bytes))
+        Catalog::new(filters, PageCache::new(self.page_cache_bytes, memory))
     }
 
     /// How the log is opened.

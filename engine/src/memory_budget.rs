@@ -13,18 +13,22 @@ mod usage;
 
 pub use usage::{MemoryUsage, MemoryUse};
 
+/// What takes more than this is held before it is allocated; below it writes and reads under way are not counted.
+const LARGE_BYTES: u64 = 64 << 10;
 /// How long a wait lasts before it looks again without having been called.
 const SLICE: Duration = Duration::from_millis(10);
 
 /// One limit on the bytes that databases hold in memory: their memtables, what flushes and merges need, kept columns of
-/// filters, pieces on their way to backends. Mapped files do not count: the system takes their pages back when it
+/// filters and pages, tables of open segments, pieces on their way to backends, what writes and reads under way take above
+/// 64 KiB. What a call answers with is its caller's. Mapped files do not count: the system takes their pages back when it
 /// needs them. Clones are the same budget; [`crate::Builder::memory`] gives one to several databases.
 ///
 /// **No wait is for ever.** Writers and merges wait; what gives memory back never does. Memory comes back from (1) the flush
 /// of a memtable, (2) the end of a merge or an upload, (3) caches, which are only dropped, (4) the end of a read or a
 /// snapshot. Flushes take what they need without asking; those that run, of all databases together, may pass the limit by
 /// what they need beyond the eighth that writers leave free for them, and nobody waits for that part. Pieces of uploads are
-/// bounded by their number, and do not ask either; beyond their eighth they hold up nobody. A merge takes all it will need
+/// bounded by their number, writes and reads under way by their callers', tables by the segments: they do not ask either, and
+/// beyond an eighth each hold up nobody. A merge takes all it will need
 /// before it begins, and waits for nothing of this budget after that. So whoever holds memory comes to its end without
 /// getting any.
 ///
@@ -136,16 +140,19 @@ impl Shared {
         self.limit - self.share(MemoryUse::Flushes)
     }
 
-    /// What those who wait have to wait for: caches are dropped at will, flushes are what they wait for, and uploads hold up
-    /// nobody beyond their share.
+    /// What those who wait have to wait for: caches are dropped at will, flushes are what they wait for, and what never asks
+    /// holds up nobody beyond its share.
     fn firm(&self, state: &State) -> u64 {
-        let uploads = state.of(MemoryUse::Uploads).bytes;
-        let beyond = uploads.saturating_sub(self.share(MemoryUse::Uploads));
-        state.total() - state.of(MemoryUse::FilterCaches).bytes - state.of(MemoryUse::Flushes).bytes - beyond
+        let firm = |usage: &MemoryUse| match state.of(*usage).bytes {
+            _ if usage.is_cache() || *usage == MemoryUse::Flushes => 0,
+            bytes if usage.never_asks() => bytes.min(self.share(*usage)),
+            bytes => bytes,
+        };
+        MemoryUse::ALL.iter().map(firm).sum()
     }
 
     fn fits(&self, state: &State, usage: MemoryUse, bytes: u64) -> bool {
-        let held = if usage == MemoryUse::FilterCaches { state.total() } else { self.firm(state) };
+        let held = if usage.is_cache() { state.total() } else { self.firm(state) };
         held + bytes <= self.limit && state.of(usage).bytes + bytes <= self.share(usage)
     }
 
@@ -273,6 +280,11 @@ impl Account {
         }
         self.shared().state.lock().add(self.open.number, usage, bytes);
         Charge { account: self.clone(), held: Mutex::new((usage, bytes)) }
+    }
+
+    /// As [`Account::charge`], if they are so many that a buffer of them counts by itself.
+    pub(crate) fn charge_large(&self, usage: MemoryUse, bytes: u64) -> Option<Charge> {
+        (bytes > LARGE_BYTES).then(|| self.charge(usage, bytes))
     }
 
     /// Takes bytes, if they fit in the limit and in the share of their use.

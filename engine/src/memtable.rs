@@ -91,9 +91,14 @@ impl Memtable {
         }
     }
 
+    /// Whose rows are held.
+    pub(crate) fn account(&self) -> &Account {
+        self.charge.account()
+    }
+
     /// The next one of its collection, empty.
     pub(crate) fn next(&self) -> Self {
-        Self::new(self.charge.account())
+        Self::new(self.account())
     }
 
     /// Its rows are in a segment: from now on it is in memory for the sake of those who read it.

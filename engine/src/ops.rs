@@ -9,6 +9,7 @@ use crate::error::{Error, ErrorKind, Fate};
 use crate::id::{Id, Marked};
 use crate::idempotency::{BatchKey, RecentKeys};
 use crate::lsn::Lsn;
+use crate::memory_budget::Charge;
 use crate::memtable::bytes_of;
 use crate::row::Row;
 use crate::schema::IdKind;
@@ -67,6 +68,8 @@ pub(crate) struct Op {
     hidden_expires_at: AtomicI64,
     /// Why a logged operation could not be applied.
     failure: OnceLock<Error>,
+    /// What is held of the memory for its frame until that is applied.
+    held: Mutex<Option<Box<Charge>>>,
 }
 
 /// Where the segments hold a live copy of the id, as of a generation of the collection's segments.
@@ -109,6 +112,7 @@ impl Op {
             existed: AtomicBool::new(false),
             hidden_expires_at: AtomicI64::new(NEVER),
             failure: OnceLock::new(),
+            held: Mutex::default(),
         }
     }
 
@@ -153,6 +157,11 @@ impl Op {
         };
         let removing = Self::expecting(collection.id, Change::Delete(id), Some(Expect::Version(version)));
         Self { found: Mutex::new(found), asks_expiry: false, ..removing }
+    }
+
+    /// Has it hold this until its frame is applied.
+    pub(crate) fn hold(&mut self, charge: Option<Charge>) {
+        self.held = Mutex::new(charge.map(Box::new));
     }
 
     /// The last operation of a batch that has a key.
@@ -373,6 +382,10 @@ impl Target for Memory {
             if let Some(collection) = catalog.collections.get(&op.collection) {
                 op.apply(collection, first.plus(n as u64));
             }
+        }
+        if let Some(last) = ops.last() {
+            // Its rows are held by memtables now.
+            drop(last.held.lock().unwrap_or_else(PoisonError::into_inner).take());
         }
     }
 }

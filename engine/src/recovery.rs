@@ -20,7 +20,7 @@ use crate::limits::Limits;
 use crate::log::{EngineLog, from_wal};
 use crate::lsn::Lsn;
 use crate::manifest::{CollectionMeta, Committed, Manifest, Reason, Stamp, Store};
-use crate::memory_budget::Account;
+use crate::memory_budget::{Account, MemoryUse};
 use crate::memtable::Memtable;
 use crate::ops::Memory;
 use crate::row;
@@ -41,6 +41,8 @@ use report::{note_cut, unsynced};
 
 /// How long an open waits for a handle that is being dropped in this process, in steps of 10 ms.
 const LOCK_TRIES: u32 = 100;
+/// What the tail of a segment takes in memory, as it is read and as its table: at most so many times its bytes, about.
+const TABLE_BYTES_OF_TAIL: u64 = 8;
 /// Log files above which what an open replayed is flushed, so that the next one is short.
 const MAX_LOG_FILES: usize = 4;
 
@@ -105,7 +107,7 @@ pub(crate) fn open(place: Place, settings: &Settings, create: bool) -> Result<(A
     let applying = Box::new(move |piece: &Piece| {
         apply(piece, to.applier(), || give_memory_back(&to, to.applier(), &limits))
     });
-    replay(&recovered.records, opened.floor, &schemas, &mut report, applying, &*engine.place.spawn)?;
+    replay(&recovered.records, opened.floor, &schemas, &mut report, applying, &engine.place)?;
     drop(recovered);
     show_all(sequencer.applier(), log_end);
     engine.writer()?.begin_codes();
@@ -180,7 +182,7 @@ pub(crate) fn open_read_only(place: Place, limits: Limits) -> Result<(Arc<Engine
         let log_end = recovered.last;
         let to = Arc::clone(&engine);
         let applying = Box::new(move |piece: &Piece| apply(piece, to.applier(), || Ok(())));
-        replay(&recovered.records, newest.floor, &schemas, &mut report, applying, &*place.spawn)?;
+        replay(&recovered.records, newest.floor, &schemas, &mut report, applying, place)?;
         drop(recovered);
         show_all(engine.applier(), log_end);
         drop(log);
@@ -296,6 +298,10 @@ fn load_catalog(place: &Place, manifest: &Manifest, limits: &Limits) -> Result<(
 
 /// What a manifest names, opened and put into `catalog`; nothing is in memory.
 pub(crate) fn load_segments(place: &Place, manifest: &Manifest, mut catalog: Catalog) -> Result<Catalog> {
+    // Until the catalog has them they are counted by what is read of them.
+    let segments = manifest.collections.iter().flat_map(|entry| &entry.segments);
+    let tails: u64 = segments.map(|meta| meta.size.saturating_sub(meta.check.offset)).sum();
+    let _opening = place.memory.charge(MemoryUse::Segments, TABLE_BYTES_OF_TAIL * tails);
     for entry in &manifest.collections {
         catalog.insert(load_collection(place, entry)?);
     }

@@ -13,7 +13,7 @@ mod view;
 
 pub(crate) use check::check_vector;
 pub(crate) use payload::{
-    join_payload, parse_timestamp, payload_from_json, payload_into, split_logged, split_payload,
+    join_payload, parse_timestamp, payload_from_json, payload_into, split_logged, split_payload, text_bytes,
     timestamp_of, timestamp_text,
 };
 pub(crate) use view::FieldRef;
@@ -54,10 +54,7 @@ pub(crate) struct Row {
 impl Row {
     /// Bytes it takes in memory beside its vector, about.
     pub(crate) fn bytes_beside_vector(&self) -> u64 {
-        let id = match &self.id {
-            Id::Text(text) => text.len(),
-            Id::Int(_) => 8,
-        };
+        let id = self.id.bytes();
         let fields: usize = self.fields.iter().map(FieldValue::bytes).sum();
         (id + fields + self.rest.as_ref().map_or(0, |rest| rest.len())) as u64
     }

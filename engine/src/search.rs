@@ -10,6 +10,7 @@ use crate::catalog::{Catalog, CollectionState};
 use crate::error::Result;
 use crate::expiry::Alive;
 use crate::filter::Bound;
+use crate::memory_budget::{Charge, MemoryUse};
 use crate::row;
 use crate::segment::Fetched;
 use crate::version::View;
@@ -50,6 +51,7 @@ pub(crate) fn explain(
         tracing::info_span!("search", collection = %state.name, k = query.k, lsn = %view.lsn()).entered();
     query.check(&state.schema)?;
     let bound = query.filter.as_ref().map(|filter| filter.bind(&state.schema)).transpose()?;
+    let _held = held_for(state, query.k);
     let before = Fetched::by_this_thread();
     let (best, mut explained) = best(view, state, query, bound.as_ref())?;
     let _span = tracing::debug_span!("fetch").entered();
@@ -78,13 +80,21 @@ pub(crate) fn batch(
         row::check_vector(&state.schema, vector).map_err(|error| error.about(&format!("vector {at}")))?;
     }
     let bound = query.filter.as_ref().map(|filter| filter.bind(&state.schema)).transpose()?;
-    let mut searches = Vec::with_capacity(vectors.len());
+    let _held = held_for(state, count * query.k);
+    let mut searches = Vec::with_capacity(count);
     for vector in vectors {
         query.vector = vector;
         searches.push(best(view, state, query, bound.as_ref())?.0);
     }
     let _span = tracing::debug_span!("fetch").entered();
     found::fetch(state, searches, query)
+}
+
+/// What so many rows take until they are found and read: their places, more than once where lists of them grow, and the answer
+/// without what is read of them.
+fn held_for(state: &CollectionState, rows: usize) -> Option<Charge> {
+    let row_bytes = 3 * (size_of::<Scored>() + size_of::<Found>());
+    state.active.account().charge_large(MemoryUse::Reads, (rows * row_bytes) as u64)
 }
 
 fn best(

@@ -3,6 +3,7 @@
 mod clock;
 mod disk;
 mod gate;
+mod heap;
 mod hook;
 mod script;
 mod spawn;
@@ -10,6 +11,7 @@ mod spawn;
 pub use clock::FakeClock;
 pub use disk::CrashDisk;
 pub use gate::Gate;
+pub use heap::{CountedHeap, LARGE_BYTES};
 pub use hook::{Act, Call, EIO, ENOSPC, Hook, HookFs, Op};
 pub use script::{act_at, fail_at, fail_from, kill_at};
 pub use spawn::InlineSpawn;

@@ -129,7 +129,7 @@ impl Batch {
     }
 
     /// The last write of each id, with its place. A demand on a row that the batch writes twice could mean either.
-    fn kept(&self) -> Result<impl Iterator<Item = (usize, &BatchWrite)>> {
+    fn kept(&self) -> Result<impl Iterator<Item = (usize, &BatchWrite)> + Clone> {
         let mut last_of = HashMap::with_capacity(self.writes.len());
         let mut demanded = None;
         for (n, write) in self.writes.iter().enumerate() {
@@ -160,13 +160,13 @@ impl BatchWrite {
     }
 }
 
-/// Bytes of the vectors that a batch writes, by collections; of those there are.
-pub(crate) fn vectors_of(engine: &Engine, batch: &Batch) -> Vec<(u32, u64)> {
+/// Bytes of the rows that a batch writes, about, by collections; of those there are.
+pub(crate) fn rows_of(engine: &Engine, batch: &Batch) -> Vec<(u32, u64)> {
     let current = engine.current();
     let ids: Vec<Option<u32>> =
         batch.collections.iter().map(|name| current.content().by_name(name).map(|state| state.id)).collect();
     let bytes = |write: &BatchWrite| match &write.change {
-        Change::Upsert(row) => Some((ids[write.collection]?, 4 * row.vector.len() as u64)),
+        Change::Upsert(row) => Some((ids[write.collection]?, encode::row_bytes(row) as u64)),
         Change::Delete(_) => None,
     };
     batch.writes.iter().filter_map(bytes).collect()

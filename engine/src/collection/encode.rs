@@ -8,12 +8,17 @@ use crate::catalog::CollectionState;
 use crate::error::{Error, Fate, Result};
 use crate::id::Id;
 use crate::idempotency::BatchKey;
+use crate::memory_budget::{Account, Charge, MemoryUse};
 use crate::ops::{Change, Expect, Op};
 use crate::record::{self, Record};
 use crate::row::{self, Payload, Row};
 
-/// Bytes of payload that a record is given room for at first.
-const USUAL_PAYLOAD_BYTES: usize = 512;
+/// What payloads may be longer than was guessed, for the room that a record is given at first.
+const ESCAPED_BYTES: usize = 256;
+
+/// What an operation takes until it is applied, beside its row: itself, its places in lists and maps of its batch, the allocations
+/// of the row.
+const OP_BYTES: usize = size_of::<Op>() + 160;
 
 /// What a frame adds to its records, beside four bytes each: header, padding, and the end of a file that it begins.
 const FRAME_BYTES: usize = 512;
@@ -28,6 +33,40 @@ pub(super) struct Encoded {
     pub(super) ops: Arc<Vec<Op>>,
     /// Whether it demands anything of its rows.
     pub(super) is_conditional: bool,
+    /// What is held for the records, if they are large.
+    _held: Option<Charge>,
+}
+
+/// What a write will take, about, and what is held of the memory for it where that is much.
+#[derive(Debug, Default)]
+struct Size {
+    records: usize,
+    /// What its operations take with their rows.
+    ops: usize,
+}
+
+impl Size {
+    /// Of writes with so many bytes of vector and payload.
+    fn of<'a>(writes: impl Iterator<Item = (&'a Id, usize)>) -> Self {
+        writes.fold(Self::default(), |Self { records, ops }, (id, row_bytes)| {
+            let id_bytes = id.bytes();
+            Self {
+                records: records + record::HEADER_BYTES + id_bytes + row_bytes,
+                ops: ops + OP_BYTES + id_bytes + row_bytes,
+            }
+        })
+    }
+
+    /// An empty buffer for the records: no longer than a batch may be, whatever was given.
+    fn buffer(&self) -> Vec<u8> {
+        Vec::with_capacity(self.records.min(MAX_BATCH_BYTES) + ESCAPED_BYTES)
+    }
+
+    /// Takes the memory: for the records as long as they are there, for the operations until they are applied. It is bounded by
+    /// what its callers hold in their hands already, and never waits.
+    fn held_of(&self, memory: &Account) -> [Option<Charge>; 2] {
+        [self.records, self.ops].map(|bytes| memory.charge_large(MemoryUse::Writes, bytes as u64))
+    }
 }
 
 /// A row about to be written, by its parts.
@@ -51,11 +90,21 @@ impl<'a> RowRef<'a> {
         let expires_at = row.expires.map(|expires| expires.at_micros(now_micros));
         Self { expires_at, ..Self::of(&row.id, &row.vector, &row.payload) }
     }
+
+    /// Bytes it will take, in the log or in memory, about: known before it is checked and encoded.
+    pub(super) fn bytes(self) -> usize {
+        4 * self.vector.len() + row::text_bytes(self.payload)
+    }
 }
 
 impl Encoded {
     /// Several records of the same frame, where each but the last ends.
-    fn frame(bytes: Vec<u8>, mut ends: Vec<usize>, ops: Vec<Op>) -> Result<Self> {
+    fn frame(
+        bytes: Vec<u8>,
+        mut ends: Vec<usize>,
+        mut ops: Vec<Op>,
+        [held, held_by_ops]: [Option<Charge>; 2],
+    ) -> Result<Self> {
         if ops.is_empty() {
             return Err(Error::invalid("AKI-0214", "a batch has no rows"));
         }
@@ -66,12 +115,16 @@ impl Encoded {
         }
         ends.pop();
         let is_conditional = ops.iter().any(Op::is_conditional);
-        Ok(Self { bytes, ends, ops: Arc::new(ops), is_conditional })
+        if let Some(last) = ops.last_mut() {
+            last.hold(held_by_ops);
+        }
+        Ok(Self { bytes, ends, ops: Arc::new(ops), is_conditional, _held: held })
     }
 
-    fn one(bytes: Vec<u8>, op: Op) -> Self {
+    fn one(bytes: Vec<u8>, mut op: Op, [held, held_by_op]: [Option<Charge>; 2]) -> Self {
         let is_conditional = op.is_conditional();
-        Self { bytes, ends: Vec::new(), ops: Arc::new(vec![op]), is_conditional }
+        op.hold(held_by_op);
+        Self { bytes, ends: Vec::new(), ops: Arc::new(vec![op]), is_conditional, _held: held }
     }
 
     /// The records, one by one.
@@ -86,12 +139,12 @@ impl Encoded {
         BatchKey::check(text)?;
         let records = u32::try_from(self.ops.len()).expect("a batch of 64 MiB has fewer records");
         let key = BatchKey { at_micros, digest, records, text: text.into() };
-        let Self { mut bytes, ends, ops, is_conditional } = self;
+        let Self { mut bytes, ends, ops, is_conditional, _held } = self;
         record::name_batch(&mut bytes, ends.last().copied().unwrap_or(0), &key.encode());
         let mut ops = Arc::try_unwrap(ops).expect("nobody else has seen it");
         let last = ops.pop().expect("a batch has writes");
         ops.push(last.naming(key));
-        Ok(Self { bytes, ends, ops: Arc::new(ops), is_conditional })
+        Ok(Self { bytes, ends, ops: Arc::new(ops), is_conditional, _held })
     }
 
     /// The key it was given, if any.
@@ -112,9 +165,11 @@ impl Encoded {
 
 /// One row by its parts, as `upsert` takes it.
 pub(super) fn one_row(state: &CollectionState, row: RowRef<'_>, expect: Option<Expect>) -> Result<Encoded> {
-    let mut bytes = Vec::with_capacity(record::HEADER_BYTES + USUAL_PAYLOAD_BYTES + 4 * row.vector.len());
+    let size = Size::of(std::iter::once((row.id, row.bytes())));
+    let held = size.held_of(state.active.account());
+    let mut bytes = size.buffer();
     let op = upsert(state, row, expect, &mut bytes)?;
-    Ok(Encoded::one(bytes, op))
+    Ok(Encoded::one(bytes, op, held))
 }
 
 /// A batch of rows, written at `now_micros`; the same id twice: the last wins.
@@ -122,11 +177,13 @@ pub(super) fn rows(state: &CollectionState, rows: &[NewRow], now_micros: i64) ->
     if let [row] = rows {
         return one_row(state, RowRef::at(row, now_micros), None);
     }
+    let size = Size::of(rows.iter().map(|row| (&row.id, row_bytes(row))));
+    let held = size.held_of(state.active.account());
     let mut last_of = std::collections::HashMap::with_capacity(rows.len());
     for (n, row) in rows.iter().enumerate() {
         last_of.insert(&row.id, n);
     }
-    let (mut bytes, mut ends) = (Vec::new(), Vec::with_capacity(last_of.len()));
+    let (mut bytes, mut ends) = (size.buffer(), Vec::with_capacity(last_of.len()));
     let mut ops = Vec::with_capacity(last_of.len());
     for (n, row) in rows.iter().enumerate().filter(|(n, row)| last_of[&row.id] == *n) {
         let op = upsert(state, RowRef::at(row, now_micros), None, &mut bytes)
@@ -134,7 +191,12 @@ pub(super) fn rows(state: &CollectionState, rows: &[NewRow], now_micros: i64) ->
         ops.push(op);
         ends.push(bytes.len());
     }
-    Encoded::frame(bytes, ends, ops)
+    Encoded::frame(bytes, ends, ops, held)
+}
+
+/// As [`RowRef::bytes`].
+pub(super) fn row_bytes(row: &NewRow) -> usize {
+    RowRef::of(&row.id, &row.vector, &row.payload).bytes()
 }
 
 /// One write of a batch over several collections.
@@ -151,16 +213,28 @@ impl<'a> Write<'a> {
             Self::Delete(id) => id,
         }
     }
+
+    /// As [`row_bytes`].
+    fn bytes(self) -> usize {
+        match self {
+            Self::Upsert(row) => row_bytes(row),
+            Self::Delete(_) => 0,
+        }
+    }
 }
 
 /// Writes to any collections, in this order, as one frame, at `now_micros`, under a key if one is given. An error names the
 /// write by its place.
 pub(super) fn writes<'a>(
-    writes: impl Iterator<Item = (&'a CollectionState, Write<'a>, Option<Expect>, usize)>,
+    writes: impl Iterator<Item = (&'a CollectionState, Write<'a>, Option<Expect>, usize)> + Clone,
     key: Option<&str>,
     now_micros: i64,
 ) -> Result<Encoded> {
-    let (mut bytes, mut ends, mut ops) = (Vec::new(), Vec::new(), Vec::new());
+    let size = Size::of(writes.clone().map(|(_, write, ..)| (write.id(), write.bytes())));
+    let memory = writes.clone().next().map(|(state, ..)| state.active.account());
+    let held = memory.map_or([None, None], |memory| size.held_of(memory));
+    let mut bytes = size.buffer();
+    let (mut ends, mut ops) = (Vec::new(), Vec::new());
     let mut digest = key.map(|_| crc32fast::Hasher::new());
     for (state, write, expect, place) in writes {
         let from = bytes.len();
@@ -176,7 +250,7 @@ pub(super) fn writes<'a>(
         }
         ends.push(bytes.len());
     }
-    let frame = Encoded::frame(bytes, ends, ops)?;
+    let frame = Encoded::frame(bytes, ends, ops, held)?;
     match key.zip(digest) {
         Some((text, digest)) => frame.named(text, now_micros, digest.finalize()),
         None => Ok(frame),
@@ -210,7 +284,7 @@ fn digest_write(
 pub(super) fn delete(state: &CollectionState, id: Id, expect: Option<Expect>) -> Result<Encoded> {
     let mut bytes = Vec::new();
     let op = remove(state, id, expect, &mut bytes)?;
-    Ok(Encoded::one(bytes, op))
+    Ok(Encoded::one(bytes, op, [None, None]))
 }
 
 /// Checks the id of a row to remove and appends the record of that.

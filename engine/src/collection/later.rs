@@ -15,9 +15,9 @@ use crate::id::Id;
 use crate::lsn::Lsn;
 use crate::write::Placed;
 
-/// Bytes of vectors up to which a batch is checked and copied on the caller's thread: about 0.1 ms of work. More would
-/// keep the caller's other tasks waiting for longer than a hop to a worker does.
-const INLINE_VECTOR_BYTES: usize = 256 << 10;
+/// Bytes of vectors and payloads up to which a batch is checked and copied on the caller's thread: about 0.1 ms of work where they
+/// are vectors. More would keep the caller's other tasks waiting for longer than a hop to a worker does.
+const INLINE_BYTES: usize = 256 << 10;
 
 impl Collection {
     /// As [`Collection::upsert`], awaited. Cancel safety: dropped before the first poll, nothing happens; dropped
@@ -47,14 +47,14 @@ impl Collection {
     /// # Errors
     /// As [`Collection::upsert_async`].
     pub async fn upsert_batch_async(&self, rows: Vec<NewRow>) -> Result<Lsn> {
-        let vectors: usize = rows.iter().map(|row| 4 * row.vector.len()).sum();
-        let receipt = if vectors <= INLINE_VECTOR_BYTES {
+        let bytes: usize = rows.iter().map(encode::row_bytes).sum();
+        let receipt = if bytes <= INLINE_BYTES {
             let (state, span) = self.begin(rows.len())?;
             let encoded = span.in_scope(|| encode::rows(&state, &rows, self.now_micros()))?;
             drop(state);
             self.append_async(encoded, span).await?
         } else {
-            self.handle.engine.await_turn(std::iter::once((self.id, vectors as u64))).await;
+            self.handle.engine.await_turn(std::iter::once((self.id, bytes as u64))).await;
             let collection = self.clone();
             let write = move || {
                 let now_micros = collection.now_micros();

@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::id::Id;
 use crate::lsn::Lsn;
 use crate::ops::Expect;
+use crate::row::{self, Payload};
 
 impl Collection {
     /// As [`Collection::get`], awaited.
@@ -40,7 +41,8 @@ impl Collection {
         expect: Expect,
     ) -> Result<Lsn> {
         let (id, payload) = (id.into(), as_payload(payload.into())?);
-        self.submitted(vector.len(), move |rows| {
+        let bytes = RowRef::of(&id, &vector, &payload).bytes();
+        self.submitted(bytes, move |rows| {
             let row = RowRef::of(&id, &vector, &payload);
             rows.write_for_others(1, |state| encode::one_row(state, row, Some(expect)))
         })
@@ -64,9 +66,10 @@ impl Collection {
     /// As [`Collection::update_payload`]; `Full` when 4,096 async calls wait for a thread already.
     pub async fn update_payload_async(&self, id: impl Into<Id>, patch: impl Into<Value>) -> Result<Lsn> {
         let (id, patch) = (id.into(), as_payload(patch.into())?);
+        let bytes = self.bytes_with(&patch);
         let change =
             move |rows: &Self| rows.submit_change(&id, false, |payload| merge(payload, patch.clone()));
-        self.submitted(self.dim(), change).await
+        self.submitted(bytes, change).await
     }
 
     /// As [`Collection::replace_payload`], awaited; cancel safety as [`Collection::upsert_async`].
@@ -75,24 +78,25 @@ impl Collection {
     /// As [`Collection::update_payload_async`].
     pub async fn replace_payload_async(&self, id: impl Into<Id>, payload: impl Into<Value>) -> Result<Lsn> {
         let (id, new) = (id.into(), as_payload(payload.into())?);
+        let bytes = self.bytes_with(&new);
         let change = move |rows: &Self| rows.submit_change(&id, false, |payload| replace(payload, &new));
-        self.submitted(self.dim(), change).await
+        self.submitted(bytes, change).await
     }
 
-    /// Numbers of the vectors here; 0 once the collection is gone, which the write will say.
-    fn dim(&self) -> usize {
-        self.view().map_or(0, |(_, state)| usize::from(state.schema.dim))
+    /// Bytes of a row here with this payload, about; less once the collection is gone, which the write will say.
+    fn bytes_with(&self, payload: &Payload) -> usize {
+        self.view().map_or(0, |(_, state)| 4 * usize::from(state.schema.dim)) + row::text_bytes(payload)
     }
 
     /// Submits on a worker, which is free for the next as soon as the write has its place in the log: its sync is waited for on no
     /// thread. (One that finds the row not as demanded waits there until what it found is shown.) Before that a row of so many
-    /// `numbers` waits for its turn while flushes are behind.
+    /// `bytes` waits for its turn while flushes are behind.
     async fn submitted(
         &self,
-        numbers: usize,
+        bytes: usize,
         submit: impl FnOnce(&Self) -> Result<Receipt> + Send + 'static,
     ) -> Result<Lsn> {
-        self.handle.engine.await_turn(std::iter::once((self.id, 4 * numbers as u64))).await;
+        self.handle.engine.await_turn(std::iter::once((self.id, bytes as u64))).await;
         let rows = self.clone();
         let receipt = self.handle.engine.workers.run(move || submit(&rows)).await??;
         receipt.acknowledged_async().await

@@ -74,7 +74,7 @@ impl Engine {
     }
 
     /// As [`Engine::keep_pace`], awaited: it holds no thread, and so may wait a second for what others were promised, too.
-    /// `writes` are collections and bytes of memtable, or of vectors alone where the rest is not known yet.
+    /// `writes` are collections and bytes of memtable, about where the rows are not encoded yet.
     pub(crate) async fn await_turn(&self, writes: impl Iterator<Item = (u32, u64)>) {
         let turns = &self.stalls.turns;
         let since = turns.now();

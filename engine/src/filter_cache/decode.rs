@@ -14,6 +14,8 @@ use crate::segment::{Column, Segment};
 pub(super) fn column(segment: &Segment, schema: &Schema, source: Source) -> Result<Coded> {
     let _span = tracing::debug_span!("decode_column", file = %segment.path().display()).entered();
     let rows = segment.rows();
+    // As it is read, joined, and coded.
+    let _held = segment.reading(3 * segment.source_bytes(schema, source));
     let position = match source {
         Source::Id => {
             let ids = segment.columns(schema, &[], true, false)?.ids;

@@ -53,8 +53,8 @@ fn write(schema: &Schema, known: usize, fields: Vec<Vec<FieldValue>>) -> Written
     let rows: Vec<_> = (0..).zip(fields).map(row).collect();
     let dir = tempfile::tempdir().unwrap();
     let name = SegmentName { epoch: 3, seq: 1, writer: 9 };
-    let writing =
-        Writing { fs: &RealFs, dir: dir.path(), name, schema: &own, level: 0, group_bytes: u64::MAX };
+    let (table, group_bytes) = (&MemoryBudget::new(0).account().charge(MemoryUse::Segments, 0), u64::MAX);
+    let writing = Writing { fs: &RealFs, dir: dir.path(), name, schema: &own, level: 0, group_bytes, table };
     let meta = write_segment(&writing, &mut RowsInMemory::new(&rows, None)).unwrap();
     let file = dir.path().join(&meta.file);
     let segment = Segment::open(&RealFs, &file, &meta, schema).unwrap();

@@ -16,12 +16,31 @@ pub enum MemoryUse {
     FilterCaches,
     /// Pieces of files on their way to backends.
     Uploads,
+    /// Unpacked pages of segments that are kept.
+    PageCache,
+    /// Writes of more than 64 KiB on their way into memtables: their rows and, until they are in the log, their records. What an
+    /// open replays is one.
+    Writes,
+    /// What is decoded of segments once and stays in memory: their tables, the heads of their indexes, the keys of their rows.
+    Segments,
+    /// Of reads under way what takes more than 64 KiB: columns that are decoded, lists of rows that match. Not what they answer with.
+    Reads,
 }
 
 impl MemoryUse {
     /// All of them, in the order of `stats`.
-    pub const ALL: [Self; 6] =
-        [Self::Memtables, Self::Snapshots, Self::Flushes, Self::Merges, Self::FilterCaches, Self::Uploads];
+    pub const ALL: [Self; 10] = [
+        Self::Memtables,
+        Self::Snapshots,
+        Self::Flushes,
+        Self::Merges,
+        Self::FilterCaches,
+        Self::Uploads,
+        Self::PageCache,
+        Self::Writes,
+        Self::Segments,
+        Self::Reads,
+    ];
 
     /// The word for it in `stats` and metrics.
     #[must_use]
@@ -33,6 +52,10 @@ impl MemoryUse {
             Self::Merges => "merges",
             Self::FilterCaches => "filter_caches",
             Self::Uploads => "uploads",
+            Self::PageCache => "page_cache",
+            Self::Writes => "writes",
+            Self::Segments => "segments",
+            Self::Reads => "reads",
         }
     }
 
@@ -41,8 +64,24 @@ impl MemoryUse {
         match self {
             Self::Memtables => 2,
             Self::Merges | Self::FilterCaches => 4,
-            Self::Snapshots | Self::Flushes | Self::Uploads => 8,
+            Self::Snapshots
+            | Self::Flushes
+            | Self::Uploads
+            | Self::PageCache
+            | Self::Writes
+            | Self::Segments
+            | Self::Reads => 8,
         }
+    }
+
+    /// Whether it is dropped when somebody needs the memory.
+    pub(super) fn is_cache(self) -> bool {
+        matches!(self, Self::FilterCaches | Self::PageCache)
+    }
+
+    /// Whether it never asks, and so holds up others up to its share only.
+    pub(super) fn never_asks(self) -> bool {
+        matches!(self, Self::Uploads | Self::Writes | Self::Segments | Self::Reads)
     }
 }
 

@@ -7,10 +7,15 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::id::Id;
 use crate::idempotency::BatchKey;
 use crate::lsn::Lsn;
+use crate::memory_budget::{Account, Charge, MemoryUse};
 use crate::ops::{Change, Op};
 use crate::record::{self, Record};
 use crate::row::{self, Row};
 use crate::schema::{IdKind, Schema};
+
+/// What a record takes while it is replayed, beside what it holds: the record as it was taken, its operation, its place among
+/// those whose ids are looked up, the allocations of its row.
+const OP_BYTES: usize = size_of::<akidb_wal::Record<'_>>() + size_of::<Op>() + 160;
 
 /// Of each collection the versions of its schema, and up to where it is flushed.
 pub(super) type Schemas = BTreeMap<u32, (Vec<Arc<Schema>>, Lsn)>;
@@ -35,6 +40,8 @@ pub(super) struct Piece {
     pub(super) replayed: u64,
     /// The first and the last that are not.
     pub(super) range: Option<(Lsn, Lsn)>,
+    /// What is held for it until its rows are in memtables.
+    pub(super) _held: Option<Charge>,
 }
 
 impl Piece {
@@ -42,8 +49,15 @@ impl Piece {
     ///
     /// # Errors
     /// `Corrupt` or `NewerFormat`: a record that is whole but makes no sense here.
-    pub(super) fn decode(records: &[akidb_wal::Record<'_>], floor: Lsn, schemas: &Schemas) -> Result<Self> {
-        let mut piece = Self::default();
+    pub(super) fn decode(
+        records: &[akidb_wal::Record<'_>],
+        floor: Lsn,
+        schemas: &Schemas,
+        memory: &Account,
+    ) -> Result<Self> {
+        let bytes: usize = records.iter().map(|record| record.bytes.len() + OP_BYTES).sum();
+        let held = memory.charge(MemoryUse::Writes, bytes as u64);
+        let mut piece = Self { _held: Some(held), ..Self::default() };
         let mut frame: Option<Frame> = None;
         for item in records {
             if item.lsn < floor {

@@ -2,14 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use akidb_host::Spawn;
 use akidb_wal::{Record, Records, RecordsIter};
 
 use super::RecoveryReport;
 use super::decode::{Frame, Piece, Schemas};
 use super::line::{Apply, Line};
 use crate::apply::Applier;
-use crate::engine::Engine;
+use crate::engine::{Engine, Place};
 use crate::error::Result;
 use crate::flush;
 use crate::limits::Limits;
@@ -61,9 +60,9 @@ pub(super) fn replay(
     schemas: &Schemas,
     report: &mut RecoveryReport,
     apply: Apply,
-    spawn: &dyn Spawn,
+    place: &Place,
 ) -> Result<()> {
-    let line = Line::new(records.frame_bytes() >= WORTH_A_THREAD_BYTES, apply, spawn);
+    let line = Line::new(records.frame_bytes() >= WORTH_A_THREAD_BYTES, apply, &*place.spawn);
     let mut range: Option<(Lsn, Lsn)> = None;
     let mut records = records.iter();
     loop {
@@ -71,7 +70,7 @@ pub(super) fn replay(
         if taken.is_empty() {
             break;
         }
-        let piece = Piece::decode(&taken, floor, schemas)?;
+        let piece = Piece::decode(&taken, floor, schemas, &place.memory)?;
         report.skipped_records += piece.skipped;
         report.replayed_records += piece.replayed;
         if let Some((from, to)) = piece.range {

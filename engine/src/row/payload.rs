@@ -108,6 +108,22 @@ pub(crate) fn payload_into(payload: &Payload, out: &mut Vec<u8>) -> Result<()> {
     if bytes > MAX_PAYLOAD_BYTES { Err(too_large(bytes)) } else { Ok(()) }
 }
 
+/// Bytes of the text that [`payload_into`] appends, about and without writing it: what must be escaped counts once, a whole number as
+/// eight bytes and any other as eighteen.
+pub(crate) fn text_bytes(payload: &Payload) -> usize {
+    fn of(value: &Value) -> usize {
+        match value {
+            Value::Null | Value::Bool(_) => 4,
+            Value::Number(number) if number.is_f64() => 18,
+            Value::Number(_) => 8,
+            Value::String(text) => text.len() + 2,
+            Value::Array(values) => 2 + values.iter().map(|value| of(value) + 1).sum::<usize>(),
+            Value::Object(object) => text_bytes(object),
+        }
+    }
+    2 + payload.iter().map(|(key, value)| key.len() + 4 + of(value)).sum::<usize>()
+}
+
 /// Microseconds since the Unix epoch of an RFC 3339 text; a finer fraction is rounded down. `None` if it is not one
 /// or its year is out of range.
 pub(crate) fn parse_timestamp(text: &str) -> Option<i64> {

@@ -146,12 +146,16 @@ impl Part<'_> {
         let matched = self.matches.map_or(lists.rows, |matches| matches.count);
         let alive = self.matches.map_or(lists.rows, |matches| self.alive.matching(matches));
         let share_alive = alive as f32 / matched.max(1) as f32;
+        let mut held = None;
+        let slot_rows = || {
+            // A row may have two slots.
+            held = self.alive.segment().reading(8 * u64::from(lists.rows));
+            self.alive.segment().slot_rows(lists)
+        };
         // There is nothing else in lists that are thinned.
-        let masks = self
-            .matches
-            .filter(|_| self.thinned.is_none())
-            .map(|matches| matches.slots(|| self.alive.segment().slot_rows(lists)))
-            .transpose()?;
+        let matches = self.matches.filter(|_| self.thinned.is_none());
+        let masks = matches.map(|matches| matches.slots(slot_rows)).transpose()?;
+        drop(held);
         let concentration =
             self.matches.map_or(1.0, |matches| matches.concentration(|| self.concentration(masks)));
         let need = Need::new(self.slots(query), lists.rows, matched, concentration);

@@ -83,6 +83,7 @@ pub(crate) fn segment(
     let scored = match wanted {
         // Few rows: only their blocks are touched.
         Some(wanted) if wanted.count < segment.rows() / 4 => {
+            let _held = segment.reading(4 * u64::from(wanted.count));
             let rows: Vec<u32> = wanted.rows.iter().filter(|row| lives(*row)).collect();
             ahead::rows(segment, &rows)?;
             let kernel = Kernel::best();

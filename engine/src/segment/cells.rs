@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::arrow_schema::{FIELDS, ID, LSN, payload_position};
 use super::page::{Nesting, Page};
-use super::page_cache::{Joined, PageCache, PageOf};
+use super::page_cache::{Joined, KeptPage, PageCache, PageOf};
 use super::page_header::PageHeader;
 use super::pages::unpack;
 use super::reader::Segment;
@@ -25,8 +25,8 @@ use crate::schema::{FieldType, IdKind, Schema};
 /// A page in hand and the rows of the segment that it holds.
 struct Held {
     rows: Range<u32>,
-    page: Arc<Page>,
-    dictionary: Option<Arc<Page>>,
+    page: Arc<KeptPage>,
+    dictionary: Option<Arc<KeptPage>>,
 }
 
 /// One column of a segment, by row; best asked in the order of rows.
@@ -65,7 +65,8 @@ impl<'a> Cells<'a> {
         };
         let held = self.held.insert(held);
         let at = (row - held.rows.start) as usize;
-        take(&held.page, at, held.dictionary.as_deref()).ok_or_else(|| segment.bad_page(column))
+        let dictionary = held.dictionary.as_deref().map(|page| &**page);
+        take(&held.page, at, dictionary).ok_or_else(|| segment.bad_page(column))
     }
 }
 
@@ -128,7 +129,7 @@ fn lsn_of(segment: &Segment, value: FieldValue) -> Result<Lsn> {
 impl Segment {
     /// Keeps the pages that reads of rows unpack in `cache`; until then each read unpacks its own. The first cache stays.
     pub(crate) fn keep_pages_in(&self, cache: &Arc<PageCache>) {
-        self.pages.get_or_init(|| Joined::new(cache));
+        self.pages.get_or_init(|| Joined::new(cache, self.own_bytes));
     }
 
     /// The LSN of `row`.
@@ -208,10 +209,10 @@ impl Segment {
         Ok(Held { rows, page, dictionary: dictionary.transpose()? })
     }
 
-    fn kept_page(&self, of: PageOf, make: impl FnOnce() -> Result<Page>) -> Result<Arc<Page>> {
+    fn kept_page(&self, of: PageOf, make: impl FnOnce() -> Result<Page>) -> Result<Arc<KeptPage>> {
         match self.pages.get() {
             Some(pages) => pages.page(of, make),
-            None => make().map(Arc::new),
+            None => make().map(|page| Arc::new(KeptPage::unkept(page))),
         }
     }
 

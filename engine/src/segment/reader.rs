@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 use super::arrow_schema::ID;
 use super::blocks::Blocks;
+use super::check::BLOCK_LEN;
 use super::checked_file::{COLD_HELP, CheckedFile, Places};
 use super::cold_file::ColdFile;
 use super::footer::{self, Footer, place_of};
@@ -41,6 +42,8 @@ pub(crate) struct Segment {
     pub(super) codes: Range<u64>,
     /// Whether the heads of HEAD and CODES, and the checksum HEAD ends in, were found right.
     pub(super) index_checked: AtomicBool,
+    /// What it keeps in memory from the first moment on, about.
+    pub(super) own_bytes: u64,
     pub(super) decoded: Decoded,
     /// Where unpacked pages are kept, once somebody said where.
     pub(super) pages: OnceLock<Joined>,
@@ -130,6 +133,9 @@ impl Segment {
             meta.codes.map_or(0..0, |p| p.offset + HEAD_LEN as u64..p.offset + p.len - CRC_LEN as u64);
         let index_checked = AtomicBool::new(false);
         let (name, schema) = (footer.name, footer.schema);
+        // Of a block its checksum and a bit; of a row group where its vectors and ids lie, here and in the manifest's entry.
+        let beside = 5 * (meta.size / BLOCK_LEN as u64) + 96 * vectors.len() as u64;
+        let own_bytes = table.metadata().memory_size() as u64 + beside;
         Ok(Self {
             shared,
             meta,
@@ -140,6 +146,7 @@ impl Segment {
             int_ids,
             codes,
             index_checked,
+            own_bytes,
             decoded: Decoded::default(),
             pages: OnceLock::new(),
         })

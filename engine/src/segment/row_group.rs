@@ -40,6 +40,16 @@ pub(super) fn fewest(rows: u64, columns: usize) -> u8 {
 }
 
 impl Segment {
+    /// Bytes in memory of a whole column, decoded, about.
+    pub(super) fn column_bytes(&self, column: usize) -> u64 {
+        let groups = self.table.metadata().row_groups().iter();
+        let values = groups.filter_map(|group| group.columns().get(column)).map(|column| {
+            let texts = column.unencoded_byte_array_data_bytes().unwrap_or(0);
+            column.uncompressed_size().max(texts).cast_unsigned()
+        });
+        values.sum::<u64>() + 8 * u64::from(self.rows())
+    }
+
     /// How many rows of a row group can be read at once, with their vectors, in so many bytes; at least one.
     pub(crate) fn rows_within(&self, group: u32, bytes: u64) -> usize {
         let row_group = self.table.metadata().row_group(group as usize);

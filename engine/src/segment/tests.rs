@@ -11,6 +11,7 @@ use crate::error::Result;
 use crate::id::Id;
 use crate::index::IndexBytes;
 use crate::lsn::Lsn;
+use crate::memory_budget::{MemoryBudget, MemoryUse};
 use crate::row::{FieldValue, Row};
 use crate::schema::{FieldType, Metric, Schema};
 use crate::segment_meta::SegmentMeta;
@@ -71,7 +72,8 @@ impl Written {
 const NAME: SegmentName = SegmentName { epoch: 3, seq: 7, writer: 0x00c0_ffee };
 
 fn write(dir: &Path, schema: &Schema, rows: &Rows, index: Option<&IndexBytes>) -> Result<SegmentMeta> {
-    let writing = Writing { fs: &RealFs, dir, name: NAME, schema, level: 0, group_bytes: u64::MAX };
+    let table = &MemoryBudget::new(0).account().charge(MemoryUse::Segments, 0);
+    let writing = Writing { fs: &RealFs, dir, name: NAME, schema, level: 0, group_bytes: u64::MAX, table };
     write_segment(&writing, &mut RowsInMemory::new(rows, index.map(|index| Arc::new(index.clone()))))
 }
 

@@ -4,13 +4,16 @@ use std::sync::{Arc, OnceLock};
 
 use arrow::array::{Array, Int64Array, StringArray};
 
+use super::arrow_schema::{FIELDS, ID, LSN};
 use super::columns::{Column, lsn_of};
 use super::reader::Segment;
 use crate::error::{Error, ErrorKind, Result};
+use crate::filter::Source;
 use crate::id::Id;
 use crate::index::{List, Lists, NO_ROW, Rotation};
 use crate::lsn::Lsn;
-use crate::schema::IdKind;
+use crate::memory_budget::{Charge, MemoryUse};
+use crate::schema::{IdKind, Schema};
 
 /// What is decoded of a segment once and kept for searches.
 #[derive(Debug, Default)]
@@ -35,7 +38,36 @@ struct RowKeys {
     ids: Option<StringArray>,
 }
 
+impl RowKeys {
+    fn bytes(&self) -> u64 {
+        let ids = self.ids.as_ref().map_or(0, Array::get_array_memory_size);
+        (self.lsns.get_array_memory_size() + ids) as u64
+    }
+}
+
 impl Segment {
+    /// Holds so many bytes more for as long as the segment is open.
+    fn keep_more(&self, bytes: u64) {
+        if let Some(joined) = self.pages.get() {
+            joined.keep_more(bytes);
+        }
+    }
+
+    /// Holds so many bytes for a read, if it is of an open database and they are many.
+    pub(crate) fn reading(&self, bytes: u64) -> Option<Charge> {
+        self.pages.get()?.memory().charge_large(MemoryUse::Reads, bytes)
+    }
+
+    /// Bytes in memory of a column that filters look at, decoded, about.
+    pub(crate) fn source_bytes(&self, schema: &Schema, source: Source) -> u64 {
+        let column = match source {
+            Source::Id => Some(ID),
+            Source::Lsn => Some(LSN),
+            Source::Field(position) => self.own_position(schema, position).map(|own| FIELDS + own),
+        };
+        column.map_or(0, |column| self.column_bytes(column))
+    }
+
     /// The index, if the segment has one that is sound. Damage is told once, in the log; the segment is then searched
     /// exactly.
     pub(crate) fn vector_index(&self) -> Option<&VectorIndex> {
@@ -53,7 +85,12 @@ impl Segment {
                 return None;
             }
         };
-        self.decoded.index.get_or_init(|| index).as_ref()
+        let index = self.decoded.index.get_or_init(|| {
+            // Its lists are the head, unpacked, and some numbers more.
+            self.keep_more(index.as_ref().map_or(0, |_| self.meta().head.map_or(0, |place| 2 * place.len)));
+            index
+        });
+        index.as_ref()
     }
 
     fn load_index(&self) -> Result<Option<VectorIndex>> {
@@ -110,7 +147,10 @@ impl Segment {
             Some(keys) => keys,
             None => {
                 let keys = self.load_keys()?;
-                self.decoded.keys.get_or_init(|| keys)
+                self.decoded.keys.get_or_init(|| {
+                    self.keep_more(keys.bytes());
+                    keys
+                })
             }
         };
         let lsn = lsn_of(&keys.lsns, row as usize).ok_or_else(|| self.undecodable("an LSN below zero"))?;
@@ -128,6 +168,8 @@ impl Segment {
 
     fn load_keys(&self) -> Result<RowKeys> {
         let is_text = self.schema().id_kind == IdKind::Text;
+        let keys = [self.column_bytes(LSN), if is_text { self.column_bytes(ID) } else { 0 }];
+        let _held = self.reading(2 * keys.iter().sum::<u64>());
         let columns = self.columns(self.schema(), &[], is_text, true)?;
         let damaged =
             || Error::corrupt("AKI-0508", self.path(), 0, "a segment lacks ids or LSNs of its rows");

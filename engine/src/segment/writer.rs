@@ -29,10 +29,13 @@ use super::{check, id_index};
 use crate::error::{Error, ErrorKind, Fate, Result};
 use crate::id::Id;
 use crate::lsn::Lsn;
+use crate::memory_budget::Charge;
 use crate::row::{FieldValue, Row};
 use crate::schema::{Field, FieldType, IdKind, Schema};
 use crate::segment_meta::{Place, SegmentMeta};
 
+/// What the table of a segment takes in memory for a column of a row group, about.
+const CHUNK_BYTES: u64 = 384;
 /// Rows turned into Arrow arrays at a time.
 const BATCH_ROWS: usize = 2_048;
 
@@ -52,6 +55,8 @@ pub(crate) struct Writing<'a> {
     /// What the rows of a row group may take in memory beside their vectors. Where they are longer, row groups have fewer
     /// of them.
     pub(crate) group_bytes: u64,
+    /// What is held for its table, which grows with its row groups: as it is written, and as it is read back.
+    pub(crate) table: &'a Charge,
 }
 
 type Rows<'a> = &'a [(Lsn, Arc<Row>)];
@@ -117,6 +122,7 @@ fn write_tmp(writing: &Writing<'_>, source: &mut dyn RowSource, tmp: &Path) -> R
     loop {
         match write_groups(writing, source, tmp, bits)? {
             Encoded::Whole(meta) => {
+                hold_table(writing, meta.vectors.len());
                 Segment::open(writing.fs, tmp, &meta, writing.schema)?.verify()?;
                 return Ok(meta);
             }
@@ -127,6 +133,11 @@ fn write_tmp(writing: &Writing<'_>, source: &mut dyn RowSource, tmp: &Path) -> R
             }
         }
     }
+}
+
+/// Holds what the table of so many row groups takes.
+fn hold_table(writing: &Writing<'_>, groups: usize) {
+    writing.table.grow((groups * column_count(writing.schema)) as u64 * CHUNK_BYTES);
 }
 
 /// What became of a file.
@@ -257,6 +268,7 @@ fn encode(
             return Ok(Encoded::TooLong(group.len()));
         }
         check_rows(schema, passed.last_id(), &group).map_err(external)?;
+        hold_table(writing, 1);
         passed.vectors.push(write_group(&mut file, schema, &arrow, &group)?);
         passed.note(&group)?;
     }

@@ -4,8 +4,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
 
-use akidb::{Batch, Collection, Db, ErrorKind, Lsn, Metric, NewRow, Result, Schema, Settings};
+use akidb::{Batch, Collection, Db, ErrorKind, Expect, Lsn, Metric, NewRow, Result, Schema, Settings};
 use akidb_host::Clock;
 use akidb_host::sim::{CrashDisk, FakeClock, InlineSpawn};
 use serde_json::json;
@@ -163,6 +164,9 @@ fn async_writes_wait_for_their_turn_and_hold_no_thread() {
     write_until(&docs, &mut next, || db.stats().unwrap().memtable_bytes > (2 << 20) + (32 << 10));
     let rows: Vec<NewRow> = (10_000..10_050).map(row).collect();
     let woken = Arc::new(Woken::default());
+    // Those before went by the machine's clock, which may be ahead, and are not waited for.
+    let pass = || clock.advance(Duration::from_secs(60));
+    pass();
 
     // Together they take too long to be let through at once. They go when their time comes.
     let (before, slowed_before) = (appended(), slowed());
@@ -171,7 +175,7 @@ fn async_writes_wait_for_their_turn_and_hold_no_thread() {
     assert!(at_once < 50);
     poll(&mut writes, &woken);
     assert_eq!((appended() - before, slowed()), (at_once, slowed_before), "asked too early");
-    clock.advance(std::time::Duration::from_millis(100));
+    clock.advance(Duration::from_millis(100));
     poll(&mut writes, &woken);
     assert_eq!((appended() - before, slowed() - slowed_before), (50, 50 - at_once));
 
@@ -191,6 +195,7 @@ fn async_writes_wait_for_their_turn_and_hold_no_thread() {
 
     // One that is given up was never written; one that waits while the database is closed is told.
     write_until(&docs, &mut next, || db.stats().unwrap().memtable_bytes > (2 << 20) + (32 << 10));
+    pass();
     let before = appended();
     let mut writes = begun(&docs, &rows, &woken);
     let waiting = 50 - (appended() - before);
@@ -199,4 +204,59 @@ fn async_writes_wait_for_their_turn_and_hold_no_thread() {
     db.close().unwrap();
     assert!(woken.0.load(Ordering::Relaxed) as u64 >= waiting - 1);
     assert_eq!(poll(&mut writes, &woken) as u64, waiting - 1, "not one is left");
+}
+
+/// A row of about so many bytes of payload beside its vector.
+fn long_row(n: u64, payload_bytes: usize) -> NewRow {
+    NewRow { payload: json!({ "text": "x".repeat(payload_bytes) }).as_object().unwrap().clone(), ..row(n) }
+}
+
+/// For how many milliseconds a write waits for its turn beside two memtables that wait for their flush.
+fn millis_of(begin: impl for<'a> Fn(&'a Db, &'a Collection) -> Write<'a>) -> u32 {
+    let (db, clock, _spawn) = open();
+    let docs = db.create_collection("docs", Schema::new(DIM, Metric::L2)).unwrap();
+    let slowed = || db.stats().unwrap().write_pace.slowed_writes;
+    write_until(&docs, &mut 0, || db.stats().unwrap().memtable_bytes > (2 << 20) + (32 << 10));
+    // Those went by the machine's clock, and are not waited for.
+    clock.advance(Duration::from_secs(60));
+    let (before, woken) = (slowed(), Arc::new(Woken::default()));
+    let mut writes = vec![begin(&db, &docs)];
+    for millis in 0..3_000 {
+        poll(&mut writes, &woken);
+        if slowed() > before {
+            return millis;
+        }
+        clock.advance(Duration::from_millis(1));
+    }
+    panic!("it was not slowed");
+}
+
+#[test]
+fn payloads_count_as_vectors_do_before_a_worker_encodes_them() {
+    // As many bytes in vectors of 1 KiB as in payloads of ten.
+    let vectors: Vec<NewRow> = (0..1_100).map(|n| row(20_000 + n)).collect();
+    let payloads: Vec<NewRow> = (0..100).map(|n| long_row(30_000 + n, 10 << 10)).collect();
+    let expected = millis_of(|_, docs| Box::pin(docs.upsert_batch_async(vectors.clone())));
+    assert!(expected > 20, "1 MiB at less than 32 MiB a second: {expected} ms");
+    let alike = |name: &str, millis: u32| {
+        assert!(millis.abs_diff(expected) <= expected / 10, "{name}: {millis} ms, of vectors {expected}");
+    };
+    alike("batch", millis_of(|_, docs| Box::pin(docs.upsert_batch_async(payloads.clone()))));
+    let batch = || {
+        let mut batch = Batch::new();
+        for row in &payloads {
+            batch.upsert("docs", row.clone());
+        }
+        batch
+    };
+    alike("of several collections", millis_of(|db, _| Box::pin(db.write_async(batch()))));
+    let one = long_row(40_000, 1_000 << 10);
+    let (vector, payload) = (&one.vector, || json!(one.payload.clone()));
+    let absent = Expect::Absent;
+    alike(
+        "if",
+        millis_of(|_, docs| Box::pin(docs.upsert_if_async("new", vector.clone(), payload(), absent))),
+    );
+    alike("patch", millis_of(|_, docs| Box::pin(docs.update_payload_async("r000000", payload()))));
+    alike("payload", millis_of(|_, docs| Box::pin(docs.replace_payload_async("r000000", payload()))));
 }

@@ -10,7 +10,7 @@ use crate::segment::page_header::PageHeader;
 use crate::segment::{PageCache, PageCounts};
 
 fn cache(max_bytes: u64) -> Arc<PageCache> {
-    Arc::new(PageCache::new(max_bytes))
+    Arc::new(PageCache::new(max_bytes, &MemoryBudget::new(1 << 30).account()))
 }
 
 /// Each row by itself, all of them at once, and its id and LSN.

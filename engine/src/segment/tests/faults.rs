@@ -13,7 +13,8 @@ fn write_through(
     schema: &Schema,
     rows: &Rows,
 ) -> Result<SegmentMeta> {
-    let writing = Writing { fs, dir, name, schema, level: 0, group_bytes: u64::MAX };
+    let table = &MemoryBudget::new(0).account().charge(MemoryUse::Segments, 0);
+    let writing = Writing { fs, dir, name, schema, level: 0, group_bytes: u64::MAX, table };
     write_segment(&writing, &mut RowsInMemory::new(rows, None))
 }
 
