@@ -63,11 +63,11 @@ pub(crate) fn coding(metric: Metric, dim: usize) -> Option<Coding> {
     Some(Coding { metric, dim, bits, rotation: Rotation::shared(dim, ROTATION_SEED) })
 }
 
-/// Bytes in memory for a row while its index is built, the vector not counted: a pointer to it, its lists and what the
-/// second is worth, its code, and for most rows a second one in another list.
+/// Bytes in memory for a row while its index is built, the vector not counted: a pointer to it, its lists, and where there
+/// are codes, what its second list is worth, its code and for most rows a second one in that list.
 pub(crate) fn build_bytes_per_row(dim: usize) -> u64 {
-    let code = Bits::of(dim).map_or(0, |bits| bits.nibbles(dim.next_multiple_of(64)) / 2 + 8);
-    16 + 20 + 2 * code as u64
+    let code = |bits: Bits| bits.nibbles(dim.next_multiple_of(64)) / 2 + 8;
+    16 + 16 + Bits::of(dim).map_or(0, |bits| 4 + 2 * code(bits) as u64)
 }
 
 /// Builds the index of vectors, by row number, as a segment stores it; `None` where the segment is searched exactly,
