@@ -9,6 +9,9 @@ use crate::failure::Result;
 use crate::row_text;
 
 /// Rename a collection, declare more fields, or let its rows expire
+///
+/// Of several, fields are added first, then rows expire, then the name changes; each stands by itself, also if a later one is
+/// refused.
 #[derive(Args, Debug)]
 pub(crate) struct Alter {
     /// Collection

@@ -143,16 +143,25 @@ impl Shared {
     /// What those who wait have to wait for: caches are dropped at will, flushes are what they wait for, and what never asks
     /// holds up nobody beyond its share.
     fn firm(&self, state: &State) -> u64 {
-        let firm = |usage: &MemoryUse| match state.of(*usage).bytes {
-            _ if usage.is_cache() || *usage == MemoryUse::Flushes => 0,
-            bytes if usage.never_asks() => bytes.min(self.share(*usage)),
-            bytes => bytes,
-        };
-        MemoryUse::ALL.iter().map(firm).sum()
+        let is_firm = |usage: &&MemoryUse| !usage.is_cache() && **usage != MemoryUse::Flushes;
+        MemoryUse::ALL.iter().filter(is_firm).map(|usage| self.counted(state, *usage)).sum()
+    }
+
+    /// Bytes of a use that hold up others: of what never asks, no more than its share.
+    fn counted(&self, state: &State, usage: MemoryUse) -> u64 {
+        let bytes = state.of(usage).bytes;
+        if usage.never_asks() { bytes.min(self.share(usage)) } else { bytes }
+    }
+
+    /// What caches have room beside, and they themselves: all there is, but of open segments, which stay, their share at most. Else
+    /// a large database would have no caches at all.
+    fn beside_caches(&self, state: &State) -> u64 {
+        let segments = MemoryUse::Segments;
+        state.total() - state.of(segments).bytes + self.counted(state, segments)
     }
 
     fn fits(&self, state: &State, usage: MemoryUse, bytes: u64) -> bool {
-        let held = if usage.is_cache() { state.total() } else { self.firm(state) };
+        let held = if usage.is_cache() { self.beside_caches(state) } else { self.firm(state) };
         held + bytes <= self.limit && state.of(usage).bytes + bytes <= self.share(usage)
     }
 
@@ -372,7 +381,9 @@ impl Account {
 
     /// Bytes beyond the limit that caches should give back.
     pub(crate) fn excess(&self) -> u64 {
-        self.shared().state.lock().total().saturating_sub(self.shared().limit)
+        let shared = self.shared();
+        let state = shared.state.lock();
+        shared.beside_caches(&state).saturating_sub(shared.limit)
     }
 
     /// Whether this database is to flush for the sake of memory: there is too little, and it holds the most.

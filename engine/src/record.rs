@@ -31,6 +31,8 @@ pub(crate) const MAX_PAYLOAD_BYTES: usize = 1 << 20;
 const FLAGS_AT: usize = 2;
 /// Where the schema's version stands.
 const SCHEMA_AT: usize = 8;
+/// Where its time to expire lies.
+const EXPIRES_AT: usize = 12;
 /// Where the key's length stands.
 const KEY_LEN_AT: usize = 20;
 /// Where the idempotency key's length stands.
@@ -320,10 +322,12 @@ pub(crate) fn name_batch(bytes: &mut Vec<u8>, from: usize, batch_key: &[u8]) {
     bytes.splice(at..at, batch_key.iter().copied());
 }
 
-/// The bytes of an encoded record that say what is written: all but the version of the schema it was checked against,
-/// which rises when fields are added.
-pub(crate) fn content_of(record: &[u8]) -> [&[u8]; 2] {
-    [&record[..SCHEMA_AT], &record[SCHEMA_AT + 2..]]
+/// The bytes of an encoded record that say what is written: all but the version of the schema it was checked against, which
+/// rises when fields are added, and 0 for the time it expires, which its payload says too, and the header only once the
+/// collection expires.
+pub(crate) fn content_of(record: &[u8]) -> [&[u8]; 4] {
+    let at = EXPIRES_AT..EXPIRES_AT + 8;
+    [&record[..SCHEMA_AT], &record[SCHEMA_AT + 2..at.start], &[0; 8], &record[at.end..]]
 }
 
 /// The same facts are asserted before writing and demanded after reading.

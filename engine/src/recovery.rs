@@ -44,7 +44,7 @@ const LOCK_TRIES: u32 = 100;
 /// What the tail of a segment takes in memory, as it is read and as its table: at most so many times its bytes, about.
 const TABLE_BYTES_OF_TAIL: u64 = 8;
 /// Log files above which what an open replayed is flushed, so that the next one is short.
-const MAX_LOG_FILES: usize = 4;
+const MAX_LOG_FILES: usize = 6;
 
 /// Opens a directory for writing, making it if it does not exist and `create` says so.
 pub(crate) fn open(place: Place, settings: &Settings, create: bool) -> Result<(Arc<Engine>, RecoveryReport)> {

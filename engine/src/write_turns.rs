@@ -131,16 +131,17 @@ impl<F: Fn() -> bool + Unpin> Future for Turn<'_, F> {
             return Poll::Ready(());
         }
         let Some(caller) = turn.turns.caller() else { return Poll::Ready(()) };
+        // Wakers are other people's code: none is cloned, woken or dropped under the lock.
+        let waker = context.waker().clone();
         let mut waiting = turn.turns.waiting();
         let place = *turn.place.get_or_insert_with(|| {
             waiting.came += 1;
             waiting.came
         });
         let key = (turn.due, place);
-        let before = waiting.by_turn.insert(key, context.waker().clone());
+        let before = waiting.by_turn.insert(key, waker);
         let is_first = waiting.by_turn.keys().next() == Some(&key);
         drop(waiting);
-        // Wakers are other people's code: none is woken or dropped under the lock.
         drop(before);
         if is_first && !seeded_bug("turn_not_told") {
             caller.wake();

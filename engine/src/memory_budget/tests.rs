@@ -170,3 +170,18 @@ fn snapshots_of_one_database_leave_an_equal_part_to_those_of_another() {
     held.grow(100);
     assert_eq!((one.room_for_snapshots(), two.room_for_snapshots()), (100, 200));
 }
+
+#[test]
+fn open_segments_take_no_more_than_their_share_from_caches() {
+    let budget = MemoryBudget::new(1_600);
+    let one = budget.account();
+    let segments = one.charge(MemoryUse::Segments, 1_500);
+    let page = one.try_charge(MemoryUse::PageCache, 200).unwrap();
+    let column = one.try_charge(MemoryUse::FilterCaches, 400).unwrap();
+    assert_eq!((one.excess(), budget.used_bytes()), (0, 2_100));
+    let rows = one.charge(MemoryUse::Memtables, 850);
+    assert_eq!(one.excess(), 50, "200 of the segments, and the others as they are");
+    assert!(one.try_charge(MemoryUse::FilterCaches, 0).is_none());
+    drop((segments, page, column, rows));
+    assert_eq!(budget.used_bytes(), 0);
+}

@@ -108,20 +108,30 @@ pub(crate) fn payload_into(payload: &Payload, out: &mut Vec<u8>) -> Result<()> {
     if bytes > MAX_PAYLOAD_BYTES { Err(too_large(bytes)) } else { Ok(()) }
 }
 
-/// Bytes of the text that [`payload_into`] appends, about and without writing it: what must be escaped counts once, a whole number as
-/// eight bytes and any other as eighteen.
+/// Bytes of the text that [`payload_into`] appends, about and without writing it: a whole number counts as eight bytes and
+/// any other as eighteen.
 pub(crate) fn text_bytes(payload: &Payload) -> usize {
     fn of(value: &Value) -> usize {
         match value {
             Value::Null | Value::Bool(_) => 4,
             Value::Number(number) if number.is_f64() => 18,
             Value::Number(_) => 8,
-            Value::String(text) => text.len() + 2,
+            Value::String(text) => string_bytes(text),
             Value::Array(values) => 2 + values.iter().map(|value| of(value) + 1).sum::<usize>(),
             Value::Object(object) => text_bytes(object),
         }
     }
-    2 + payload.iter().map(|(key, value)| key.len() + 4 + of(value)).sum::<usize>()
+    2 + payload.iter().map(|(key, value)| string_bytes(key) + 2 + of(value)).sum::<usize>()
+}
+
+/// Bytes of a string as JSON has it, quotes and escapes included.
+fn string_bytes(text: &str) -> usize {
+    let escaped = |byte: u8| match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 2,
+        0..0x20 => 6,
+        _ => 1,
+    };
+    2 + text.bytes().map(escaped).sum::<usize>()
 }
 
 /// Microseconds since the Unix epoch of an RFC 3339 text; a finer fraction is rounded down. `None` if it is not one

@@ -224,7 +224,9 @@ fn a_logged_text_that_is_none_of_the_schema_is_refused_and_an_unsorted_one_is_so
 fn the_length_of_a_text_is_known_about_before_it_is_written() {
     let long =
         json!({ "text": "x".repeat(10_000), "list": ["one", "two", [1, 2.5, null]], "in": { "deep": true } });
-    for value in [json!({}), json!({ "a": 1 }), json!({ "lang": "en", "year": 2024, "seen": false }), long] {
+    let escaped = json!({ "lines\t": "one\ntwo \"three\" \u{1}\u{8} \\ é".repeat(500) });
+    let short = json!({ "lang": "en", "year": 2024, "seen": false });
+    for value in [json!({}), json!({ "a": 1 }), short, long, escaped] {
         let payload = value.as_object().unwrap();
         let (guessed, written) = (text_bytes(payload), to_json(payload).len());
         assert!(guessed.abs_diff(written) <= 10 + written / 4, "{guessed} instead of {written}: {value}");

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use akidb::manifest::{Manifest, Store};
-use akidb::{Collection, Db, ErrorKind, Expect, FieldType, Metric, NewRow, Schema};
+use akidb::{Batch, Collection, Db, ErrorKind, Expect, FieldType, Metric, NewRow, Schema};
 use akidb_host::Rng;
 use akidb_host::sim::{Act, Call, CrashDisk, HookFs};
 use serde_json::json;
@@ -209,4 +209,21 @@ fn a_power_cut_in_any_step_leaves_rows_that_expire_and_say_so_or_neither() {
         assert!(expires || !when.ends_with("the end"));
     }
     assert!(before > 5 && after > 0, "{before} before, {after} after");
+}
+
+/// The header of a record says when its row expires only once the collection expires; what was asked for is the same.
+#[test]
+fn a_batch_written_before_is_the_same_one_when_it_is_sent_again_after() {
+    let world = World::new("rest_after_secs = 0");
+    let db = world.open();
+    let rows = db.create_collection("rows", plain()).unwrap();
+    let mut batch = Batch::new();
+    let until = payload(3, Some(world.in_minutes(10)));
+    batch.upsert("rows", NewRow::new(id(3), vector(3), until).unwrap()).idempotency_key("k");
+    assert!(!db.submit(&batch).unwrap().is_repeat());
+    rows.expire_by("until").unwrap();
+    assert!(db.submit(&batch).unwrap().is_repeat());
+    db.close().unwrap();
+    let db = world.open();
+    assert!(db.submit(&batch).unwrap().is_repeat(), "after a replay too");
 }
