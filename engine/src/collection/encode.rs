@@ -13,8 +13,8 @@ use crate::ops::{Change, Expect, Op};
 use crate::record::{self, Record};
 use crate::row::{self, Payload, Row};
 
-/// What payloads may be longer than was guessed, for the room that a record is given at first.
-const ESCAPED_BYTES: usize = 256;
+/// What payloads may be longer than was guessed, for the room that records are given at first.
+const BEYOND_GUESS_BYTES: usize = 256;
 
 /// What an operation takes until it is applied, beside its row: itself, its places in lists and maps of its batch, the allocations
 /// of the row.
@@ -59,7 +59,7 @@ impl Size {
 
     /// An empty buffer for the records: no longer than a batch may be, whatever was given.
     fn buffer(&self) -> Vec<u8> {
-        Vec::with_capacity(self.records.min(MAX_BATCH_BYTES) + ESCAPED_BYTES)
+        Vec::with_capacity(self.records.min(MAX_BATCH_BYTES) + BEYOND_GUESS_BYTES)
     }
 
     /// Takes the memory: for the records as long as they are there, for the operations until they are applied. It is bounded by

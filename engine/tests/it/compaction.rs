@@ -4,15 +4,15 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use akidb::{Collection, Db, ErrorKind, Metric, Schema, Settings};
-use akidb_host::sim::{Act, Call, CrashDisk, EIO, ENOSPC, FakeClock, Gate, Hook, HookFs, Op};
+use akidb_host::sim::{Act, Call, CrashDisk, EIO, ENOSPC, FakeClock, Gate, HookFs, Op};
 use akidb_host::{Fs, RealClock, RealSpawn, Rng};
 use serde_json::json;
 
-use crate::support::in_dir;
+use crate::support::{Watched, in_dir};
 
 const DIM: u16 = 64;
 
@@ -87,42 +87,6 @@ fn fill(db: &Db) -> (Collection, Model) {
     (20..26).for_each(|n| put(&rows, &mut model, n, 4));
     (40..44).for_each(|n| delete(&rows, &mut model, n));
     (rows, model)
-}
-
-/// What a test does in a call that a merge makes.
-type Inside = Box<dyn Fn(&Call<'_>) -> Act + Send + Sync>;
-
-/// A disk whose calls on behalf of a merge, on this thread, are numbered from 1 and shown to what the test sets.
-struct Watched {
-    disk: CrashDisk,
-    fs: Arc<dyn Fs>,
-    calls: Arc<AtomicU64>,
-    inside: Arc<OnceLock<Inside>>,
-}
-
-impl Watched {
-    fn new(seed: u64) -> Self {
-        let disk = CrashDisk::new(seed);
-        let (calls, inside) = (Arc::new(AtomicU64::new(0)), Arc::new(OnceLock::<Inside>::new()));
-        let (counted, asked, own) = (Arc::clone(&calls), Arc::clone(&inside), std::thread::current().id());
-        let hook: Hook = Arc::new(move |call| {
-            // Those that the inside makes itself lie in the log.
-            let is_merge = std::thread::current().id() == own && !in_dir(call.path, "wal");
-            match asked.get() {
-                Some(inside) if is_merge && call.op.changes() => {
-                    let n = counted.fetch_add(1, Ordering::SeqCst) + 1;
-                    inside(&Call { n, ..*call })
-                }
-                _ => Act::Go,
-            }
-        });
-        let fs = Arc::new(HookFs::new(Arc::new(disk.clone()), hook));
-        Self { disk, fs, calls, inside }
-    }
-
-    fn watch(&self, inside: impl Fn(&Call<'_>) -> Act + Send + Sync + 'static) {
-        assert!(self.inside.set(Box::new(inside)).is_ok());
-    }
 }
 
 /// How many calls a merge makes.

@@ -7,6 +7,10 @@ use akidb::{Db, Settings};
 use akidb_host::sim::{Act, Call, HookFs};
 use akidb_host::{RealClock, RealFs, RealSpawn};
 
+mod watched;
+
+pub(crate) use watched::Watched;
+
 /// Opens a database whose file calls pass through `hook`.
 pub(crate) fn hooked(
     dir: &Path,

@@ -1,62 +1,27 @@
 //! A power cut, a kill and a failing disk in any step of making and removing one.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 
 use akidb::ErrorKind;
-use akidb_host::sim::{Act, Call, CrashDisk, EIO, ENOSPC, Hook, HookFs};
-use akidb_host::{Fs, Rng};
+use akidb_host::sim::{Act, CrashDisk, EIO, ENOSPC};
+use akidb_host::Rng;
 
 use super::{assert_now, assert_shows, builder, churn, fill, names};
-use crate::support::in_dir;
+use crate::support::Watched;
 
-/// What a test does in a call on behalf of a snapshot.
-type Inside = Box<dyn Fn(&Call<'_>) -> Act + Send + Sync>;
-
-/// A disk whose changing calls of this thread are numbered from 1 and shown to what the test sets.
-struct Watched {
-    disk: CrashDisk,
-    fs: Arc<dyn Fs>,
-    calls: Arc<AtomicU64>,
-    inside: Arc<OnceLock<Inside>>,
-}
-
-impl Watched {
-    fn new(seed: u64) -> Self {
-        let disk = CrashDisk::new(seed);
-        let (calls, inside) = (Arc::new(AtomicU64::new(0)), Arc::new(OnceLock::<Inside>::new()));
-        let (counted, asked, own) = (Arc::clone(&calls), Arc::clone(&inside), std::thread::current().id());
-        let hook: Hook = Arc::new(move |call| {
-            let is_ours = std::thread::current().id() == own && !in_dir(call.path, "wal");
-            match asked.get() {
-                Some(inside) if is_ours && call.op.changes() => {
-                    let n = counted.fetch_add(1, Ordering::SeqCst) + 1;
-                    inside(&Call { n, ..*call })
-                }
-                _ => Act::Go,
-            }
-        });
-        let fs = Arc::new(HookFs::new(Arc::new(disk.clone()), hook));
-        Self { disk, fs, calls, inside }
-    }
-
-    fn watch(&self, inside: impl Fn(&Call<'_>) -> Act + Send + Sync + 'static) {
-        assert!(self.inside.set(Box::new(inside)).is_ok());
-    }
-
-    /// Keeps disks as a power cut or a kill before each call leaves them.
-    fn cut_everywhere(&self, seed: u64) -> Arc<Mutex<Vec<(String, CrashDisk)>>> {
-        let cuts: Arc<Mutex<Vec<(String, CrashDisk)>>> = Arc::default();
-        let (taken, disk, rng) = (Arc::clone(&cuts), self.disk.clone(), Mutex::new(Rng::seeded(seed)));
-        self.watch(move |call| {
-            let (mut rng, mut taken) = (rng.lock().unwrap(), taken.lock().unwrap());
-            let name = format!("{:?} {}", call.op, call.path.display());
-            (0..3).for_each(|_| taken.push((format!("a cut before {name}"), disk.power_cut(&mut rng))));
-            taken.push((format!("a kill before {name}"), disk.kill()));
-            Act::Go
-        });
-        cuts
-    }
+/// Keeps disks as a power cut or a kill before each call leaves them.
+fn cut_everywhere(world: &Watched, seed: u64) -> Arc<Mutex<Vec<(String, CrashDisk)>>> {
+    let cuts: Arc<Mutex<Vec<(String, CrashDisk)>>> = Arc::default();
+    let (taken, disk, rng) = (Arc::clone(&cuts), world.disk.clone(), Mutex::new(Rng::seeded(seed)));
+    world.watch(move |call| {
+        let (mut rng, mut taken) = (rng.lock().unwrap(), taken.lock().unwrap());
+        let name = format!("{:?} {}", call.op, call.path.display());
+        (0..3).for_each(|_| taken.push((format!("a cut before {name}"), disk.power_cut(&mut rng))));
+        taken.push((format!("a kill before {name}"), disk.kill()));
+        Act::Go
+    });
+    cuts
 }
 
 #[test]
@@ -66,7 +31,7 @@ fn a_power_cut_in_any_step_of_making_one_leaves_none_or_a_whole_one() {
     let world = Watched::new(seed);
     let db = builder(Arc::clone(&world.fs)).open().unwrap();
     let model = fill(&db, &mut Rng::seeded(seed));
-    let cuts = world.cut_everywhere(seed);
+    let cuts = cut_everywhere(&world, seed);
     db.create_snapshot("moment").unwrap();
     drop(db);
     let mut cuts = cuts.lock().unwrap();
@@ -105,7 +70,7 @@ fn a_power_cut_in_any_step_of_removing_one_leaves_it_whole_or_gone() {
     churn(&db, &mut model, &mut rng, 7);
     db.flush().unwrap();
     db.compact().unwrap();
-    let cuts = world.cut_everywhere(seed);
+    let cuts = cut_everywhere(&world, seed);
     db.remove_snapshot("moment").unwrap();
     // What gc does then, it does on another thread; a reopen does the same.
     drop(db);
