@@ -4,8 +4,8 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use akidb::ErrorKind;
-use akidb_host::sim::{Act, CrashDisk, EIO, ENOSPC};
 use akidb_host::Rng;
+use akidb_host::sim::{Act, CrashDisk, EIO, ENOSPC};
 
 use super::{assert_now, assert_shows, builder, churn, fill, names};
 use crate::support::Watched;
