@@ -179,7 +179,7 @@ fn load(engine: &Engine, failing: &BTreeSet<u32>) -> Load {
     let collections = view.content().collections.values().map(|state| CollectionLoad {
         id: state.id,
         active_bytes: state.active.bytes(),
-        active_full: state.active.is_full(),
+        active_full: engine.limits.is_active_full(state),
         sealed: state.sealed.len(),
         oldest_unflushed: state.oldest_unflushed(),
         damaged: state.damage.get().is_some(),

@@ -59,8 +59,7 @@ fn sealed(writer: &Writer, state: &CollectionState, sealed_at: Lsn) -> Collectio
 /// writers, so that rows never outgrow the memtables while a flush runs. Touches no file.
 pub(crate) fn seal_if_full(engine: &Engine, writer: &Writer, collection: u32) {
     let sealed = seal_when(writer, collection, |state| {
-        let full = state.active.bytes() >= engine.limits.memtable_bytes || state.active.is_full();
-        full && state.sealed.len() < engine.sealed_bound(state)
+        engine.limits.is_active_full(state) && state.sealed.len() < engine.sealed_bound(state)
     });
     if sealed {
         engine.wake_driver();
@@ -252,8 +251,7 @@ fn flush_locked(engine: &Engine, writer: &Writer, collection: u32) -> Result<Flu
         }
     })?;
     install(writer, collection, &memtable, sealed_at, flushed);
-    // A small one says little: most of its time goes to syncs.
-    if memtable.bytes() >= engine.limits.memtable_bytes / 2 {
+    if memtable.bytes() >= engine.limits.telling_memtable_bytes() {
         let took = RealClock.now().saturating_duration_since(began);
         engine.pace.note_flush(memtable.bytes(), took);
     }

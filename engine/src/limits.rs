@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, CollectionState};
 use crate::config::{Durability, Settings};
 use crate::filter_cache::FilterCache;
 use crate::idempotency::KeyBounds;
@@ -12,6 +12,11 @@ use crate::segment::PageCache;
 
 /// Log files grow at least to this size: smaller ones would be changed all the time.
 const LEAST_LOG_FILE_BYTES: u64 = 4 << 20;
+/// A memtable may take one part in so many of what the segments beside it take before it is full: a young collection's log and
+/// memtables would be larger than itself.
+const MEMTABLE_SHARE: u64 = 4;
+/// This much it may take in any case: smaller flushes cost more syncs and merges than they free space.
+const LEAST_FULL_MEMTABLE_BYTES: u64 = 8 << 20;
 /// The rows of a row group that is written may hold one part in so many of what a merge may: it holds them three times, as rows,
 /// as columns and encoded, and vectors besides.
 const ROW_GROUP_SHARE: u64 = 8;
@@ -21,7 +26,7 @@ const LEAST_ROW_GROUP_BYTES: u64 = 1 << 20;
 /// Bounds in bytes, counts and times; each is explained at its setting.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    /// A memtable this large is sealed and flushed.
+    /// A memtable this large is sealed and flushed, that of a young collection earlier.
     pub(crate) memtable_bytes: u64,
     /// Whether writes count, and are shown, before they are synced.
     pub(crate) durability: Durability,
@@ -93,6 +98,29 @@ impl Limits {
                 for_secs: u64::from(engine.manifest_keep_hours) * 3_600,
             },
         }
+    }
+
+    /// Bytes at which the active memtable of a collection is full. The first one is so as a whole.
+    pub(crate) fn full_memtable_bytes(&self, state: &CollectionState) -> u64 {
+        let least = self.memtable_bytes.min(LEAST_FULL_MEMTABLE_BYTES);
+        if least == self.memtable_bytes || state.segments.is_empty() {
+            return self.memtable_bytes;
+        }
+        let segments: u64 = state.segments.iter().map(|live| live.segment.meta().size).sum();
+        (segments / MEMTABLE_SHARE).clamp(least, self.memtable_bytes)
+    }
+
+    /// Whether the active memtable of a collection is to be sealed.
+    pub(crate) fn is_active_full(&self, state: &CollectionState) -> bool {
+        // The first comparison is what most writes need.
+        let bytes = state.active.bytes();
+        let may_be = bytes >= self.memtable_bytes.min(LEAST_FULL_MEMTABLE_BYTES);
+        (may_be && bytes >= self.full_memtable_bytes(state)) || state.active.is_full()
+    }
+
+    /// A memtable this large says how fast flushes are; most of the time of a smaller one goes to syncs.
+    pub(crate) fn telling_memtable_bytes(&self) -> u64 {
+        self.memtable_bytes.min(LEAST_FULL_MEMTABLE_BYTES) / 2
     }
 
     /// Segments below this are small: made of one memtable, or of few that were not full.

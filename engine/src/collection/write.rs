@@ -108,7 +108,7 @@ impl Receipt {
         let (catalog, limits) = (current.content(), &self.engine.limits);
         let is_due = |collection: u32| {
             let state = catalog.collections.get(&collection);
-            state.is_some_and(|s| s.active.bytes() >= limits.memtable_bytes || !s.sealed.is_empty())
+            state.is_some_and(|s| !s.sealed.is_empty() || limits.is_active_full(s))
         };
         let mut looked = None;
         let mut collections = self.ops.iter().map(Op::collection);

@@ -17,6 +17,7 @@ pub(crate) enum Job {
 pub(crate) struct CollectionLoad {
     pub(crate) id: u32,
     pub(crate) active_bytes: u64,
+    /// Its active memtable is to be sealed.
     pub(crate) active_full: bool,
     pub(crate) sealed: usize,
     pub(crate) oldest_unflushed: Option<Lsn>,
@@ -74,7 +75,7 @@ pub(crate) fn plan(load: &Load, limits: &Limits) -> Vec<Job> {
     let sealed = healthy().filter(|c| c.sealed > 0).map(|c| Job::Flush(c.id));
     jobs.extend(sealed.filter(|job| Some(*job) != first));
     if jobs.is_empty() {
-        let full = healthy().filter(|c| c.active_bytes >= limits.memtable_bytes || c.active_full);
+        let full = healthy().filter(|c| c.active_full);
         jobs.extend(full.map(|c| Job::Seal(c.id)));
     }
     if jobs.is_empty() && load.memory_asked {
@@ -125,7 +126,7 @@ mod tests {
         CollectionLoad {
             id,
             active_bytes,
-            active_full: false,
+            active_full: active_bytes >= limits().memtable_bytes,
             sealed,
             oldest_unflushed,
             damaged: false,

@@ -58,7 +58,7 @@ impl Engine {
     fn filled_last(&self, catalog: &Catalog, collection: u32) -> Option<f64> {
         let state = catalog.collections.get(&collection)?;
         let is_last = state.sealed.len() >= self.sealed_bound(state);
-        is_last.then(|| state.active.bytes() as f64 / self.limits.memtable_bytes as f64)
+        is_last.then(|| state.active.bytes() as f64 / self.limits.full_memtable_bytes(state) as f64)
     }
 
     /// Holds a write to the pace of flushes, where they are behind: blocks for as long as its rows take at that pace, a second at
@@ -195,9 +195,6 @@ impl Engine {
     }
 
     fn is_active_full(&self, catalog: &Catalog, collection: u32) -> bool {
-        catalog
-            .collections
-            .get(&collection)
-            .is_some_and(|c| c.active.bytes() >= self.limits.memtable_bytes || c.active.is_full())
+        catalog.collections.get(&collection).is_some_and(|state| self.limits.is_active_full(state))
     }
 }

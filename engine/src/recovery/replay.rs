@@ -30,9 +30,7 @@ pub(super) fn give_memory_back(engine: &Engine, applier: &Applier<Memory>, limit
         let current = applier.published().current();
         let catalog = current.content();
         let healthy = || catalog.collections.values().filter(|state| state.damage.get().is_none());
-        if let Some(full) =
-            healthy().find(|s| s.active.bytes() >= limits.memtable_bytes || s.active.is_full())
-        {
+        if let Some(full) = healthy().find(|state| limits.is_active_full(state)) {
             flush::seal(engine.writer()?, full.id);
             continue;
         }

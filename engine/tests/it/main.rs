@@ -50,3 +50,4 @@ mod spans;
 mod support;
 mod tidy;
 mod writes;
+mod young;
