@@ -112,7 +112,7 @@ pub struct EngineSettings {
     /// When a write counts as written. `local_synced`: a row that was acknowledged survives a power cut.
     pub durability: Durability,
     /// A memtable this large becomes a segment. 32 MiB: about 20,000 rows of 384 dimensions, large enough for a
-    /// segment worth its footer, small enough to rewrite in a second. Beside segments a quarter of
+    /// segment worth its footer, small enough to rewrite in a second. Beside segments an eighth of
     /// what they take is enough, and 8 MiB at least: the log of a young collection is no larger than its rows.
     #[serde(deserialize_with = "file::bytes")]
     pub memtable_bytes: u64,

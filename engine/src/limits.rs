@@ -14,7 +14,7 @@ use crate::segment::PageCache;
 const LEAST_LOG_FILE_BYTES: u64 = 4 << 20;
 /// A memtable may take one part in so many of what the segments beside it take before it is full: a young collection's log and
 /// memtables would be larger than itself.
-const MEMTABLE_SHARE: u64 = 4;
+const MEMTABLE_SHARE: u64 = 8;
 /// This much it may take in any case: smaller flushes cost more syncs and merges than they free space.
 const LEAST_FULL_MEMTABLE_BYTES: u64 = 8 << 20;
 /// The rows of a row group that is written may hold one part in so many of what a merge may: it holds them three times, as rows,

@@ -12,15 +12,15 @@ const FANOUT: usize = 4;
 /// Upper bound of the lowest tier; each next one is four times larger.
 const FIRST_TIER_BYTES: u64 = 1 << 20;
 /// Merges up to this size are made whatever share of the whole they are.
-const SMALL_MERGE_BYTES: u64 = 32 << 20;
+const SMALL_MERGE_BYTES: u64 = 16 << 20;
 /// A larger merge is at most one part in so many of the collection: until its inputs are gone both take space.
-const SPACE_SHARE: u64 = 4;
+const SPACE_SHARE: u64 = 6;
 /// The same while nobody writes: the log takes no space then.
 const SPACE_SHARE_AT_REST: u64 = 2;
 /// Dead rows in a hundred above which a segment is rewritten for their sake alone.
 const MOST_DEAD_PERCENT: u64 = 25;
 /// The same while nobody writes.
-const MOST_DEAD_AT_REST_PERCENT: u64 = 3;
+const MOST_DEAD_AT_REST_PERCENT: u64 = 2;
 
 /// What the choice depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,8 +89,8 @@ fn due_within(segments: &[SegmentLoad], max_rows: u64, space_share: u64) -> Vec<
     overdue.or_else(mostly_dead).copied().into_iter().collect()
 }
 
-/// What is due while nobody writes: also a segment of which more than three in a hundred are dead, the one with most of
-/// them first. Each row that dies costs 33 others at most that are written again, by a machine with nothing else to do.
+/// What is due while nobody writes: also a segment of which more than two in a hundred are dead, the one with most of
+/// them first. Each row that dies costs 50 others at most that are written again, by a machine with nothing else to do.
 pub(crate) fn due_at_rest(segments: &[SegmentLoad], max_rows: u64) -> Vec<usize> {
     let chosen = due_within(segments, max_rows, SPACE_SHARE_AT_REST);
     if !chosen.is_empty() {
@@ -193,9 +193,9 @@ mod tests {
 
     #[test]
     fn four_of_a_size_become_one_and_three_stay() {
-        let three = [segment(7_000, 0); 3];
+        let three = [segment(4_000, 0); 3];
         assert!(due(&three, 1_000_000).is_empty());
-        let four = [segment(7_000, 0); 4];
+        let four = [segment(4_000, 0); 4];
         assert_eq!(due(&four, 1_000_000), [0, 1, 2, 3]);
     }
 
@@ -227,7 +227,7 @@ mod tests {
         let segments = [segment(90_000, 1), overdue(90_000, 1), overdue(1_000, 0)];
         assert_eq!(due(&segments, 1_000_000), [1], "neither what is not overdue nor what has nothing dead");
         assert!(due(&segments, 80_000).is_empty(), "made with more memory than there is");
-        let four = [segment(7_000, 0), segment(7_000, 0), overdue(7_000, 9), segment(7_000, 0)];
+        let four = [segment(4_000, 0), segment(4_000, 0), overdue(4_000, 9), segment(4_000, 0)];
         assert_eq!(due(&four, 1_000_000), [0, 1, 2, 3], "once, along with what is merged anyway");
         let others =
             [overdue(900_000, 9), segment(9_000, 0), segment(9_000, 0), segment(9_000, 0), segment(9_000, 0)];
@@ -260,17 +260,17 @@ mod tests {
     #[test]
     fn what_could_not_be_rewritten_is_left_out_and_stops_nothing() {
         let spared = |segment| SegmentLoad { spared: true, ..segment };
-        let overdue = SegmentLoad { overdue: true, ..segment(7_000, 9) };
+        let overdue = SegmentLoad { overdue: true, ..segment(4_000, 9) };
         let segments = [spared(overdue), overdue, spared(segment(9, 9)), spared(segment(9_000, 8_000))];
         assert_eq!(due(&segments, 1_000_000), [1]);
         assert_eq!(due_at_rest(&segments[2..], 1_000_000), [0; 0]);
-        let four = [segment(7_000, 0); 4];
+        let four = [segment(4_000, 0); 4];
         assert_eq!(due(&[&[spared(overdue)], &four[..]].concat(), 1_000_000), [1, 2, 3, 4]);
     }
 
     #[test]
-    fn at_rest_three_dead_rows_in_a_hundred_are_enough() {
-        let segments = [segment(1_000, 30), segment(90_000, 2_701), segment(1_000, 249), segment(500, 0)];
+    fn at_rest_two_dead_rows_in_a_hundred_are_enough() {
+        let segments = [segment(1_000, 20), segment(90_000, 1_801), segment(1_000, 249), segment(500, 0)];
         assert!(due(&segments, 1_000_000).is_empty());
         assert_eq!(due_at_rest(&segments, 1_000_000), [1]);
         assert_eq!(due_at_rest(&segments, 50_000), [2], "the other does not fit");
@@ -284,12 +284,16 @@ mod tests {
 
     #[test]
     fn no_merge_holds_more_rows_than_memory_allows_nor_needs_much_space() {
-        let segments = [segment(40_000, 0); 8];
+        let segments = [segment(40_000, 0); 20];
         assert_eq!(due(&segments, 100_000), [0, 1], "two fit");
-        let large = [segment(90_000, 0); 9];
-        assert_eq!(due(&large, 10_000_000), [0, 1], "a quarter of the bytes");
-        assert_eq!(due_at_rest(&large, 10_000_000), [0, 1, 2, 3], "half of them where the log is empty");
-        assert_eq!(due(&[segment(10_000, 0); 4], 10_000_000), [0, 1, 2], "32 MiB whatever share that is");
+        let large = [segment(90_000, 0); 13];
+        assert_eq!(due(&large, 10_000_000), [0, 1], "a sixth of the bytes");
+        assert_eq!(
+            due_at_rest(&large, 10_000_000),
+            [0, 1, 2, 3, 4, 5],
+            "half of them where the log is empty"
+        );
+        assert_eq!(due(&[segment(5_000, 0); 4], 10_000_000), [0, 1, 2], "16 MiB whatever share that is");
     }
 
     /// Four segments of which no two fit a merge, and one small flush after the other: small ones wait for others of their size.

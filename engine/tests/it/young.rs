@@ -34,14 +34,14 @@ fn until_flushed(db: &Db, docs: &Collection, next: &mut u64, flush: impl Fn()) -
 }
 
 #[test]
-fn beside_small_segments_a_quarter_of_their_bytes_fills_a_memtable_and_no_less_than_8_mib() {
+fn beside_small_segments_an_eighth_of_their_bytes_fills_a_memtable_and_no_less_than_8_mib() {
     let (db, clock, spawn) = opened(12);
     let docs = db.create_collection("docs", Schema::new(DIM, Metric::L2)).unwrap();
     let flush = || drop(spawn.run_until_idle(clock.now()));
     let (mut next, mut sizes) = (0, Vec::new());
-    for _ in 0..7 {
+    for _ in 0..12 {
         let segments = db.stats().unwrap().collections[0].segment_bytes;
-        let expected = if segments == 0 { 12 * MIB } else { (segments / 4).clamp(8 * MIB, 12 * MIB) };
+        let expected = if segments == 0 { 12 * MIB } else { (segments / 8).clamp(8 * MIB, 12 * MIB) };
         let size = until_flushed(&db, &docs, &mut next, flush);
         // The row that filled it is the one after.
         assert!((expected - 64 * 1_024..expected).contains(&size), "{size} beside {segments} of segments");
@@ -51,7 +51,7 @@ fn beside_small_segments_a_quarter_of_their_bytes_fills_a_memtable_and_no_less_t
         sizes.contains(&7) && sizes[1..].contains(&11),
         "small at first, then as the setting says: {sizes:?}"
     );
-    assert_eq!((docs.count().unwrap(), db.stats().unwrap().collections[0].segments), (next, 7));
+    assert_eq!((docs.count().unwrap(), db.stats().unwrap().collections[0].segments), (next, 12));
     db.close().unwrap();
 }
 
