@@ -10,8 +10,7 @@ use crate::row_text;
 
 /// Rename a collection, declare more fields, or let its rows expire
 ///
-/// Of several, fields are added first, then rows expire, then the name changes; each stands by itself, also if a later one is
-/// refused.
+/// Several are made together or, if one is refused, none: rows may expire by a field that is added with it.
 #[derive(Args, Debug)]
 pub(crate) struct Alter {
     /// Collection
@@ -34,16 +33,21 @@ impl Alter {
         let fields: Vec<(&str, FieldType)> = fields.collect::<Result<_>>()?;
         let db = globals.open_for_writing()?;
         let rows = collection(&db, &self.collection)?;
-        rows.add_fields(&fields)?;
-        let mut expired = None;
-        if let Some(field) = &self.expires_by {
-            let before = rows.count()?;
-            rows.expire_by(field)?;
-            expired = Some(before.saturating_sub(rows.count()?));
+        let mut change = rows.alter();
+        for (name, field_type) in fields {
+            change = change.field(name, field_type);
         }
         if let Some(name) = &self.rename {
-            db.rename_collection(&self.collection, name)?;
+            change = change.rename(name);
         }
+        let expired = match &self.expires_by {
+            Some(field) => {
+                let before = rows.count()?;
+                change.expires_by(field).commit()?;
+                Some(before.saturating_sub(rows.count()?))
+            }
+            None => change.commit().map(|()| None)?,
+        };
         let (name, declared) = (rows.name()?, rows.schema()?.fields.len());
         db.close()?;
         let mut object = json!({ "collection": name, "was": self.collection, "fields": declared });

@@ -15,6 +15,7 @@ use crate::row::{self, Payload, Row};
 use crate::schema::{IdKind, Schema};
 use crate::version::View;
 
+mod alter;
 mod atomic;
 mod batch;
 mod encode;
@@ -29,6 +30,7 @@ mod query;
 mod seeded;
 mod write;
 
+pub use alter::Alter;
 pub use atomic::Batch;
 pub(crate) use atomic::{by_name, rows_of, submit};
 pub use batch::SearchBatch;

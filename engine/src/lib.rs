@@ -152,7 +152,8 @@ pub use backends::Backends;
 pub use builder::Builder;
 #[cfg(not(akidb_loom))]
 pub use collection::{
-    Batch, Collection, Expires, Hit, MAX_BATCH_BYTES, NewRow, Receipt, Scan, Search, SearchBatch, StoredRow,
+    Alter, Batch, Collection, Expires, Hit, MAX_BATCH_BYTES, NewRow, Receipt, Scan, Search, SearchBatch,
+    StoredRow,
 };
 #[cfg(not(akidb_loom))]
 pub use config::{BackendKind, BackendSettings, Durability, EngineSettings, Secret, Settings, Tiering};

@@ -1,5 +1,7 @@
 //! Threads that do blocking work for async callers: what may wait for room or read a disk never runs on theirs.
 
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -33,7 +35,9 @@ impl Workers {
     /// first poll, nothing happens; dropped later, the work is done all the same.
     ///
     /// # Errors
-    /// `Full` if 4,096 calls wait already; `Unavailable` if no thread can be had. Nothing was done then.
+    /// `Full` if 4,096 calls wait already; `Unavailable` if no thread can be had. Nothing was done then. `Internal` if the work
+    /// panicked: that is our mistake, and whoever asked is told so like of any other failure of the database, in a server as an
+    /// answer and not as a connection that breaks. The worker goes on.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
@@ -42,14 +46,15 @@ impl Workers {
         let span = tracing::Span::current();
         let work: Work = Box::new(move || {
             let _span = span.entered();
+            let outcome = catch_unwind(AssertUnwindSafe(work)).map_err(|panic| panicked(&*panic));
             // Nobody waits any more: what was asked for was done all the same.
-            let _ = answer.send(work());
+            let _ = answer.send(outcome);
         });
         self.start(work)?;
-        answered.await.map_err(|_| Error::new(ErrorKind::Internal, "AKI-0291", "an async call panicked"))
+        answered.await.unwrap_or_else(|_| Err(panicked(&"its answer was lost")))
     }
 
-    /// Lets a worker do this; nobody waits for it.
+    /// Lets a worker do this; nobody waits for it. A panic of it is told in the log of the program.
     ///
     /// # Errors
     /// As [`Workers::run`].
@@ -84,12 +89,103 @@ fn work_off(waiting: &Mutex<Receiver<Work>>) {
     loop {
         let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
         match next {
-            Ok(work) => work(),
+            // Also the waker of whoever waits for the answer, which is other people's code.
+            Ok(work) => {
+                if let Err(panic) = catch_unwind(AssertUnwindSafe(work)) {
+                    let error = panicked(&*panic);
+                    tracing::error!(%error, "work for async callers, or the waker of one, panicked; its thread goes on");
+                }
+            }
             Err(_) => return,
         }
     }
 }
 
+fn panicked(panic: &(dyn Any + Send)) -> Error {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no text");
+    Error::new(ErrorKind::Internal, "AKI-0291", format!("an async call panicked: {text}"))
+}
+
 fn no_thread(cause: &str) -> Error {
     Error::new(ErrorKind::Unavailable, "AKI-0292", format!("no thread for async calls: {cause}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::sync::Condvar;
+    use std::sync::mpsc::{Sender, channel};
+    use std::task::{Context, Wake, Waker};
+
+    use super::*;
+    use akidb_host::RealSpawn;
+
+    /// More than there are threads: each takes one along, or none.
+    const PANICS: usize = 3 * THREADS;
+
+    fn block_on<T>(future: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+    }
+
+    #[test]
+    fn work_that_panics_is_an_error_for_who_asked_and_every_thread_goes_on() {
+        let workers = Workers::new(Arc::new(RealSpawn));
+        for n in 0..PANICS {
+            let asked = async {
+                match n % 2 {
+                    0 => workers.run(|| -> usize { panic!("with a text") }).await,
+                    _ => workers.run(move || -> usize { panic!("with {n}") }).await,
+                }
+            };
+            let error = block_on(asked).unwrap_err();
+            assert_eq!((error.kind(), error.code()), (ErrorKind::Internal, "AKI-0291"), "{error}");
+            assert!(error.to_string().contains("panicked: with "), "{error}");
+            workers.start(Box::new(|| panic!("nobody waits for this"))).unwrap();
+        }
+        all_are_there(&workers);
+    }
+
+    struct Panics(Mutex<Sender<()>>);
+
+    impl Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            self.0.lock().unwrap().send(()).unwrap();
+            panic!("a waker panics");
+        }
+    }
+
+    #[test]
+    fn a_waker_that_panics_leaves_its_answer_and_every_thread_there() {
+        let workers = Workers::new(Arc::new(RealSpawn));
+        for n in 0..PANICS {
+            let (go, gone) = channel::<()>();
+            let (woken, wakes) = channel();
+            let waker = Waker::from(Arc::new(Panics(Mutex::new(woken))));
+            let mut asked = pin!(workers.run(move || gone.recv().map(|()| n)));
+            assert!(asked.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+            go.send(()).unwrap();
+            wakes.recv().unwrap();
+            assert_eq!(block_on(asked).unwrap().unwrap(), n);
+        }
+        all_are_there(&workers);
+    }
+
+    /// As many calls as there are threads, each of which ends only beside the others.
+    fn all_are_there(workers: &Workers) {
+        let meeting = Arc::new((Mutex::new(0), Condvar::new()));
+        let calls = (0..THREADS).map(|_| {
+            let meeting = Arc::clone(&meeting);
+            workers.run(move || {
+                let (here, came) = &*meeting;
+                let mut here = here.lock().unwrap();
+                *here += 1;
+                came.notify_all();
+                let long = Duration::from_secs(20);
+                *came.wait_timeout_while(here, long, |here| *here < THREADS).unwrap().0
+            })
+        });
+        let answers = block_on(futures::future::join_all(calls));
+        assert!(answers.into_iter().all(|met| met.unwrap() == THREADS));
+    }
 }

@@ -10,6 +10,7 @@ use akidb_host::seeded_bug;
 use crate::control::{Control, ControlState};
 use crate::lsn::Lsn;
 use crate::sync::{AtomicBool, Condvar, Mutex, Ordering, lock, wait};
+use crate::wakers::{ends_well, wake_all};
 use crate::watermark::Watermark;
 
 pub(crate) type Callback = Arc<dyn Fn(Lsn) + Send + Sync>;
@@ -152,22 +153,34 @@ impl Commit {
             self.done.notify_all();
         }
         let forgotten = usize::from(seeded_bug("forgotten_waker"));
-        wakers.into_iter().skip(forgotten).for_each(|w| w.waker.wake());
-        callbacks.iter().for_each(|callback| callback(synced));
+        wake_all(wakers.into_iter().skip(forgotten).map(|w| w.waker));
+        let panicked = callbacks.iter().filter(|callback| !ends_well(|| callback(synced))).count();
+        if panicked > 0 {
+            // What it should have done with these records is not done, and nobody knows how much of it.
+            self.poison_now("who was told of a sync panicked".into());
+        }
         left
     }
 
-    /// Ends the writing life of the log outside a lead (a seal that could not be synced).
+    /// Ends the writing life of the log outside a lead (a seal that could not be synced). With no lock held: it wakes.
     pub(crate) fn poison_now(&self, cause: Arc<str>) {
-        let wakers = {
-            let mut state = lock(&self.state);
-            state.poison.get_or_insert(cause);
-            self.dead.store(true, Ordering::Release);
-            self.control.set_state(ControlState::Poisoned);
-            take_all(&mut state)
-        };
+        self.poison_untold(cause);
+        self.tell_of_poison();
+    }
+
+    /// As [`Commit::poison_now`] where a lock is held: once it is released, [`Commit::tell_of_poison`] is to be called.
+    pub(crate) fn poison_untold(&self, cause: Arc<str>) {
+        let mut state = lock(&self.state);
+        state.poison.get_or_insert(cause);
+        self.dead.store(true, Ordering::Release);
+        self.control.set_state(ControlState::Poisoned);
+    }
+
+    /// Tells everyone who waits; who comes later sees the poison.
+    pub(crate) fn tell_of_poison(&self) {
+        let wakers = take_all(&mut lock(&self.state));
         self.done.notify_all();
-        wakers.into_iter().for_each(|w| w.waker.wake());
+        wake_all(wakers.into_iter().map(|w| w.waker));
     }
 
     /// Nothing will be synced any more: tells everyone who reads the tail.
@@ -178,7 +191,7 @@ impl Commit {
             std::mem::take(&mut state.watchers)
         };
         self.done.notify_all();
-        wakers.into_iter().for_each(|w| w.waker.wake());
+        wake_all(wakers.into_iter().map(|w| w.waker));
     }
 
     /// Asked before [`Commit::synced`]: what is synced after a `true` was synced before it.
@@ -200,19 +213,24 @@ impl Commit {
 
     /// Whether `lsn` is synced or never will be; else keeps the waker under `id` (a new one if it has none).
     pub(crate) fn watch(&self, lsn: Lsn, id: &mut Option<u64>, waker: &Waker) -> bool {
+        let waker = waker.clone();
         let mut state = lock(&self.state);
         if self.is_news(lsn, &state) {
+            drop(state);
             return true;
         }
         state.last_id += 1;
         let fresh = state.last_id;
-        keep(&mut state.watchers, fresh, lsn, id, waker);
+        let before = keep(&mut state.watchers, fresh, lsn, id, waker);
+        drop(state);
+        drop(before);
         false
     }
 
     /// Drops a reader's waker.
     pub(crate) fn unwatch(&self, id: u64) {
-        lock(&self.state).watchers.retain(|w| w.id != id);
+        let left: Vec<_> = lock(&self.state).watchers.extract_if(.., |w| w.id == id).collect();
+        drop(left);
     }
 
     /// Answers an async caller or keeps its waker under `id` (a new one if it has none).
@@ -220,22 +238,30 @@ impl Commit {
         if self.synced() >= lsn {
             return Poll::Ready(Ok(()));
         }
+        let waker = waker.clone();
         let mut state = lock(&self.state);
-        if self.synced() >= lsn {
-            return Poll::Ready(Ok(()));
-        }
-        if let Some(cause) = &state.poison {
-            return Poll::Ready(Err(cause.clone()));
+        let answer = match &state.poison {
+            _ if self.synced() >= lsn => Some(Ok(())),
+            Some(cause) => Some(Err(cause.clone())),
+            None => None,
+        };
+        if let Some(answer) = answer {
+            drop(state);
+            return Poll::Ready(answer);
         }
         state.last_id += 1;
         let fresh = state.last_id;
-        keep(&mut state.waiters, fresh, lsn, id, waker);
+        let before = keep(&mut state.waiters, fresh, lsn, id, waker);
+        drop(state);
+        drop(before);
         Poll::Pending
     }
 
     /// Drops an async caller's waker.
     pub(crate) fn forget(&self, id: u64) {
-        lock(&self.state).waiters.retain(|w| w.id != id && !seeded_bug("cancel_forgets_everyone"));
+        let everyone = seeded_bug("cancel_forgets_everyone");
+        let left: Vec<_> = lock(&self.state).waiters.extract_if(.., |w| w.id == id || everyone).collect();
+        drop(left);
     }
 
     pub(crate) fn has_waiters(&self) -> bool {
@@ -258,13 +284,19 @@ fn take_all(state: &mut State) -> Vec<Waiter> {
     all
 }
 
-/// Keeps a waker under `id` if that is known, else under `fresh`.
-fn keep(waiters: &mut Vec<Waiter>, fresh: u64, lsn: Lsn, id: &mut Option<u64>, waker: &Waker) {
+/// Keeps a waker under `id` if that is known, else under `fresh`. Gives the one that it replaces.
+fn keep(
+    waiters: &mut Vec<Waiter>,
+    fresh: u64,
+    lsn: Lsn,
+    id: &mut Option<u64>,
+    waker: Waker,
+) -> Option<Waker> {
     if let Some(known) = id.and_then(|id| waiters.iter_mut().find(|w| w.id == id)) {
         known.lsn = lsn;
-        known.waker.clone_from(waker);
-        return;
+        return Some(std::mem::replace(&mut known.waker, waker));
     }
     *id = Some(fresh);
-    waiters.push(Waiter { id: fresh, lsn, waker: waker.clone() });
+    waiters.push(Waiter { id: fresh, lsn, waker });
+    None
 }

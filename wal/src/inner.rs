@@ -203,20 +203,34 @@ impl Inner {
     /// it, with no lock held.
     pub(crate) fn room_for(&self, bytes: u64) -> Result<MutexGuard<'_, Writing>> {
         let mut writing = lock(&self.append);
-        while !self.take_room(&mut writing, bytes)? {
-            writing = if writing.spares.making {
-                wait(&self.room, writing)
-            } else {
-                self.make_spare(writing, bytes).map_err(|e| e.with_fate(Fate::NotWritten))?
-            };
+        loop {
+            match self.take_room(&mut writing, bytes) {
+                Ok(true) => return Ok(writing),
+                Ok(false) if writing.spares.making => writing = wait(&self.room, writing),
+                Ok(false) => {
+                    self.make_spare(writing, bytes).map_err(|e| e.with_fate(Fate::NotWritten))?;
+                    writing = lock(&self.append);
+                }
+                Err(e) => {
+                    drop(writing);
+                    self.tell_if_poisoned(&e);
+                    return Err(e);
+                }
+            }
         }
-        Ok(writing)
+    }
+
+    /// After [`Inner::take_room`], once its lock is released: it may have poisoned the log, and tells nobody.
+    pub(crate) fn tell_if_poisoned(&self, error: &Error) {
+        if matches!(error.kind(), ErrorKind::Poisoned { .. }) {
+            self.commit.tell_of_poison();
+        }
     }
 
     /// Whether the active file has room for a frame of so many bytes; goes on in the next file if that is ready.
     ///
     /// # Errors
-    /// Why no frame of that size can be appended now. Nothing was logged.
+    /// Why no frame of that size can be appended now. Nothing was logged. See [`Inner::tell_if_poisoned`].
     pub(crate) fn take_room(&self, writing: &mut Writing, bytes: u64) -> Result<bool> {
         if writing.sealed || writing.active.is_none() {
             return Err(Error::refused(ErrorKind::Closed));
@@ -237,7 +251,7 @@ impl Inner {
         }
         let next = writing.spares.ready.pop_front().expect("one is ready");
         self.rotate(writing, next).map_err(|cause| {
-            self.commit.poison_now(cause.clone());
+            self.commit.poison_untold(cause.clone());
             Error::refused(ErrorKind::Poisoned { cause })
         })?;
         Ok(true)

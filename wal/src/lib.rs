@@ -35,6 +35,7 @@ mod sync;
 mod synced;
 mod threads;
 mod truncate;
+mod wakers;
 mod watermark;
 
 pub use config::{Config, Durability, Options, WritePath};

@@ -262,7 +262,8 @@ impl Log {
     }
 
     /// Calls `callback` with the synced watermark after each sync, on the thread that made it, with none of the
-    /// log's locks held.
+    /// log's locks held. If it panics the others are called all the same, and the log is poisoned: what it should have
+    /// done with those records is not done.
     pub fn on_synced(&self, callback: Arc<dyn Fn(Lsn) + Send + Sync>) {
         let callback: Callback = callback;
         self.inner.commit.on_synced(callback);

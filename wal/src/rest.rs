@@ -11,6 +11,7 @@ use crate::inner::{Inner, Writing};
 use crate::log_file::LogFile;
 use crate::open;
 use crate::sync::{lock, wait};
+use crate::wakers::wake_all;
 
 impl Inner {
     /// # Errors
@@ -35,15 +36,16 @@ impl Inner {
             ((!is_small).then_some(header), writing.spares.give_up_ready())
         };
         let made = self.make_small(header, &mut unused);
-        let rotated = {
+        let (rotated, waiting) = {
             let mut writing = lock(&self.append);
             writing.spares.making = false;
             writing.spares.ready.extend(unused);
             let waiting = std::mem::take(&mut writing.spares.wakers);
-            self.room.notify_all();
-            waiting.into_iter().for_each(std::task::Waker::wake);
-            made.and_then(|small| self.go_on_in(&mut writing, small))
-        }?;
+            (made.and_then(|small| self.go_on_in(&mut writing, small)), waiting)
+        };
+        self.room.notify_all();
+        wake_all(waiting);
+        let rotated = rotated.inspect_err(|e| self.tell_if_poisoned(e))?;
         if rotated && self.commit.try_lead() {
             self.lead();
         }
@@ -70,7 +72,7 @@ impl Inner {
         }
         let next = writing.spares.ready.pop_front().expect("it was put there just now");
         self.rotate(writing, next).map_err(|cause| {
-            self.commit.poison_now(cause.clone());
+            self.commit.poison_untold(cause.clone());
             crate::inner::poisoned(cause)
         })?;
         writing.spares.next_bytes =

@@ -12,6 +12,7 @@ use crate::inner::{Inner, Old, Writing};
 use crate::log_file::{LogFile, Plan, Retired};
 use crate::open;
 use crate::sync::{MutexGuard, lock};
+use crate::wakers::wake_all;
 
 /// Retired files kept for another life: as many as spares are ever wanted.
 const MAX_RETIRED: usize = 2;
@@ -88,16 +89,12 @@ impl Spares {
 }
 
 impl Inner {
-    /// Makes the next file with no lock held. The caller found that nobody else makes one. Ready files that are too
-    /// small for a frame of `bytes` are replaced.
+    /// Makes the next file with no lock held: the guard is given up. The caller found that nobody else makes one. Ready files
+    /// that are too small for a frame of `bytes` are replaced.
     ///
     /// # Errors
     /// What kept the file from being made. Nothing was logged, and a later call tries again.
-    pub(crate) fn make_spare<'a>(
-        &'a self,
-        mut writing: MutexGuard<'a, Writing>,
-        bytes: u64,
-    ) -> Result<MutexGuard<'a, Writing>> {
+    pub(crate) fn make_spare(&self, mut writing: MutexGuard<'_, Writing>, bytes: u64) -> Result<()> {
         assert!(!writing.spares.making, "one file is made at a time");
         let bytes = bytes.max(writing.spares.needed_bytes);
         let small =
@@ -136,10 +133,11 @@ impl Inner {
                 Err(e)
             }
         };
-        let wakers = std::mem::take(&mut spares.wakers);
+        let waiting = std::mem::take(&mut spares.wakers);
+        drop(writing);
         self.room.notify_all();
-        wakers.into_iter().for_each(Waker::wake);
-        result.map(|()| writing)
+        wake_all(waiting);
+        result
     }
 
     /// Makes a file in the place of `unused` ones; what of them could not be removed stays there.
@@ -206,11 +204,14 @@ impl Inner {
     /// As `room_for`, and `NoRoomYet`. Nothing was logged.
     pub(crate) fn room_now(&self, bytes: u64) -> Result<MutexGuard<'_, Writing>> {
         let mut writing = lock(&self.append);
-        if self.take_room(&mut writing, bytes)? {
-            return Ok(writing);
-        }
-        let answer = self.want_file(&mut writing, bytes);
+        let taken = self.take_room(&mut writing, bytes);
+        let answer = match taken {
+            Ok(true) => return Ok(writing),
+            Ok(false) => self.want_file(&mut writing, bytes),
+            Err(e) => e,
+        };
         drop(writing);
+        self.tell_if_poisoned(&answer);
         self.wake_prepare();
         Err(answer)
     }
@@ -225,18 +226,22 @@ impl Inner {
 
     /// Ready once an append of a frame of `bytes` may find room; else the waker is told when a file arrives.
     pub(crate) fn poll_room(&self, bytes: u64, waker: &Waker) -> Poll<Result<()>> {
+        let mut mine = Some(waker.clone());
         let mut writing = lock(&self.append);
-        match self.take_room(&mut writing, bytes) {
-            Ok(true) => return Poll::Ready(Ok(())),
-            Ok(false) => {}
-            Err(e) => return Poll::Ready(Err(e)),
-        }
-        let answer = self.want_file(&mut writing, bytes);
+        let answer = match self.take_room(&mut writing, bytes) {
+            Ok(true) => {
+                drop(writing);
+                return Poll::Ready(Ok(()));
+            }
+            Ok(false) => self.want_file(&mut writing, bytes),
+            Err(e) => e,
+        };
         let pending = matches!(answer.kind(), ErrorKind::NoRoomYet);
         if pending && !writing.spares.wakers.iter().any(|known| known.will_wake(waker)) {
-            writing.spares.wakers.push(waker.clone());
+            writing.spares.wakers.extend(mine.take());
         }
         drop(writing);
+        self.tell_if_poisoned(&answer);
         self.wake_prepare();
         if pending { Poll::Pending } else { Poll::Ready(Err(answer)) }
     }

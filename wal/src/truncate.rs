@@ -13,6 +13,7 @@ use crate::inner::{Inner, Old, cause, poisoned, write_cause};
 use crate::log_file::Retired;
 use crate::lsn::Lsn;
 use crate::sync::{lock, wait};
+use crate::wakers::wake_all;
 
 impl Inner {
     pub(crate) fn truncate_below(&self, floor: Lsn) -> Result<u64> {
@@ -84,21 +85,40 @@ impl Inner {
     }
 
     pub(crate) fn close(&self) -> Result<()> {
+        if let Some(cause) = self.commit.poison() {
+            return Err(poisoned(cause));
+        }
+        if self.read_only {
+            return Ok(());
+        }
+        let (last, waiting) = {
+            let mut writing = lock(&self.append);
+            writing.sealed = true;
+            (writing.last, std::mem::take(&mut writing.spares.wakers))
+        };
+        self.room.notify_all();
+        // They wait for a file that nobody makes any more.
+        wake_all(waiting);
+        self.wait(last)?;
+        let sealed = self.seal_once();
+        // With no lock held: both wake.
+        match &sealed {
+            Ok(()) => self.commit.end(),
+            Err(_) => self.commit.tell_of_poison(),
+        }
+        sealed
+    }
+
+    /// Seals the log, whose last record is synced, unless another close did; that one is waited for.
+    fn seal_once(&self) -> Result<()> {
         let mut closed = lock(&self.closing);
         if let Some(cause) = self.commit.poison() {
             return Err(poisoned(cause));
         }
-        if *closed || self.read_only {
+        if *closed {
             return Ok(());
         }
         *closed = true;
-        let last = {
-            let mut writing = lock(&self.append);
-            writing.sealed = true;
-            writing.last
-        };
-        self.room.notify_all();
-        self.wait(last)?;
         let (file, path, written, unused) = {
             let mut writing = lock(&self.append);
             while writing.spares.making {
@@ -118,11 +138,10 @@ impl Inner {
         retired.iter().for_each(|file| drop(self.fs.unlink(&file.path)));
         let sealed = written.map_err(|e| write_cause(&path, &e));
         sealed.and_then(|()| file.sync_data().map_err(|e| cause(&path, &e))).map_err(|cause| {
-            self.commit.poison_now(cause.clone());
+            self.commit.poison_untold(cause.clone());
             poisoned(cause)
         })?;
         self.commit.control.set_state(ControlState::Closed);
-        self.commit.end();
         Ok(())
     }
 }

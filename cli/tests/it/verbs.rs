@@ -157,6 +157,11 @@ fn a_collection_is_renamed_and_gets_fields() {
     place.fails(2, &["alter", "texts", "--field", "seen"]);
     place.fails(2, &["alter", "texts", "--field", "SEEN:int"]);
     place.fails(1, &["alter", "docs", "--rename", "texts"]);
+    // Of several demands one is refused: none is made.
+    place.fails(2, &["alter", "texts", "--field", "late:int", "--expires-by", "late"]);
+    place.fails(2, &["alter", "texts", "--rename", "docs", "--field", "SEEN:int"]);
+    assert_eq!(place.json(&["ls"])[0]["name"], json!("texts"));
+    assert_eq!(place.json(&["alter", "texts", "--rename", "texts"])[0]["fields"], json!(4));
 }
 
 #[test]

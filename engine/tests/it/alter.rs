@@ -1,9 +1,15 @@
 //! Collections that change: renamed, and given fields after rows were written.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use akidb::{Collection, Db, ErrorKind, FieldType, Metric, Schema};
+use akidb_host::sim::{Act, CrashDisk};
+use akidb_host::{RealClock, Rng};
 use serde_json::{Value, json};
+
+use crate::history;
+use crate::support::Watched;
 
 fn ids(rows: &Collection, filter: &str) -> Vec<String> {
     let page = rows.scan().filter(filter).run().unwrap();
@@ -99,6 +105,100 @@ fn bad_fields_and_names_are_refused_and_change_nothing() {
     db.close().unwrap();
     let db = Db::builder(dir.path()).read_only(true).open().unwrap();
     assert_eq!(db.rename_collection("taken", "new").unwrap_err().code(), "AKI-0205");
+}
+
+/// Every demand alone would do; one that is refused takes the others along, and together they are one manifest.
+#[test]
+fn several_changes_are_made_together_or_not_at_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Db::open(dir.path()).unwrap();
+    let rows = db.create_collection("rows", Schema::new(2, Metric::L2).text("lang")).unwrap();
+    db.create_collection("taken", Schema::new(2, Metric::L2)).unwrap();
+    put(&rows, "one", json!({"lang": "en"}));
+    let whole = |fields: &[&str], until: &str, name: &str| {
+        let change = rows.alter().field("until", FieldType::Timestamp);
+        let change = fields.iter().fold(change, |change, name| change.field(*name, FieldType::Int));
+        change.expires_by(until).rename(name).commit()
+    };
+    let (schema, manifest) = (rows.schema().unwrap(), db.stats().unwrap().newest_manifest);
+    for (fields, until, name, code) in [
+        (&["good", "LANG"][..], "until", "new", "AKI-0113"),
+        (&["good"], "lang", "new", "AKI-0278"),
+        (&["good"], "nothing", "new", "AKI-0278"),
+        (&["good"], "until", "TAKEN", "AKI-0301"),
+    ] {
+        assert_eq!(whole(fields, until, name).unwrap_err().code(), code, "{fields:?} {until} {name}");
+        assert_eq!((rows.schema().unwrap(), rows.name().unwrap()), (schema.clone(), "rows".to_owned()));
+    }
+    rows.alter().commit().unwrap();
+    rows.alter().rename("rows").commit().unwrap();
+    assert_eq!(
+        db.stats().unwrap().newest_manifest,
+        manifest,
+        "nothing was refused halfway, nor made of nothing"
+    );
+    whole(&["good"], "until", "new").unwrap();
+    assert_eq!(db.stats().unwrap().newest_manifest, manifest + 1, "one manifest says all of it");
+    let check = |rows: &Collection| {
+        let schema = rows.schema().unwrap();
+        assert_eq!((schema.fields.len(), schema.expires_by.as_deref()), (3, Some("until")));
+        assert_eq!((rows.name().unwrap().as_str(), rows.count().unwrap()), ("new", 1));
+    };
+    check(&rows);
+    // What is so already is no change beside one.
+    rows.alter().expires_by("until").rename("new").field("more", FieldType::Bool).commit().unwrap();
+    assert_eq!(db.stats().unwrap().newest_manifest, manifest + 2);
+    rows.alter().expires_by("until").rename("new").commit().unwrap();
+    assert_eq!(db.stats().unwrap().newest_manifest, manifest + 2);
+    drop((rows, db));
+    let db = Db::open(dir.path()).unwrap();
+    let rows = db.collection("new").unwrap();
+    assert_eq!((rows.schema().unwrap().fields.len(), rows.count_where("more is null").unwrap()), (4, 1));
+    db.drop_collection("new").unwrap();
+    assert_eq!(rows.alter().rename("rows").commit().unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+#[test]
+fn a_power_cut_in_any_step_of_several_changes_leaves_all_of_them_or_none() {
+    let seed = std::env::var("AKIDB_ALTER_SEED").ok().and_then(|n| n.parse().ok()).unwrap_or(27);
+    println!("AKIDB_ALTER_SEED={seed}");
+    let world = Watched::new(seed);
+    let db = history::open(Arc::clone(&world.fs), Arc::new(RealClock), "compaction = false").unwrap();
+    let rows = db.create_collection("rows", Schema::new(2, Metric::L2)).unwrap();
+    put(&rows, "flushed", json!({}));
+    db.flush().unwrap();
+    put(&rows, "logged", json!({}));
+    let cuts: Arc<Mutex<Vec<(String, CrashDisk)>>> = Arc::default();
+    let (taken, disk, rng) = (Arc::clone(&cuts), world.disk.clone(), Mutex::new(Rng::seeded(seed)));
+    world.watch(move |call| {
+        let (mut rng, mut taken) = (rng.lock().unwrap(), taken.lock().unwrap());
+        let name = format!("{:?} {}", call.op, call.path.display());
+        (0..3).for_each(|_| taken.push((format!("a cut before {name}"), disk.power_cut(&mut rng))));
+        taken.push((format!("a kill before {name}"), disk.kill()));
+        Act::Go
+    });
+    rows.alter().field("until", FieldType::Timestamp).expires_by("until").rename("new").commit().unwrap();
+    let at_the_end = world.disk.power_cut(&mut Rng::seeded(seed));
+    drop((rows, db));
+    let mut cuts = std::mem::take(&mut *cuts.lock().unwrap());
+    cuts.push(("a cut at the end".into(), at_the_end));
+    let (mut before, mut after) = (0, 0);
+    for (when, disk) in cuts {
+        let db = history::open(Arc::new(disk), Arc::new(RealClock), "compaction = false").unwrap();
+        let name = db.collections().unwrap().pop().unwrap();
+        let rows = db.collection(&name).unwrap();
+        let schema = rows.schema().unwrap();
+        let found = (name.as_str(), schema.fields.len(), schema.expires_by.as_deref());
+        match found {
+            ("rows", 0, None) => before += 1,
+            ("new", 1, Some("until")) => after += 1,
+            halfway => panic!("{when}: {halfway:?}"),
+        }
+        assert!(name == "new" || !when.ends_with("the end"), "{when}: an acknowledged change is gone");
+        assert_eq!(rows.count().unwrap(), 2, "{when}");
+    }
+    println!("{before} before, {after} after");
+    assert!(before > 5 && after > 0, "{before} before, {after} after");
 }
 
 #[test]

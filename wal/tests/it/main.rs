@@ -19,3 +19,4 @@ mod power_cuts;
 mod reader;
 mod repair;
 mod support;
+mod wakers;
