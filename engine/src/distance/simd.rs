@@ -5,9 +5,10 @@
 )]
 
 use std::arch::x86_64::{
-    __m256, __m256i, _MM_HINT_T1, _mm_add_ps, _mm_add_ss, _mm_cvtss_f32, _mm_movehl_ps, _mm_prefetch,
-    _mm_shuffle_ps, _mm256_add_ps, _mm256_castps256_ps128, _mm256_extractf128_ps, _mm256_fmadd_ps,
-    _mm256_loadu_ps, _mm256_loadu_si256, _mm256_maskload_ps, _mm256_setzero_ps, _mm256_sub_ps,
+    __m256, __m256i, _MM_HINT_T0, _MM_HINT_T1, _mm_add_ps, _mm_add_ss, _mm_cvtss_f32, _mm_movehl_ps,
+    _mm_prefetch, _mm_shuffle_ps, _mm256_add_ps, _mm256_castps256_ps128, _mm256_extractf128_ps,
+    _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_maskload_ps, _mm256_setzero_ps,
+    _mm256_sub_ps,
 };
 
 mod codes;
@@ -65,6 +66,15 @@ impl Avx2 {
         for line in numbers.chunks(16).take(LINES_AHEAD) {
             // SAFETY: a prefetch reads nothing and faults on nothing; `self` proves SSE.
             unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) }
+        }
+    }
+
+    /// Asks for numbers that will be read at once to be brought into the first cache.
+    #[inline]
+    pub(super) fn prefetch_near(self, numbers: &[i8]) {
+        for line in numbers.chunks(LINE) {
+            // SAFETY: a prefetch reads nothing and faults on nothing; `self` proves SSE.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr()) }
         }
     }
 

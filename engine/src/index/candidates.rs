@@ -18,27 +18,37 @@ pub(crate) struct Candidates {
     width: f32,
     rank: usize,
     cap: usize,
-    /// The best estimates, ascending, at most `rank`.
+    /// The `rank` best estimates, ascending; infinity where there are not so many yet.
     best: Vec<f32>,
     kept: Vec<Candidate>,
+    /// The kept ones in their final order, each once.
+    finished: Vec<Candidate>,
+    /// Room for [`Candidates::finish`]: estimates and places in `kept`, and a hash table of rows.
+    order: Vec<u64>,
+    met: Vec<u64>,
     /// Nothing above is kept: the `cap`-th best estimate seen so far.
     ceiling: f32,
     /// The k-th best of rows compared exactly before, or an estimate that `rank` rows are below: what is not within the
     /// errors of it cannot be among the best.
     known: f32,
+    /// The smaller of `known` and the `rank`-th best estimate.
+    bar: f32,
 }
 
 const MIN_CAP: usize = 600;
+/// No row in the hash table: a source is never that large.
+const VACANT: u64 = u64::MAX;
 
 impl Candidates {
     /// Begins a search for `k` rows, `k` of which are known to be as near as `known` (infinity: nothing is known).
     pub(crate) fn begin(&mut self, k: usize, width: f32, known: f32) {
-        self.known = known;
+        (self.known, self.bar) = (known, known);
         self.width = width;
         // Both copies of a spilled row stand among the best, hence twice k.
         self.rank = 2 * k;
         self.cap = MIN_CAP.max(20 * k);
         self.best.clear();
+        self.best.resize(self.rank, f32::INFINITY);
         self.kept.clear();
         self.ceiling = f32::INFINITY;
     }
@@ -46,20 +56,19 @@ impl Candidates {
     /// Estimates below this are worth keeping, for a list whose estimates have this error.
     #[inline]
     pub(crate) fn threshold(&self, error: f32) -> f32 {
-        let best =
-            if self.best.len() < self.rank { self.known } else { self.known.min(self.best[self.rank - 1]) };
-        (best + self.width * error).min(self.ceiling)
+        (self.bar + self.width * error).min(self.ceiling)
     }
 
     /// How many estimates make a threshold, as long as there is none.
     #[inline]
     pub(crate) fn wanted(&self) -> Option<usize> {
-        (self.best.len() < self.rank && self.known == f32::INFINITY).then_some(self.rank)
+        (self.bar == f32::INFINITY).then_some(self.rank)
     }
 
     /// Says that so many rows as make a threshold lie below `estimate`, all of which will be offered.
     pub(crate) fn settle(&mut self, estimate: f32) {
         self.known = self.known.min(estimate);
+        self.bar = self.bar.min(estimate);
     }
 
     /// Keeps a row if it is below the threshold.
@@ -70,14 +79,9 @@ impl Candidates {
             return;
         }
         self.kept.push(candidate);
-        let estimate = candidate.estimate;
-        if self.best.len() < self.rank {
-            let at = self.best.partition_point(|best| *best <= estimate);
-            self.best.insert(at, estimate);
-        } else if self.best.last().is_some_and(|last| estimate < *last) {
-            let at = self.best.partition_point(|best| *best <= estimate);
-            self.best.pop();
-            self.best.insert(at, estimate);
+        if self.best.last().is_some_and(|last| candidate.estimate < *last) {
+            insert(&mut self.best, candidate.estimate);
+            self.bar = self.known.min(self.best[self.rank - 1]);
         }
         if self.kept.len() >= 2 * self.cap + 64 {
             let cap = self.cap;
@@ -99,16 +103,74 @@ impl Candidates {
 
     /// The kept rows, nearest first, each once (by its smaller estimate), none that the final threshold refuses.
     pub(crate) fn finish(&mut self) -> &[Candidate] {
-        let (width, known) = (self.width, self.known);
-        let best = if self.best.len() < self.rank { known } else { known.min(self.best[self.rank - 1]) };
-        self.kept.retain(|candidate| candidate.estimate <= best + width * candidate.error);
-        self.kept.sort_unstable_by(|a, b| {
-            (a.source, a.row).cmp(&(b.source, b.row)).then(a.estimate.total_cmp(&b.estimate))
-        });
-        self.kept.dedup_by_key(|candidate| (candidate.source, candidate.row));
-        self.kept.sort_unstable_by(|a, b| {
-            a.estimate.total_cmp(&b.estimate).then((a.source, a.row).cmp(&(b.source, b.row)))
-        });
-        &self.kept
+        let (width, bar) = (self.width, self.bar);
+        self.order.clear();
+        let kept = (0u64..).zip(&self.kept);
+        let near = kept.filter(|(_, candidate)| candidate.estimate <= bar + width * candidate.error);
+        self.order.extend(near.map(|(at, candidate)| u64::from(ordered(candidate.estimate)) << 32 | at));
+        self.order.sort_unstable();
+        let places = (2 * self.order.len()).next_power_of_two().max(2);
+        self.met.clear();
+        self.met.resize(places, VACANT);
+        self.finished.clear();
+        for at in &self.order {
+            #[expect(clippy::cast_possible_truncation, reason = "the low half is a place in `kept`")]
+            let candidate = self.kept[*at as u32 as usize];
+            if meet(&mut self.met, candidate.source, candidate.row) {
+                self.finished.push(candidate);
+            }
+        }
+        &self.finished
     }
+}
+
+/// So many numbers are moved on without asking where one goes, which cannot be foretold.
+const FEW: usize = 64;
+
+/// Puts a number among ascending ones, the last of which leaves.
+#[inline]
+fn insert(ascending: &mut [f32], new: f32) {
+    if ascending.len() > FEW {
+        let at = ascending.partition_point(|number| *number <= new);
+        ascending.copy_within(at..ascending.len() - 1, at + 1);
+        ascending[at] = new;
+        return;
+    }
+    let mut before = f32::NEG_INFINITY;
+    for at in ascending {
+        let old = *at;
+        let smaller = if new < old { new } else { old };
+        *at = if before > smaller { before } else { smaller };
+        before = old;
+    }
+}
+
+/// A whole number that orders as the estimate does.
+#[inline]
+pub(crate) fn ordered(estimate: f32) -> u32 {
+    let bits = estimate.to_bits();
+    if bits >> 31 == 0 { bits | 1 << 31 } else { !bits }
+}
+
+/// The estimate that [`ordered`] made a whole number of.
+#[inline]
+pub(crate) fn unordered(order: u32) -> f32 {
+    f32::from_bits(if order >> 31 == 1 { order & !(1 << 31) } else { !order })
+}
+
+/// Puts a row into a hash table with more places than rows; `false` if it is there already.
+#[inline]
+fn meet(met: &mut [u64], source: u32, row: u32) -> bool {
+    /// 2^64 times the golden ratio.
+    const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
+    let key = u64::from(source) << 32 | u64::from(row);
+    let mut at = (key.wrapping_mul(GOLDEN) >> 32) as usize & (met.len() - 1);
+    while met[at] != VACANT {
+        if met[at] == key {
+            return false;
+        }
+        at = (at + 1) & (met.len() - 1);
+    }
+    met[at] = key;
+    true
 }

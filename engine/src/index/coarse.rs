@@ -3,6 +3,7 @@
 use crate::distance::Kernel;
 use crate::distance::codes::{BLOCK_ROWS, MAX_BLOCKS, Passed, Test};
 use crate::index::block::Blocks;
+use crate::index::candidates::{ordered, unordered};
 use crate::index::code::{self, Bits};
 use crate::index::probe::{Probe, rounded};
 
@@ -10,6 +11,8 @@ use crate::index::probe::{Probe, rounded};
 const FINE_TOP: f32 = 127.0;
 /// A test that every sum passes.
 pub(super) const ALL: Test = Test { add_scale: 0, offset: 0, shift: 0, limit: 1 };
+/// Even or odd rows of a block.
+const HALF: usize = BLOCK_ROWS / 2;
 /// Steps of the search for the estimate that leaves as many centroids as are to be refined.
 const BISECTIONS: usize = 12;
 
@@ -46,8 +49,14 @@ pub(crate) struct Near {
 #[derive(Debug, Default)]
 pub(crate) struct CoarseScratch {
     estimates: Vec<f32>,
-    /// The smallest of every 16 estimates.
-    minima: Vec<f32>,
+    /// The smallest of every 16 estimates, as [`ordered`] has it.
+    minima: Vec<u32>,
+    /// Of each block of centroids those whose estimates are small enough.
+    masks: Vec<u32>,
+    /// Lists to be told apart by their fine codes, then each behind what it is ordered by.
+    order: Vec<u64>,
+    /// `|y - c|^2` of those.
+    distances: Vec<f32>,
 }
 
 impl Coarse {
@@ -102,8 +111,7 @@ impl Coarse {
 
     /// Writes a centroid as the fine code has it.
     pub(crate) fn centroid(&self, list: usize, out: &mut [f32]) {
-        let fine = &self.fine[list * self.coded..(list + 1) * self.coded];
-        for (out, number) in out.iter_mut().zip(fine) {
+        for (out, number) in out.iter_mut().zip(self.fine(list)) {
             *out = f32::from(*number) * self.fine_step[list];
         }
     }
@@ -122,25 +130,56 @@ impl Coarse {
         self.estimate(kernel, probe, &mut scratch.estimates);
         let refined = (wanted + wanted / 8 + 8).min(self.count);
         let bound = self.bound(kernel, refined, scratch);
-        for (at, estimate) in scratch.estimates.iter().enumerate() {
-            // Padding has the greatest estimate there is.
-            if *estimate <= bound && *estimate < f32::MAX {
-                let list = row(at);
-                let distance_squared = self.distance_squared(kernel, probe, list);
-                let key = distance_squared + self.bonus[list];
-                let list = u32::try_from(list).expect("lists are few");
-                out.push(Near { key, distance_squared, list });
+        let CoarseScratch { estimates, masks, order, distances, .. } = scratch;
+        order.clear();
+        masks.clear();
+        kernel.vectorised(
+            #[inline(always)]
+            || masks.extend(estimates.as_chunks().0.iter().map(|block| up_to(block, bound))),
+        );
+        for (block, mask) in masks.iter().enumerate() {
+            let mut left = mask & self.lists_of(block);
+            while left != 0 {
+                let list = block * BLOCK_ROWS + left.trailing_zeros() as usize;
+                left &= left - 1;
+                kernel.prefetch_whole(self.fine(list));
+                order.push(list as u64);
             }
         }
-        out.sort_unstable_by(|a, b| a.key.total_cmp(&b.key).then(a.list.cmp(&b.list)));
-        out.truncate(wanted.max(1));
+        distances.resize(self.count, 0.0);
+        for at in order.iter_mut() {
+            #[expect(clippy::cast_possible_truncation, reason = "lists are few")]
+            let list = *at as usize;
+            distances[list] = self.distance_squared(kernel, probe, list);
+            *at |= u64::from(ordered(distances[list] + self.bonus[list])) << 32;
+        }
+        order.sort_unstable();
+        out.extend(order.iter().take(wanted.max(1)).map(|at| {
+            #[expect(clippy::cast_possible_truncation, reason = "the low half is the list")]
+            let list = *at as u32;
+            let distance_squared = distances[list as usize];
+            Near { key: distance_squared + self.bonus[list as usize], distance_squared, list }
+        }));
+    }
+
+    /// The lists of a block of centroids, as a mask.
+    fn lists_of(&self, block: usize) -> u32 {
+        match self.count.saturating_sub(block * BLOCK_ROWS) {
+            BLOCK_ROWS.. => u32::MAX,
+            lists => (1 << lists) - 1,
+        }
+    }
+
+    /// The fine code of a centroid.
+    #[inline]
+    fn fine(&self, list: usize) -> &[i8] {
+        &self.fine[list * self.coded..(list + 1) * self.coded]
     }
 
     /// `|y - c|^2` by the fine code.
     #[inline]
     pub(crate) fn distance_squared(&self, kernel: Kernel, probe: &Probe, list: usize) -> f32 {
-        let fine = &self.fine[list * self.coded..(list + 1) * self.coded];
-        let dot = kernel.dot_whole(&probe.whole, fine);
+        let dot = kernel.dot_whole(&probe.whole, self.fine(list));
         #[expect(clippy::cast_precision_loss, reason = "an estimate")]
         let dot = dot as f32 * (probe.whole_step * self.fine_step[list]);
         (probe.norm_squared + self.norm_squared[list] - 2.0 * dot).max(0.0)
@@ -151,7 +190,7 @@ impl Coarse {
         if wanted == self.count {
             return f32::MAX;
         }
-        let CoarseScratch { estimates, minima: of_chunks } = scratch;
+        let CoarseScratch { estimates, minima: of_chunks, .. } = scratch;
         if wanted * 2 > estimates.len() / 16 {
             return kernel.vectorised(
                 #[inline(always)]
@@ -163,7 +202,7 @@ impl Coarse {
             || minima(estimates, of_chunks),
         );
         // As many chunks as are wanted have one at or below it.
-        *of_chunks.select_nth_unstable_by(wanted - 1, f32::total_cmp).1
+        unordered(*of_chunks.select_nth_unstable(wanted - 1).1)
     }
 
     fn estimate(&self, kernel: Kernel, probe: &Probe, out: &mut Vec<f32>) {
@@ -186,15 +225,16 @@ impl Coarse {
             kernel.vectorised(
                 #[inline(always)]
                 || {
-                    let factors = self.add[range.clone()]
-                        .chunks_exact(16)
-                        .zip(self.mul[range.clone()].chunks_exact(16));
-                    let sums = passed.iter().flat_map(|passed| [&passed.even, &passed.odd]);
-                    for ((out, (add, mul)), sums) in
-                        out[range.clone()].chunks_exact_mut(16).zip(factors).zip(sums)
-                    {
-                        for i in 0..16 {
-                            out[i] = add[i] + mul[i] * (table.step * f32::from(sums[i]) + table.base);
+                    let (add, mul) =
+                        (self.add[range.clone()].as_chunks().0, self.mul[range.clone()].as_chunks().0);
+                    let (out, _) = out[range].as_chunks_mut();
+                    for (at, passed) in passed[..count].iter().enumerate() {
+                        for (half, sums) in [(2 * at, &passed.even), (2 * at + 1, &passed.odd)] {
+                            let (add, mul): (&[f32; HALF], &[f32; HALF]) = (&add[half], &mul[half]);
+                            let out: &mut [f32; HALF] = &mut out[half];
+                            for i in 0..HALF {
+                                out[i] = add[i] + mul[i] * (table.step * f32::from(sums[i]) + table.base);
+                            }
                         }
                     }
                 },
@@ -203,15 +243,21 @@ impl Coarse {
     }
 }
 
-/// The smallest of every 16 estimates.
+/// Bit i: the estimate of centroid i of a block is at most `bound`.
 #[inline(always)]
-fn minima(estimates: &[f32], out: &mut Vec<f32>) {
+fn up_to(estimates: &[f32; BLOCK_ROWS], bound: f32) -> u32 {
+    (0..BLOCK_ROWS).fold(0, |lists, at| lists | u32::from(estimates[at] <= bound) << row(at))
+}
+
+/// The smallest of every 16 estimates, as [`ordered`] has it.
+#[inline(always)]
+fn minima(estimates: &[f32], out: &mut Vec<u32>) {
     out.clear();
     out.extend(estimates.as_chunks::<16>().0.iter().map(|chunk| {
         let smaller = |a: f32, b: f32| if b < a { b } else { a };
         let eight: [f32; 8] = std::array::from_fn(|i| smaller(chunk[i], chunk[i + 8]));
         let four: [f32; 4] = std::array::from_fn(|i| smaller(eight[i], eight[i + 4]));
-        smaller(smaller(four[0], four[2]), smaller(four[1], four[3]))
+        ordered(smaller(smaller(four[0], four[2]), smaller(four[1], four[3])))
     }));
 }
 

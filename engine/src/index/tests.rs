@@ -1,6 +1,7 @@
 //! Codes, lists and their bytes, against plain arithmetic on the vectors.
 
 mod bytes;
+mod candidates;
 mod codes;
 mod recall;
 mod scan;

@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 
 use crate::catalog::CollectionState;
+use crate::distance::Kernel;
 use crate::error::Result;
 use crate::lsn::Lsn;
 use crate::row::Row;
@@ -35,6 +36,12 @@ pub(crate) enum At {
 
 /// The k best by score and whatever ties with the k-th: ids decide among those, once they are known.
 pub(crate) fn keep_best(best: &mut Vec<Scored>, k: usize) {
+    if best.len() > k {
+        // Most of what was compared is not wanted: it need not be put in order.
+        let mut scores: Vec<f32> = best.iter().map(|scored| scored.score).collect();
+        let last = *scores.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a)).1;
+        best.retain(|scored| scored.score >= last);
+    }
     best.sort_by(|a, b| b.score.total_cmp(&a.score));
     if let Some(last) = best.get(k - 1).map(|scored| scored.score) {
         let end = best.partition_point(|scored| scored.score >= last);
@@ -64,6 +71,13 @@ pub(crate) fn fetch(
 }
 
 fn fetch_keys(state: &CollectionState, best: Vec<Scored>) -> Result<Vec<Found>> {
+    let kernel = Kernel::best();
+    // Each lies somewhere else: all are asked for before the first is waited for.
+    for scored in &best {
+        if let At::Segment(n, row) = scored.at {
+            state.segments[n].segment.soon_key(kernel, row);
+        }
+    }
     let key = |scored: Scored| {
         let (lsn, id) = match scored.at {
             At::Memory(lsn, row) => (lsn, row.id.clone()),

@@ -227,10 +227,14 @@ impl Segment {
 
     /// The integer id of `row`, read where it lies.
     pub(super) fn int_id(&self, row: u32) -> Result<i64> {
+        let bytes = self.int_id_at(row)?;
+        Ok(i64::from_le_bytes(bytes.try_into().expect("eight bytes were asked for")))
+    }
+
+    pub(super) fn int_id_at(&self, row: u32) -> Result<&[u8]> {
         let start = self.int_ids[(row >> self.meta.group_bits) as usize];
         let at = start + u64::from(row & ((1 << self.meta.group_bits) - 1)) * 8;
-        let bytes = self.shared.get(at..at + 8)?;
-        Ok(i64::from_le_bytes(bytes.try_into().expect("eight bytes were asked for")))
+        self.shared.get(at..at + 8)
     }
 
     /// How many row groups have integer ids.

@@ -7,6 +7,7 @@ use arrow::array::{Array, Int64Array, StringArray};
 use super::arrow_schema::{FIELDS, ID, LSN};
 use super::columns::{Column, lsn_of};
 use super::reader::Segment;
+use crate::distance::Kernel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::Source;
 use crate::id::Id;
@@ -159,6 +160,19 @@ impl Segment {
             None => Id::Int(self.int_id(row)?),
         };
         Ok((lsn, id))
+    }
+
+    /// Says that [`Segment::row_key`] will be asked for a row soon.
+    pub(crate) fn soon_key(&self, kernel: Kernel, row: u32) {
+        if let Some(keys) = self.decoded.keys.get()
+            && row < self.rows()
+        {
+            let (lsns, row_at) = (keys.lsns.values(), row as usize);
+            kernel.prefetch_bytes(lsns.inner().get(8 * row_at..8 * row_at + 8).unwrap_or(&[]));
+            if keys.ids.is_none() && !self.is_cold() {
+                kernel.prefetch_bytes(self.int_id_at(row).unwrap_or(&[]));
+            }
+        }
     }
 
     /// Whether ids and LSNs of its rows are in memory.

@@ -1,0 +1,88 @@
+//! Candidates come out nearest first, each once, as a sort of all that was offered would have them.
+
+use proptest::prelude::*;
+
+use crate::distance::Kernel;
+use crate::index::candidates::{Candidate, Candidates};
+use crate::index::coarse::{Coarse, CoarseScratch};
+use crate::index::code::Bits;
+use crate::index::probe::Probe;
+use crate::index::tests::clustered;
+
+const DIM: usize = 64;
+
+proptest! {
+    #[test]
+    fn the_kept_are_what_the_final_threshold_lets_through_each_once(
+        offered in prop::collection::vec((-40i8..40, 0u32..60, 0u32..3), 0..400),
+        k in 1usize..60,
+        known in prop::option::of(-20i8..20),
+    ) {
+        const WIDTH: f32 = 1.5;
+        let known = known.map_or(f32::INFINITY, |known| f32::from(known) / 4.0);
+        let mut candidates = Candidates::default();
+        candidates.begin(k, WIDTH, known);
+        let mut all: Vec<Candidate> = Vec::new();
+        for (estimate, row, source) in offered {
+            let candidate = Candidate { estimate: f32::from(estimate) / 4.0, error: 0.5, source, row };
+            candidates.offer(candidate);
+            all.push(candidate);
+        }
+        all.sort_by(|a, b| a.estimate.total_cmp(&b.estimate));
+        let rank = all.get(2 * k - 1).map_or(f32::INFINITY, |candidate| candidate.estimate);
+        let limit = known.min(rank) + WIDTH * 0.5;
+        // On the very limit the moment of an offer decides; nothing above it is kept, everything below.
+        let mut expected: Vec<(f32, u32, u32)> = Vec::new();
+        for candidate in all.iter().filter(|candidate| candidate.estimate < limit) {
+            if !expected.iter().any(|(_, source, row)| (*source, *row) == (candidate.source, candidate.row)) {
+                expected.push((candidate.estimate, candidate.source, candidate.row));
+            }
+        }
+        let kept = candidates.finish();
+        prop_assert!(kept.is_sorted_by(|a, b| a.estimate <= b.estimate), "nearest first");
+        prop_assert!(kept.iter().all(|candidate| candidate.estimate <= limit));
+        let mut below: Vec<_> =
+            kept.iter().filter(|c| c.estimate < limit).map(|c| (c.estimate, c.source, c.row)).collect();
+        let order = |a: &(f32, u32, u32), b: &(f32, u32, u32)| a.0.total_cmp(&b.0).then((a.1, a.2).cmp(&(b.1, b.2)));
+        below.sort_by(order);
+        expected.sort_by(order);
+        prop_assert_eq!(below, expected);
+        let mut rows: Vec<_> = kept.iter().map(|candidate| (candidate.source, candidate.row)).collect();
+        rows.sort_unstable();
+        rows.dedup();
+        prop_assert_eq!(rows.len(), kept.len(), "each once");
+    }
+}
+
+/// Of how many lists so many are asked for; 33 fill a block of centroids and begin the next.
+#[test]
+fn the_nearest_lists_come_in_the_order_of_their_distance_and_radius() {
+    for (count, wanted) in [(33, 5), (64, 64), (200, 1), (1_000, 12), (1_000, 900), (40, 100)] {
+        let vectors = clustered(count + 1, DIM, 20, 3 + count as u64);
+        let mut probe = Probe::default();
+        let zeros = [0.0; DIM];
+        for kernel in Kernel::all() {
+            let centroids: Vec<f32> = vectors[..count].concat();
+            let mut coarse = Coarse::new(kernel, Bits::Two, DIM, &centroids);
+            coarse.set_bonus(
+                (0..count).map(|list| f32::from(u8::try_from(list % 7).unwrap()) * 0.01).collect(),
+            );
+            probe.set(kernel, Bits::Two, &vectors[count], 1.0, &zeros);
+            let (mut scratch, mut near) = (CoarseScratch::default(), Vec::new());
+            coarse.nearest(kernel, &probe, wanted, &mut scratch, &mut near);
+            assert_eq!(near.len(), wanted.min(count), "{wanted} of {count}");
+            let ordered = near.is_sorted_by(|a, b| (a.key, a.list) < (b.key, b.list));
+            assert!(ordered, "{wanted} of {count}: {near:?}");
+            for near in &near {
+                let list = near.list as usize;
+                assert_eq!(near.distance_squared, coarse.distance_squared(kernel, &probe, list));
+                assert_eq!(near.key, near.distance_squared + coarse.bonus[list]);
+            }
+            // What is left out is no nearer by the fine codes than what the codes of a bit or two could tell apart.
+            if wanted >= count {
+                let lists: std::collections::BTreeSet<u32> = near.iter().map(|near| near.list).collect();
+                assert_eq!(lists.len(), count, "every list once");
+            }
+        }
+    }
+}
