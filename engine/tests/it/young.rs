@@ -41,7 +41,7 @@ fn beside_small_segments_an_eighth_of_their_bytes_fills_a_memtable_and_no_less_t
         spawn.run_until_idle(clock.now());
     };
     let (mut next, mut sizes) = (0, Vec::new());
-    for _ in 0..12 {
+    for _ in 0..15 {
         let segments = db.stats().unwrap().collections[0].segment_bytes;
         let expected = if segments == 0 { 12 * MIB } else { (segments / 8).clamp(8 * MIB, 12 * MIB) };
         let size = until_flushed(&db, &docs, &mut next, flush);
@@ -53,7 +53,7 @@ fn beside_small_segments_an_eighth_of_their_bytes_fills_a_memtable_and_no_less_t
         sizes.contains(&7) && sizes[1..].contains(&11),
         "small at first, then as the setting says: {sizes:?}"
     );
-    assert_eq!((docs.count().unwrap(), db.stats().unwrap().collections[0].segments), (next, 12));
+    assert_eq!((docs.count().unwrap(), db.stats().unwrap().collections[0].segments), (next, 15));
     db.close().unwrap();
 }
 
