@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use akidb::Db;
+use akidb::{Db, Stats};
 use akidb_host::sim::{EIO, ENOSPC};
 
 use super::life::Life;
@@ -31,7 +31,7 @@ impl Life {
             return;
         }
         self.world.inside(Inside::Call, || self.machine.rest(Duration::from_secs(60)));
-        if db.stats().is_ok_and(|stats| stats.poisoned.is_some()) {
+        if db.stats().is_ok_and(|stats| wants_reopen(&stats)) {
             self.world.state().must_reopen = true;
         }
         // What goes wrong from here on is a mistake, unless it is said that a reopen is needed.
@@ -40,4 +40,10 @@ impl Life {
             write(&self.world, db);
         }
     }
+}
+
+/// Whether the engine says that only a reopen helps: all of it, or a collection with a write that could not be applied, which
+/// perhaps nobody waited for.
+fn wants_reopen(stats: &Stats) -> bool {
+    stats.poisoned.is_some() || stats.collections.iter().any(|collection| collection.damage.is_some())
 }
