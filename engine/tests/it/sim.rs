@@ -26,6 +26,7 @@ mod rivals;
 mod rows;
 mod truth;
 mod uploads;
+mod world;
 mod writes;
 
 fn number(name: &str, default: u64) -> u64 {

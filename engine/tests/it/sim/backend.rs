@@ -17,7 +17,7 @@ use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 
 use super::dated::Dated;
-use super::machine::World;
+use super::world::World;
 
 /// Calls of which one never answers, where any does.
 const CALLS_TO_A_HANG: u64 = 40;

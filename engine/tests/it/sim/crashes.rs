@@ -6,9 +6,10 @@ use akidb::{Durability, ErrorKind, Lsn};
 use akidb_host::Rng;
 
 use super::life::Life;
-use super::machine::{Machine, Moment};
+use super::machine::Machine;
 use super::names::all_names;
 use super::truth::{Truth, read};
+use super::world::Moment;
 use super::writes::send_again;
 
 impl Life {

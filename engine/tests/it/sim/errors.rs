@@ -2,8 +2,8 @@
 
 use akidb::{Error, ErrorKind, Fate};
 
-use super::machine::State;
 use super::rows::Scale;
+use super::world::State;
 
 impl State {
     /// The event that was begun last ended in this error.

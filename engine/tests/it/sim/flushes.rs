@@ -3,8 +3,8 @@
 use akidb::Db;
 
 use super::errors::outcome;
-use super::machine::{Inside, World};
 use super::reads::{find, look_up};
+use super::world::{Inside, World};
 use super::writes::write;
 
 /// An operation in the middle of a flush.

@@ -6,7 +6,7 @@ use akidb::{Db, Stats};
 use akidb_host::sim::{EIO, ENOSPC};
 
 use super::life::Life;
-use super::machine::{Fault, Inside};
+use super::world::{Fault, Inside};
 use super::writes::write;
 
 impl Life {

@@ -10,13 +10,14 @@ use akidb_host::sim::CrashDisk;
 use super::backend::Away;
 use super::errors::{assert_is_typed, outcome};
 use super::flushes::{flush, merge};
-use super::machine::{Inside, Machine, World, settings};
+use super::machine::{Machine, settings};
 use super::names::look_at_names;
 use super::reads::{check, find, look_up};
 use super::report::Report;
 use super::rows::Scale;
 use super::truth::read;
 use super::uploads::rob;
+use super::world::{Inside, World};
 use super::writes::{wait, write};
 
 /// Longer than it takes a database of any size to come to rest.

@@ -7,9 +7,9 @@ use akidb::{Db, Fate, Lsn, NamedSnapshot, Result};
 
 use super::errors::outcome;
 use super::life::Life;
-use super::machine::{Inside, World};
 use super::rows::Scale;
 use super::truth::{Table, Tables, Truth, differs, read_table};
+use super::world::{Inside, World};
 
 /// Kept at the same time, at most.
 const NAMES: [&str; 3] = ["monday", "tuesday", "wednesday"];

@@ -4,9 +4,9 @@ use akidb::Db;
 use akidb_host::Rng;
 
 use super::errors::outcome;
-use super::machine::World;
 use super::rows::{id, search};
 use super::truth::{Tables, difference, read};
+use super::world::World;
 use super::writes::{pick, send_again};
 
 /// What reads see now. Unless writes count before they are synced it is synced, and so must be found from now on.

@@ -15,9 +15,10 @@ use super::backend::{Changed, change_weather, clear};
 use super::errors::outcome;
 use super::flushes::flush;
 use super::life::Life;
-use super::machine::{DIR, Inside, Machine, Moment};
+use super::machine::{DIR, Machine};
 use super::restores::{check_all, documents, files, object, restored};
 use super::truth::read;
+use super::world::{Inside, Moment};
 use super::writes::{wait, write};
 
 /// A well store takes everything within so many pauses: its breakers may have to be waited for, twice.

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use akidb::{Batch, Collection, Db, Lsn, NewRow, Receipt, Result, Schema};
 
 use super::errors::outcome;
-use super::machine::World;
 use super::rows::{expire, id, payload, vector};
 use super::truth::{Event, Keyed, Op, Row};
+use super::world::World;
 
 /// The outcome of the write that was begun last: where it was put.
 fn settle(world: &World, result: Result<(Lsn, Lsn)>) {
