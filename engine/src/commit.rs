@@ -75,6 +75,7 @@ impl Committer {
         };
         let mut next = newest.successor(stamp, reason);
         edit(&mut next)?;
+        self.store.gone(&newest.manifest).for_each(|id| next.forget_dropped(id));
         let _span = tracing::debug_span!("manifest", number = next.number).entered();
         match self.store.commit(Some(&newest), next) {
             Ok(committed) => {

@@ -117,7 +117,9 @@ fn compact_once(
     let _merging = writer.begin_merge(Merging { collection, grown_rows, small_inputs });
     let _span = tracing::info_span!("compact", collection = %state.name, segments = inputs.len()).entered();
     let bytes = chosen.iter().map(|at| loads[*at].live_bytes()).sum();
-    let result = engine.has_disk_for(bytes).and_then(|()| merge(engine, writer, state, &inputs));
+    let result = engine
+        .has_disk_for(bytes)
+        .and_then(|()| merge(engine, writer, state, &inputs).inspect_err(|_| engine.owe_removal()));
     if result.is_err() || spared.files.is_empty() {
         engine.compactions.note(collection, result.as_ref().err().cloned());
     }

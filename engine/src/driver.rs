@@ -79,8 +79,12 @@ impl Driver {
     /// Removes what no kept manifest names.
     fn collect(&mut self, engine: &Engine) {
         self.collected = newest_manifest(engine);
-        if let Err(error) = gc::collect(engine, &self.uploads.pinned()) {
-            tracing::warn!(%error, "removing old manifests and files failed; it is tried again");
+        let before = engine.removal_failure();
+        if let Err(error) = gc::collect(engine, &|| self.uploads.pinned()) {
+            // Once for each cause: it is tried at every look.
+            if before.is_none_or(|before| before.to_string() != error.to_string()) {
+                tracing::warn!(%error, "removing old manifests and files failed; it is tried again");
+            }
         }
     }
 

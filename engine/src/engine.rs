@@ -1,9 +1,10 @@
 //! The running database below its handles: what writes, flushes, searches and the driver share.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Instant;
 
 use akidb_host::{Clock, Fs, SharedRng, Spawn, Ticker};
 use object_store::ObjectStore;
@@ -220,6 +221,12 @@ pub(crate) struct Engine {
     pub(crate) flush_failure: Mutex<Option<Error>>,
     /// Why files that nothing names are not removed, until they are.
     removal_failure: Mutex<Option<Error>>,
+    /// Files may lie around that nothing names and no manifest that expires will name.
+    owes_removal: AtomicBool,
+    /// Directories whose names were synced since the open.
+    settled_dirs: Mutex<BTreeSet<PathBuf>>,
+    /// The wall clock at the open, and when that was.
+    opened_at: (i64, Instant),
     pub(crate) compactor: OnceLock<Arc<dyn Ticker>>,
     /// Encodes what was replayed; none where that was little.
     pub(crate) encoder: OnceLock<Arc<dyn Ticker>>,
@@ -254,6 +261,7 @@ impl Engine {
 
     fn new(place: Place, limits: Limits, min_free: u64, reading: Reading, writer: Option<Writer>) -> Self {
         let workers = Workers::new(Arc::clone(&place.spawn));
+        let opened_at = (place.clock.unix_micros(), place.clock.now());
         let turns = Turns::new(Arc::clone(&place.clock), Arc::clone(&place.spawn));
         Self {
             place,
@@ -269,6 +277,9 @@ impl Engine {
             min_free_disk_bytes: min_free,
             flush_failure: Mutex::new(None),
             removal_failure: Mutex::new(None),
+            owes_removal: AtomicBool::new(false),
+            settled_dirs: Mutex::default(),
+            opened_at,
             compactor: OnceLock::new(),
             encoder: OnceLock::new(),
             snapshots: Snapshots::default(),
@@ -395,9 +406,36 @@ impl Engine {
         self.flush_failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Notes how the last removal of files went.
-    pub(crate) fn note_removal(&self, failure: Option<Error>) {
+    /// Notes how the last removal of files went: done, held up until a manifest expires, or failed and owed.
+    pub(crate) fn note_removal(&self, outcome: Result<Option<Error>>) {
+        self.owes_removal.store(outcome.is_err(), Ordering::Release);
+        let failure = outcome.unwrap_or_else(Some);
         *self.removal_failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
+    }
+
+    /// A flush or merge failed: what it wrote is to be removed.
+    pub(crate) fn owe_removal(&self) {
+        self.owes_removal.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn owes_removal(&self) -> bool {
+        self.owes_removal.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn is_settled(&self, dir: &Path) -> bool {
+        self.settled_dirs.lock().unwrap_or_else(PoisonError::into_inner).contains(dir)
+    }
+
+    pub(crate) fn note_settled(&self, dir: &Path) {
+        self.settled_dirs.lock().unwrap_or_else(PoisonError::into_inner).insert(dir.to_owned());
+    }
+
+    /// Microseconds since the Unix epoch by the wall clock at the open and what has passed since: what is kept for a time goes
+    /// by it, so that a clock that is set ahead takes nothing away.
+    pub(crate) fn steady_unix_micros(&self) -> i64 {
+        let (micros, at) = self.opened_at;
+        let passed = self.place.clock.now().saturating_duration_since(at);
+        micros.saturating_add(i64::try_from(passed.as_micros()).unwrap_or(i64::MAX))
     }
 
     pub(crate) fn removal_failure(&self) -> Option<Error> {

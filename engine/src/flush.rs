@@ -230,7 +230,8 @@ fn flush_locked(engine: &Engine, writer: &Writer, collection: u32) -> Result<Flu
     engine.shrink_caches();
 
     let began = RealClock.now();
-    let flushed = write_files(engine, writer, state, &memtable, sealed_at)?;
+    let flushed =
+        write_files(engine, writer, state, &memtable, sealed_at).inspect_err(|_| engine.owe_removal())?;
     let unflushed = Unflushed::without(writer, collection, &memtable);
     if seeded_bug("floor_before_manifest") {
         truncate_log(writer, Lsn::MAX)?;
@@ -246,6 +247,7 @@ fn flush_locked(engine: &Engine, writer: &Writer, collection: u32) -> Result<Flu
         Ok(())
     });
     let committed = committed.inspect_err(|error| {
+        engine.owe_removal();
         if let Some((_, segment, _)) = &flushed.segment {
             discard(engine, segment, error);
         }
@@ -326,12 +328,18 @@ fn write_files(
         let (meta, segment) = write_rows(engine, writer, state, &rows)?;
         Some((meta, segment, live.into_iter().map(|(at, ..)| at).collect()))
     };
+    let discarded = |error: &Error| {
+        if let Some((_, segment, _)) = &segment {
+            discard(engine, segment, error);
+        }
+    };
     let grown = state
         .segments
         .iter()
         .filter_map(|live| Some((live.segment.meta().file.clone(), grown_deletion_vector(live, sealed_at)?)));
     let (files, grown): (Vec<String>, Vec<DeletionVector>) = grown.unzip();
-    let references = write_deletion_vectors(engine, state, &grown.iter().collect::<Vec<_>>())?;
+    let references =
+        write_deletion_vectors(engine, state, &grown.iter().collect::<Vec<_>>()).inspect_err(discarded)?;
     let placed = files.into_iter().zip(references).zip(grown);
     let deletions = placed.map(|((file, reference), grown)| (file, reference, Arc::new(grown))).collect();
     Ok(Flushed { segment, deletions })
@@ -471,16 +479,28 @@ fn install(writer: &Writer, collection: u32, memtable: &Arc<Memtable>, sealed_at
 /// Removes a segment whose manifest was not written because of `error`, if that is certain.
 pub(crate) fn discard(engine: &Engine, segment: &Segment, error: &Error) {
     if error.fate() != Fate::Unknown {
-        // What stays is removed by the next open.
+        // What stays is owed.
         let _ = engine.place.fs.unlink(segment.path());
     }
 }
 
-/// Makes a directory of a collection, its name synced, before a manifest names anything in it.
+/// Makes a directory of a collection, its name synced, before a manifest names anything in it. One that is there may have
+/// been made by a process that died before it synced the name, or by a call that failed there: it is synced once more.
 pub(crate) fn create_dir(engine: &Engine, dir: &Path) -> Result<()> {
-    let fs = &engine.place.fs;
-    if fs.metadata(dir).is_ok() {
-        return Ok(());
+    let (fs, root) = (&engine.place.fs, engine.place.dir.join("collections"));
+    let mut below: Vec<&Path> = dir.ancestors().take_while(|above| *above != root).collect();
+    below.reverse();
+    for dir in below {
+        let is_there = fs.metadata(dir).is_ok();
+        if is_there && engine.is_settled(dir) {
+            continue;
+        }
+        let settled = match dir.parent() {
+            Some(above) if is_there => fs.sync_dir(above),
+            _ => fs.create_dir_all(dir),
+        };
+        settled.map_err(|cause| Error::io("AKI-0207", dir, "could not create", &cause))?;
+        engine.note_settled(dir);
     }
-    fs.create_dir_all(dir).map_err(|cause| Error::io("AKI-0207", dir, "could not create", &cause))
+    Ok(())
 }

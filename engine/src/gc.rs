@@ -13,34 +13,46 @@ use crate::manifest::{Manifest, NamedManifest, Store, named_manifests_stay};
 use crate::named_snapshots;
 use crate::segment::SegmentName;
 
-/// Removes manifests that need not be kept (nor are `pinned` by an upload, nor named), and files that only they named; forgets what filters kept of segments that are gone. Cheap when there is nothing to do.
-pub(crate) fn collect(engine: &Engine, pinned: &BTreeSet<u64>) -> Result<()> {
+/// Removes manifests that need not be kept (nor are `pinned` by an upload, nor named), and files that only they named, or
+/// that a failed flush or merge left; forgets what filters kept of segments that are gone. What fails is owed, and tried
+/// again by the next call. Cheap when there is nothing to do.
+pub(crate) fn collect(engine: &Engine, pinned: &dyn Fn() -> BTreeSet<u64>) -> Result<()> {
     let writer = engine.writer()?;
     engine.current().content().filters.forget_dropped();
     let store = writer.committer.store();
-    let now = engine.place.clock.unix_micros();
+    let now = engine.steady_unix_micros();
     let expired = || {
-        let pinned = pinned | &named_snapshots::kept(&writer.committer.newest().manifest);
+        let pinned = &pinned() | &named_snapshots::kept(&writer.committer.newest().manifest);
         store.expired(engine.limits.manifests, now, &pinned)
     };
-    if expired()?.is_empty() {
-        return Ok(());
+    let swept = || {
+        // Of a manifest whose fate is unknown nobody owes anything: a reopen tells.
+        let is_owed = engine.owes_removal() && writer.committer.poisoned().is_none();
+        if expired()?.is_empty() && !is_owed {
+            return Ok(None);
+        }
+        // No commit may add a file, or a name, between the look at the manifests and the removal; nor may an upload begin that
+        // was not seen.
+        let _flushing = writer.flushing.lock().unwrap_or_else(PoisonError::into_inner);
+        let expired = expired()?;
+        let newest = writer.committer.newest();
+        let broken = named_manifests_stay(&newest.manifest, &expired).err();
+        assert!(broken.is_none(), "{broken:?}");
+        store.delete(&expired)?;
+        let in_the_making = |name| !seeded_bug("gc_takes_merges") && writer.may_be_merging(name);
+        remove_unnamed(&engine.place, store, &newest.manifest, &in_the_making).map(Some)
+    };
+    match swept() {
+        Ok(None) => Ok(()),
+        Ok(Some(swept)) => {
+            engine.note_removal(Ok(swept.held_up));
+            Ok(())
+        }
+        Err(error) => {
+            engine.note_removal(Err(error.clone()));
+            Err(error)
+        }
     }
-    // No commit may add a file, or a name, between the look at the manifests and the removal.
-    let _flushing = writer.flushing.lock().unwrap_or_else(PoisonError::into_inner);
-    let expired = expired()?;
-    let broken = named_manifests_stay(&writer.committer.newest().manifest, &expired).err();
-    assert!(broken.is_none(), "{broken:?}");
-    store.delete(&expired)?;
-    let newest = writer.committer.newest();
-    let swept = remove_unnamed(&engine.place, store, &newest.manifest, &|name| {
-        !seeded_bug("gc_takes_merges") && writer.may_be_merging(name)
-    });
-    engine.note_removal(match &swept {
-        Ok(swept) => swept.held_up.clone(),
-        Err(error) => Some(error.clone()),
-    });
-    swept.map(drop)
 }
 
 /// What a removal did.
@@ -54,7 +66,7 @@ pub(crate) struct Swept {
 /// Removes every file of the collections that no kept manifest names: what a crash left between a file and its
 /// manifest, and what expired manifests named.
 ///
-/// Segments that are `in_the_making` stay. Called only when the newest manifest is whole. While an older one is damaged nothing is
+/// Segments that are `in_the_making` stay. What cannot be removed holds up nothing else; the first of it is the error. Called only when the newest manifest is whole. While an older one is damaged nothing is
 /// removed, and the answer says why: it may name what looks like an orphan.
 pub(crate) fn remove_unnamed(
     place: &Place,
@@ -74,7 +86,7 @@ pub(crate) fn remove_unnamed(
             Err(error) => return Err(error),
         }
     }
-    let mut removed = Vec::new();
+    let mut removal = Removal { fs: &*place.fs, removed: Vec::new(), failure: None };
     let root = place.dir.join("collections");
     let named: HashSet<PathBuf> = named.iter().map(|name| root.join(&**name)).collect();
     for collection in list(&*place.fs, &root)? {
@@ -86,15 +98,18 @@ pub(crate) fn remove_unnamed(
             let segment = name.strip_suffix(".tmp").unwrap_or(name).parse::<SegmentName>();
             is_ours(name) && !named.contains(path) && !segment.is_ok_and(in_the_making)
         };
-        remove_from(&*place.fs, &deletion_vector_dir(&dir), &goes, &mut removed)?;
-        remove_from(&*place.fs, &dir, &goes, &mut removed)?;
+        removal.remove_from(&deletion_vector_dir(&dir), &goes);
+        removal.remove_from(&dir, &goes);
         if !named.contains(&dir) {
             // Empty now, unless something that is not ours lies there.
             let _ = place.fs.remove_dir(&deletion_vector_dir(&dir));
             let _ = place.fs.remove_dir(&dir);
         }
     }
-    Ok(Swept { removed, held_up: None })
+    match removal.failure {
+        Some(error) => Err(error),
+        None => Ok(Swept { removed: removal.removed, held_up: None }),
+    }
 }
 
 /// Why nothing is removed, and until when.
@@ -111,26 +126,44 @@ fn held_up_by(number: u64, newest: &Manifest, error: Error) -> Error {
     }
 }
 
-fn remove_from(
-    fs: &dyn Fs,
-    dir: &Path,
-    goes: &dyn Fn(&Path, &str) -> bool,
-    removed: &mut Vec<PathBuf>,
-) -> Result<()> {
-    let mut any = false;
-    for (name, kind) in list(fs, dir)? {
-        let path = dir.join(&name);
-        if kind == EntryKind::File && goes(&path, &name) {
-            fs.unlink(&path).map_err(|cause| Error::io("AKI-0208", &path, "could not remove", &cause))?;
-            tracing::info!(file = %path.display(), "removed a file that no manifest names");
-            removed.push(path);
-            any = true;
+/// A removal that goes on past what cannot be removed.
+struct Removal<'a> {
+    fs: &'a dyn Fs,
+    removed: Vec<PathBuf>,
+    /// The first.
+    failure: Option<Error>,
+}
+
+impl Removal<'_> {
+    fn remove_from(&mut self, dir: &Path, goes: &dyn Fn(&Path, &str) -> bool) {
+        let listed = list(self.fs, dir).unwrap_or_else(|error| {
+            self.note(error);
+            Vec::new()
+        });
+        let mut any = false;
+        for (name, kind) in listed {
+            let path = dir.join(&name);
+            if kind != EntryKind::File || !goes(&path, &name) {
+                continue;
+            }
+            match self.fs.unlink(&path) {
+                Ok(()) => {
+                    tracing::info!(file = %path.display(), "removed a file that no manifest names");
+                    self.removed.push(path);
+                    any = true;
+                }
+                Err(cause) if cause.kind() == IoErrorKind::NotFound => {}
+                Err(cause) => self.note(Error::io("AKI-0208", &path, "could not remove", &cause)),
+            }
+        }
+        if any && let Err(cause) = self.fs.sync_dir(dir) {
+            self.note(Error::io("AKI-0208", dir, "could not sync", &cause));
         }
     }
-    if any {
-        fs.sync_dir(dir).map_err(|cause| Error::io("AKI-0208", dir, "could not sync", &cause))?;
+
+    fn note(&mut self, error: Error) {
+        self.failure.get_or_insert(error);
     }
-    Ok(())
 }
 
 /// A file somebody else put here is not ours to remove.

@@ -360,7 +360,7 @@ impl Manifest {
         if segments.any(|s| s.head.is_some() || s.codes.is_some()) { format::MINOR_OF_INDEX } else { 0 }
     }
 
-    /// Drops a collection; its directory is remembered until [`Manifest::forget_dropped`]. False if there is
+    /// Drops a collection; its directory is remembered until a commit finds it gone ([`Manifest::forget_dropped`]). False if there is
     /// none with that id.
     pub fn drop_collection(&mut self, id: u32) -> bool {
         let Some(at) = self.collections.iter().position(|c| c.id == id) else { return false };

@@ -55,6 +55,7 @@ pub(crate) fn open(place: Place, settings: &Settings, create: bool) -> Result<(A
             fs.create_dir_all(&dir)
                 .map_err(|cause| Error::io("AKI-0220", &dir, "could not create", &cause))?;
         }
+        settle_dirs(&place)?;
     }
     refuse_network_disk(&place)?;
     let lock = take_lock(&place)?;
@@ -85,7 +86,7 @@ pub(crate) fn open(place: Place, settings: &Settings, create: bool) -> Result<(A
     // A message for people; nothing depends on it.
     let _ = lock.write_text(&text);
 
-    let removal_failure = remove_orphans(&place, committer.store(), opened, &mut report);
+    let removal = remove_orphans(&place, committer.store(), opened, &mut report);
     let (catalog, schemas) = load_catalog(&place, opened, &limits)?;
     let applier = Applier::new(memory(&limits, opened), catalog, opened.floor.pred());
     let log = EngineLog::new(log, limits.durability, lock);
@@ -96,7 +97,7 @@ pub(crate) fn open(place: Place, settings: &Settings, create: bool) -> Result<(A
     let disk_bytes = place.fs.statfs(&place.dir).map_or(u64::MAX, |stats| stats.total_bytes);
     let min_free = settings.engine.min_free_disk(disk_bytes);
     let engine = Arc::new(Engine::writing(place, limits, min_free, writer));
-    engine.note_removal(removal_failure);
+    engine.note_removal(removal);
 
     note_cut(&recovered, &mut report);
     if was_unsynced {
@@ -123,24 +124,34 @@ pub(crate) fn open(place: Place, settings: &Settings, create: bool) -> Result<(A
     Ok((engine, report))
 }
 
-/// Removes what a crash left of files that no manifest names; returns why it could not. An older manifest that cannot be read
+/// Directories that are there may have been made by a process that died before it synced their names: what is written into
+/// them must not outlive them. Of a new database that is its own directory, too.
+fn settle_dirs(place: &Place) -> Result<()> {
+    let fs = &*place.fs;
+    let failed = |dir: &Path, cause| Error::io("AKI-0220", dir, "could not sync", &cause);
+    fs.sync_dir(&place.dir).map_err(|cause| failed(&place.dir, cause))?;
+    let is_new = fs.list(&place.manifest_dir()).is_ok_and(|names| names.is_empty());
+    let above = place.dir.parent().filter(|above| is_new && !above.as_os_str().is_empty());
+    match above.map_or(Ok(()), |above| fs.sync_dir(above)) {
+        // It is somebody else's, who let us have ours.
+        Err(cause) if cause.kind() != std::io::ErrorKind::PermissionDenied => Err(failed(&place.dir, cause)),
+        _ => Ok(()),
+    }
+}
+
+/// Removes what a crash left of files that no manifest names; returns why it could not, or cannot yet. An older manifest that cannot be read
 /// costs space, not rows: it must not keep the database shut.
 fn remove_orphans(
     place: &Place,
     store: &Store,
     opened: &Manifest,
     report: &mut RecoveryReport,
-) -> Option<Error> {
-    match gc::remove_unnamed(place, store, opened, &|_| false) {
-        Ok(swept) => {
-            report.orphans_removed = swept.removed;
-            swept.held_up
-        }
-        Err(error) => {
-            tracing::warn!(%error, "files that no manifest names were not removed; `akidb verify` names the cause");
-            Some(error)
-        }
-    }
+) -> Result<Option<Error>> {
+    let swept = gc::remove_unnamed(place, store, opened, &|_| false).inspect_err(|error| {
+        tracing::warn!(%error, "files that no manifest names were not removed; it is tried again");
+    })?;
+    report.orphans_removed = swept.removed;
+    Ok(swept.held_up)
 }
 
 /// Whoever finished a sync shows what it covered, with none of the log's locks held.

@@ -150,12 +150,17 @@ impl Uploads {
             return;
         }
         let newest = writer.committer.newest();
-        if self.offered.fetch_max(newest.manifest.number, Ordering::AcqRel) >= newest.manifest.number {
+        if self.offered.load(Ordering::Acquire) >= newest.manifest.number {
             return;
         }
         match plan(engine, &newest) {
-            Ok(plan) => self.backends.iter().for_each(|one| one.uploader.offer(plan.clone())),
-            Err(error) => tracing::error!(%error, "the newest manifest could not be offered to the backends"),
+            Ok(plan) => {
+                self.backends.iter().for_each(|one| one.uploader.offer(plan.clone()));
+                self.offered.fetch_max(newest.manifest.number, Ordering::AcqRel);
+            }
+            Err(error) => {
+                tracing::error!(%error, "the newest manifest could not be offered to the backends; it is tried again");
+            }
         }
     }
 
@@ -314,6 +319,7 @@ pub(crate) fn backend_config(backend: &BackendSettings, attempts: u32) -> Backen
         secret_key: backend.secret_key.as_ref().map(secret),
         allow_http: backend.allow_http,
         required: backend.required,
+        single_writer_unchecked: backend.single_writer_unchecked,
         attempts,
         ..BackendConfig::new(&backend.name, &backend.url)
     }

@@ -74,6 +74,9 @@ pub struct BackendSettings {
     /// Whether local bytes stay until this backend has them, and writers wait when it lacks too many. Default true;
     /// `false` for a copy that may fall behind.
     pub required: bool,
+    /// Whether nobody else will ever write there, so that a store may be used that overwrites what it was asked to
+    /// create only. Two writers of one backend are then not told apart. Default false.
+    pub single_writer_unchecked: bool,
 }
 
 impl BackendSettings {
@@ -99,6 +102,7 @@ impl BackendSettings {
             secret_key: None,
             allow_http: false,
             required: true,
+            single_writer_unchecked: false,
         })
     }
 

@@ -50,6 +50,8 @@ struct Backend {
     allow_http: bool,
     #[serde(default = "yes")]
     required: bool,
+    #[serde(default)]
+    single_writer_unchecked: bool,
 }
 
 fn yes() -> bool {
@@ -222,6 +224,7 @@ impl Backend {
             secret_key: self.secret_key,
             allow_http: self.allow_http,
             required: self.required,
+            single_writer_unchecked: self.single_writer_unchecked,
             ..backend
         })
     }

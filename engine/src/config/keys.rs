@@ -49,7 +49,18 @@ pub(super) const TABLES: [(&str, &[&str]); 6] = [
     ),
     (
         "backends",
-        &["name", "kind", "url", "endpoint", "region", "access_key", "secret_key", "allow_http", "required"],
+        &[
+            "name",
+            "kind",
+            "url",
+            "endpoint",
+            "region",
+            "access_key",
+            "secret_key",
+            "allow_http",
+            "required",
+            "single_writer_unchecked",
+        ],
     ),
     (
         "engine",

@@ -84,9 +84,12 @@ fn dead_letters_have_settings_and_a_backend_may_be_one_that_nobody_waits_for() {
     refused("[storage.dlq_config]\nmax_size = \"x\"", "AKI-0403", &["line 2", "storage.dlq_config.max_size"]);
     let two = "[[backends]]\nname = \"a\"\nurl = \"file:///a\"\n\
                [[backends]]\nname = \"b\"\nurl = \"file:///b\"\nrequired = false\n\
+               single_writer_unchecked = true\n\
                [engine]\nmax_pending_bytes = \"2 GiB\"";
     let s = accepted(two);
     assert_eq!((s.backends[0].required, s.backends[1].required), (true, false));
+    let unchecked = s.backends.iter().map(|b| crate::upload::backend_config(b, 1).single_writer_unchecked);
+    assert_eq!(unchecked.collect::<Vec<_>>(), [false, true]);
     assert_eq!(s.engine.max_pending_bytes, Some(2 << 30));
     assert_eq!(accepted(&s.to_string()), s);
     refused("[engine]\nmax_pending_bytes = 1", "AKI-0405", &["line 2", "engine.max_pending_bytes"]);

@@ -177,6 +177,15 @@ impl Store {
         Ok(Committed { manifest: next, crc32 })
     }
 
+    /// The dropped collections of a manifest whose directory is gone: no manifest that is kept names anything in it.
+    pub(crate) fn gone<'a>(&'a self, manifest: &'a Manifest) -> impl Iterator<Item = u32> + 'a {
+        let root = self.dir.with_file_name("collections");
+        let is_gone = move |dir: &str| {
+            self.fs.metadata(&root.join(dir)).is_err_and(|cause| cause.kind() == io::ErrorKind::NotFound)
+        };
+        manifest.dropped.iter().filter(move |dropped| is_gone(&dropped.dir)).map(|dropped| dropped.id)
+    }
+
     /// What a failed commit means; the name tells how far it came.
     fn failed(&self, next: &Manifest, e: &io::Error) -> Error {
         let path = self.path(next.number);

@@ -35,6 +35,7 @@ mod oracle;
 mod pace;
 mod promised;
 mod promises;
+mod removal;
 mod repair;
 mod replay;
 mod rest;
