@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 
 use crate::deletion_vector::DeletionVector;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Fate, Result};
 use crate::filter_cache::{FilterCache, Matches};
 use crate::id::Id;
 use crate::index::{self, Coding};
@@ -140,9 +140,22 @@ impl CollectionState {
         index::coding(self.schema.metric, usize::from(self.schema.dim))
     }
 
-    /// Refuses when an earlier write could not be applied.
+    /// Answers with the cause when an earlier write could not be applied. It says of that write that it is durable: another
+    /// write is refused by [`CollectionState::check_takes_writes`].
     pub(crate) fn check_damage(&self) -> Result<()> {
         self.damage.get().map_or(Ok(()), |error| Err(error.clone()))
+    }
+
+    /// Refuses a write, of which nothing was logged, when an earlier one could not be applied.
+    pub(crate) fn check_takes_writes(&self) -> Result<()> {
+        let Some(damage) = self.damage.get() else { return Ok(()) };
+        let message = format!("\"{}\" takes no writes: {}", self.name, damage.message());
+        let refused = Error::new(ErrorKind::Corrupt, "AKI-0254", message).fate_is(Fate::NotWritten);
+        let refused = match damage.file() {
+            Some(file) => refused.at(file, damage.offset()),
+            None => refused,
+        };
+        Err(refused.help_is("run `akidb verify` and reopen once the file is mended, then write this again"))
     }
 }
 

@@ -144,7 +144,7 @@ pub struct EngineSettings {
     #[serde(deserialize_with = "file::bytes")]
     pub wal_max_bytes: u64,
     /// Live log at which the collection with the oldest unflushed record is flushed, whatever its size. 96 MiB:
-    /// three full memtables, so quiet collections do not hold the log.
+    /// three of the largest memtables, so quiet collections do not hold the log.
     #[serde(deserialize_with = "file::bytes")]
     pub wal_flush_bytes: u64,
     /// How long a write waits at a limit before it answers `Full`, in milliseconds. 1,000: a flush usually ends
@@ -155,7 +155,7 @@ pub struct EngineSettings {
     #[serde(deserialize_with = "file::some_bytes")]
     pub min_free_disk_bytes: Option<u64>,
     /// Seconds without a write after which everything is flushed, the log shrinks to a small file and segments of which
-    /// three rows in a hundred are dead are merged. 30: a database that nobody writes to opens at once, takes little more space than its rows and
+    /// two rows in a hundred are dead are merged. 30: a database that nobody writes to opens at once, takes little more space than its rows and
     /// is whole on its backends. Where there is less than 8 MiB to gain it takes thirty times as long. 0: never.
     pub rest_after_secs: u64,
     /// Seconds after which a row that expired is deleted, at the latest. 60: whoever asks when it is gone from the newest

@@ -100,14 +100,14 @@ impl Limits {
         }
     }
 
-    /// Bytes at which the active memtable of a collection is full. The first one is so as a whole.
+    /// Bytes at which the active memtable of a collection is full.
     pub(crate) fn full_memtable_bytes(&self, state: &CollectionState) -> u64 {
-        let least = self.memtable_bytes.min(LEAST_FULL_MEMTABLE_BYTES);
-        if least == self.memtable_bytes || state.segments.is_empty() {
+        if self.memtable_bytes <= LEAST_FULL_MEMTABLE_BYTES {
             return self.memtable_bytes;
         }
-        let segments: u64 = state.segments.iter().map(|live| live.segment.meta().size).sum();
-        (segments / MEMTABLE_SHARE).clamp(least, self.memtable_bytes)
+        let segments = state.segments.iter().map(|live| live.segment.meta().size).sum();
+        let sealed = state.sealed.iter().map(|(memtable, _)| memtable.bytes()).max();
+        full_bytes(self.memtable_bytes, segments, sealed.unwrap_or(0))
     }
 
     /// Whether the active memtable of a collection is to be sealed.
@@ -153,10 +153,38 @@ impl Limits {
     }
 }
 
+/// Bytes at which a memtable is full, by those of the segments beside it and of the largest one that waits for its flush. The
+/// first of a collection is so as a whole. One that fills behind another is nearly as large: at the pace of flushes it is not
+/// full before that one is flushed, however small it may be by itself.
+fn full_bytes(memtable_bytes: u64, segments: u64, sealed: u64) -> u64 {
+    if segments == 0 {
+        return memtable_bytes;
+    }
+    let least = LEAST_FULL_MEMTABLE_BYTES.max(sealed / 4 * 3).min(memtable_bytes);
+    (segments / MEMTABLE_SHARE).clamp(least, memtable_bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::memory_budget::MemoryBudget;
+
+    #[test]
+    fn a_memtable_grows_with_its_collection_and_is_nearly_as_large_as_one_that_waits() {
+        const MIB: u64 = 1 << 20;
+        let full_mib = |segments, sealed| full_bytes(32 * MIB, segments * MIB, sealed * MIB) / MIB;
+        assert_eq!((full_mib(0, 0), full_mib(0, 32)), (32, 32), "the first");
+        assert_eq!(
+            [1, 64, 96, 128, 256, 1_000].map(|segments| full_mib(segments, 0)),
+            [8, 8, 12, 16, 32, 32]
+        );
+        assert_eq!(
+            [32, 24, 18, 9, 80].map(|sealed| full_mib(30, sealed)),
+            [24, 18, 13, 8, 32],
+            "behind another"
+        );
+        assert_eq!(full_mib(200, 8), 25);
+    }
 
     #[test]
     fn no_segment_is_rewritten_for_rows_that_need_not_be_deleted_yet() {

@@ -120,7 +120,8 @@ pub struct MemoryUseStats {
 /// Writes that were slowed since the open because flushes were behind, so that none waited for a whole one.
 #[derive(Clone, Debug, Serialize)]
 pub struct WritePaceStats {
-    /// Bytes of memtables a second at which the last full one was flushed; zero before one was.
+    /// Bytes of memtables a second at which the last one of 4 MiB or more (of half its setting, where that is less) was flushed;
+    /// zero before one was.
     pub flush_bytes_per_sec: u64,
     /// Writes that were slowed.
     pub slowed_writes: u64,

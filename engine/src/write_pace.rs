@@ -20,7 +20,7 @@ const ASSUMED_BYTES_PER_SEC: u64 = 16 << 20;
 /// The pace, and how far ahead of it writes are.
 #[derive(Debug, Default)]
 pub(crate) struct WritePace {
-    /// Of the last full memtable; 0: not known yet.
+    /// Of the last memtable that was large enough to tell; 0: not known yet.
     flushed_bytes_per_sec: AtomicU64,
     /// When what was written so far would have been written at the pace.
     due: Mutex<Option<Instant>>,
@@ -54,7 +54,7 @@ impl WritePace {
         if wait < SHORTEST { Duration::ZERO } else { wait }
     }
 
-    /// Of the last full memtable; 0 before one was flushed.
+    /// Of the last memtable that was large enough to tell; 0 before one was flushed.
     pub(crate) fn flushed_bytes_per_sec(&self) -> u64 {
         self.flushed_bytes_per_sec.load(Ordering::Relaxed)
     }

@@ -10,7 +10,7 @@ use akidb_host::seeded_bug;
 use crate::control::{Control, ControlState};
 use crate::lsn::Lsn;
 use crate::sync::{AtomicBool, Condvar, Mutex, Ordering, lock, wait};
-use crate::wakers::{ends_well, wake_all};
+use crate::wakers::{panic_of, wake_all};
 use crate::watermark::Watermark;
 
 pub(crate) type Callback = Arc<dyn Fn(Lsn) + Send + Sync>;
@@ -154,10 +154,11 @@ impl Commit {
         }
         let forgotten = usize::from(seeded_bug("forgotten_waker"));
         wake_all(wakers.into_iter().skip(forgotten).map(|w| w.waker));
-        let panicked = callbacks.iter().filter(|callback| !ends_well(|| callback(synced))).count();
-        if panicked > 0 {
-            // What it should have done with these records is not done, and nobody knows how much of it.
-            self.poison_now("who was told of a sync panicked".into());
+        for callback in callbacks.iter() {
+            if let Some(panic) = panic_of(|| callback(synced)) {
+                // What it should have done with these records is not done, and nobody knows how much of it.
+                self.poison_now(format!("who was told of a sync panicked: {panic}").into());
+            }
         }
         left
     }

@@ -205,18 +205,26 @@ impl Inner {
     pub(crate) fn room_now(&self, bytes: u64) -> Result<MutexGuard<'_, Writing>> {
         let mut writing = lock(&self.append);
         let taken = self.take_room(&mut writing, bytes);
-        let answer = match taken {
+        let (answer, is_wanted) = match taken {
             Ok(true) => return Ok(writing),
-            Ok(false) => self.want_file(&mut writing, bytes),
-            Err(e) => e,
+            Ok(false) => (self.want_file(&mut writing, bytes), true),
+            Err(e) => (e, false),
         };
         drop(writing);
-        self.tell_if_poisoned(&answer);
-        self.wake_prepare();
+        self.tell_of_refusal(&answer, is_wanted);
         Err(answer)
     }
 
-    /// Tells the prepare thread of a file that is missing now, and what to answer meanwhile.
+    /// After an append that was refused, once its lock is released: of a poison everybody hears, of a file that
+    /// [`Inner::want_file`] asked for the prepare thread.
+    fn tell_of_refusal(&self, answer: &Error, is_wanted: bool) {
+        self.tell_if_poisoned(answer);
+        if is_wanted {
+            self.wake_prepare();
+        }
+    }
+
+    /// Notes a file that is missing now, and says what to answer meanwhile.
     fn want_file(&self, writing: &mut Writing, bytes: u64) -> Error {
         let spares = &mut writing.spares;
         spares.needed_bytes = spares.needed_bytes.max(bytes);
@@ -228,21 +236,20 @@ impl Inner {
     pub(crate) fn poll_room(&self, bytes: u64, waker: &Waker) -> Poll<Result<()>> {
         let mut mine = Some(waker.clone());
         let mut writing = lock(&self.append);
-        let answer = match self.take_room(&mut writing, bytes) {
+        let (answer, is_wanted) = match self.take_room(&mut writing, bytes) {
             Ok(true) => {
                 drop(writing);
                 return Poll::Ready(Ok(()));
             }
-            Ok(false) => self.want_file(&mut writing, bytes),
-            Err(e) => e,
+            Ok(false) => (self.want_file(&mut writing, bytes), true),
+            Err(e) => (e, false),
         };
         let pending = matches!(answer.kind(), ErrorKind::NoRoomYet);
         if pending && !writing.spares.wakers.iter().any(|known| known.will_wake(waker)) {
             writing.spares.wakers.extend(mine.take());
         }
         drop(writing);
-        self.tell_if_poisoned(&answer);
-        self.wake_prepare();
+        self.tell_of_refusal(&answer, is_wanted);
         if pending { Poll::Pending } else { Poll::Ready(Err(answer)) }
     }
 

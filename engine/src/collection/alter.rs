@@ -43,7 +43,7 @@ impl Alter<'_> {
         self
     }
 
-    /// Makes the changes, durable on return. What is so already is no change.
+    /// Makes the changes, durable on return. A name or an expiry that is so already is no change.
     ///
     /// # Errors
     /// As those of the calls named at [`Collection::alter`]: nothing was changed then, but where the fate is unknown.
@@ -52,8 +52,10 @@ impl Alter<'_> {
         rows.check_writable()?;
         let (_, state) = rows.view()?;
         let expires_by = expires_by.filter(|field| state.schema.expires_by.as_ref() != Some(field));
-        let name = name.filter(|name| **name != *state.name);
-        if fields.is_empty() && expires_by.is_none() && name.is_none() {
+        if fields.is_empty()
+            && expires_by.is_none()
+            && name.as_deref().is_none_or(|name| *name == *state.name)
+        {
             return Ok(());
         }
         let fields: Vec<_> = fields.iter().map(|(name, field_type)| (name.as_str(), *field_type)).collect();

@@ -114,7 +114,7 @@ impl Collection {
     /// Whether the append needs neither a look into a segment, which reads its file (from the page cache as a rule, but
     /// the first look at a block comes from the disk), nor a wait at a bound, nor a seal.
     fn may_append_here(&self, state: &CollectionState, encoded: &Encoded) -> Result<bool> {
-        state.check_damage()?;
+        state.check_takes_writes()?;
         let known = encoded.ops.iter().all(|op| op.prepare_in_memory(state));
         Ok(known && self.handle.engine.room(self.id, encoded.log_bytes()) == Room::Yes)
     }

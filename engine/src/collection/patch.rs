@@ -54,7 +54,7 @@ impl Collection {
             let (state, span) = self.begin(1)?;
             let _entered = span.clone().entered();
             check_id(&state.schema, id)?;
-            state.check_damage()?;
+            state.check_takes_writes()?;
             let expiry = Expiry::at(engine.place.clock.unix_micros(), &state);
             let newest = newest_row(applier, self.id, id)?.filter(|(_, row)| !expiry.hides(row));
             let Some((version, row)) = newest else {

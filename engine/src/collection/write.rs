@@ -368,12 +368,12 @@ pub(super) fn repeat(
 
 /// A look at the keys before anything is looked up or waited for; the one under the sequencer lock decides.
 fn earlier(engine: &Engine, states: &[Arc<CollectionState>], key: &BatchKey) -> Result<Option<(Lsn, Lsn)>> {
-    states.iter().try_for_each(|state| state.check_damage())?;
+    states.iter().try_for_each(|state| state.check_takes_writes())?;
     engine.writer()?.sequencer.applier().target().keys.earlier(key)
 }
 
 fn prepare(states: &[Arc<CollectionState>], encoded: &Encoded) -> Result<()> {
-    states.iter().try_for_each(|state| state.check_damage())?;
+    states.iter().try_for_each(|state| state.check_takes_writes())?;
     if encoded.ops.len() >= MANY_OPS {
         for state in states {
             Op::prepare_each(encoded.ops.iter().filter(|op| op.collection() == state.id), state);

@@ -11,8 +11,8 @@
 const FANOUT: usize = 4;
 /// Upper bound of the lowest tier; each next one is four times larger.
 const FIRST_TIER_BYTES: u64 = 1 << 20;
-/// Merges up to this size are made whatever share of the whole they are.
-const SMALL_MERGE_BYTES: u64 = 16 << 20;
+/// Merges up to this size are made whatever share of the whole they are: two of the smallest full memtables.
+const SMALL_MERGE_BYTES: u64 = 20 << 20;
 /// A larger merge is at most one part in so many of the collection: until its inputs are gone both take space.
 const SPACE_SHARE: u64 = 6;
 /// The same while nobody writes: the log takes no space then.
@@ -293,7 +293,7 @@ mod tests {
             [0, 1, 2, 3, 4, 5],
             "half of them where the log is empty"
         );
-        assert_eq!(due(&[segment(5_000, 0); 4], 10_000_000), [0, 1, 2], "16 MiB whatever share that is");
+        assert_eq!(due(&[segment(6_000, 0); 4], 10_000_000), [0, 1, 2], "20 MiB whatever share that is");
     }
 
     /// Four segments of which no two fit a merge, and one small flush after the other: small ones wait for others of their size.

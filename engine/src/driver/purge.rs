@@ -153,7 +153,7 @@ impl Purge {
         while !ops.is_empty() {
             let current = engine.current();
             let Ok(state) = current.content().get(collection) else { return Ok(true) };
-            state.check_damage()?;
+            state.check_takes_writes()?;
             let rows = ops.len();
             let (frame, tried) = append(engine, state, ops)?;
             let undeleted = |rows: usize| {

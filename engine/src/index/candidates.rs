@@ -49,7 +49,11 @@ impl Candidates {
         self.cap = MIN_CAP.max(20 * k);
         self.best.clear();
         self.best.resize(self.rank, f32::INFINITY);
-        self.kept.clear();
+        let most = 2 * self.cap + 64;
+        empty(&mut self.kept, most);
+        empty(&mut self.order, most);
+        empty(&mut self.met, 4 * most);
+        empty(&mut self.finished, most);
         self.ceiling = f32::INFINITY;
     }
 
@@ -101,7 +105,8 @@ impl Candidates {
         self.width
     }
 
-    /// The kept rows, nearest first, each once (by its smaller estimate), none that the final threshold refuses.
+    /// The kept rows, nearest first (equal estimates by the place they were kept at, the same for the same offers), each once (by
+    /// its smaller estimate), none that the final threshold refuses.
     pub(crate) fn finish(&mut self) -> &[Candidate] {
         let (width, bar) = (self.width, self.bar);
         self.order.clear();
@@ -124,6 +129,14 @@ impl Candidates {
     }
 }
 
+/// Empties a buffer for so many; what a search for very many took is given back.
+fn empty<T>(buffer: &mut Vec<T>, most: usize) {
+    buffer.clear();
+    if buffer.capacity() > 16 * most {
+        buffer.shrink_to(most);
+    }
+}
+
 /// So many numbers are moved on without asking where one goes, which cannot be foretold.
 const FEW: usize = 64;
 
@@ -132,7 +145,8 @@ const FEW: usize = 64;
 fn insert(ascending: &mut [f32], new: f32) {
     if ascending.len() > FEW {
         let at = ascending.partition_point(|number| *number <= new);
-        ascending.copy_within(at..ascending.len() - 1, at + 1);
+        let filled = ascending.partition_point(|number| *number < f32::INFINITY);
+        ascending.copy_within(at..filled.min(ascending.len() - 1), at + 1);
         ascending[at] = new;
         return;
     }

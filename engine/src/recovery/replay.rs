@@ -24,13 +24,16 @@ const PIECE_BYTES: usize = 2 << 20;
 const WORTH_A_THREAD_BYTES: u64 = 4 << 20;
 
 /// Keeps a replay within the memory of a running database. A full memtable is only sealed: the driver flushes it behind
-/// the open. Above the bound of all memtables it is flushed here and now.
+/// the open; no more of them than the running database had, so a young collection's are as large as any. Above the bound of
+/// all memtables it is flushed here and now.
 pub(super) fn give_memory_back(engine: &Engine, applier: &Applier<Memory>, limits: &Limits) -> Result<()> {
     loop {
         let current = applier.published().current();
         let catalog = current.content();
         let healthy = || catalog.collections.values().filter(|state| state.damage.get().is_none());
-        if let Some(full) = healthy().find(|state| limits.is_active_full(state)) {
+        if let Some(full) =
+            healthy().find(|s| s.active.bytes() >= limits.memtable_bytes || s.active.is_full())
+        {
             flush::seal(engine.writer()?, full.id);
             continue;
         }

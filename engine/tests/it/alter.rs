@@ -1,10 +1,9 @@
 //! Collections that change: renamed, and given fields after rows were written.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use akidb::{Collection, Db, ErrorKind, FieldType, Metric, Schema};
-use akidb_host::sim::{Act, CrashDisk};
 use akidb_host::{RealClock, Rng};
 use serde_json::{Value, json};
 
@@ -168,15 +167,7 @@ fn a_power_cut_in_any_step_of_several_changes_leaves_all_of_them_or_none() {
     put(&rows, "flushed", json!({}));
     db.flush().unwrap();
     put(&rows, "logged", json!({}));
-    let cuts: Arc<Mutex<Vec<(String, CrashDisk)>>> = Arc::default();
-    let (taken, disk, rng) = (Arc::clone(&cuts), world.disk.clone(), Mutex::new(Rng::seeded(seed)));
-    world.watch(move |call| {
-        let (mut rng, mut taken) = (rng.lock().unwrap(), taken.lock().unwrap());
-        let name = format!("{:?} {}", call.op, call.path.display());
-        (0..3).for_each(|_| taken.push((format!("a cut before {name}"), disk.power_cut(&mut rng))));
-        taken.push((format!("a kill before {name}"), disk.kill()));
-        Act::Go
-    });
+    let cuts = world.cut_everywhere(seed);
     rows.alter().field("until", FieldType::Timestamp).expires_by("until").rename("new").commit().unwrap();
     let at_the_end = world.disk.power_cut(&mut Rng::seeded(seed));
     drop((rows, db));

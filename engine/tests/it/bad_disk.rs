@@ -5,11 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use akidb::{Collection, Db, Error, ErrorKind, Fate, Metric, Schema, Settings};
-use akidb_host::sim::{Act, Call, EIO, ENOSPC, Hook, HookFs, Op};
+use akidb::{Batch, Collection, Db, Error, ErrorKind, Expect, Fate, Lsn, Metric, NewRow, Schema, Settings};
+use akidb_host::sim::{Act, Call, CrashDisk, EIO, ENOSPC, Hook, HookFs, Op};
 use akidb_host::{RealClock, RealFs, RealSpawn};
 use serde_json::json;
 
+use crate::arrow_and_async::block_on_all;
 use crate::sample::{Outcome, assert_typed, sample, used_len};
 use crate::support::{hooked, in_dir};
 
@@ -139,6 +140,63 @@ fn a_failed_sync_of_the_log_ends_writes_and_loses_nothing_acknowledged() {
     assert!((0..20).all(|n| rows.contains(format!("r{n:05}")).unwrap()));
     assert!(rows.count().unwrap() <= 21, "the refused write is not there");
     put(&rows, 30, 10).unwrap();
+}
+
+/// A row's older version is looked up before its write is logged, and again if a merge moved it: then it may be too late to
+/// refuse. That write is kept by the log; those after it are refused, and are told that they were not written.
+#[test]
+fn a_write_that_cannot_be_applied_is_durable_and_those_after_it_are_not_written() {
+    let disk = CrashDisk::new(1);
+    let (broken, hook) = armed(EIO, |call| {
+        call.op == Op::ReadAt && call.path.extension().is_some_and(|extension| extension == "parquet")
+    });
+    let open = |disk: CrashDisk, hook: Hook| {
+        let fs = Arc::new(HookFs::new(Arc::new(disk), hook));
+        let builder = Db::builder("/db").components(fs, Arc::new(RealClock), Arc::new(RealSpawn));
+        let settings = Settings::from_toml("[engine]\ncompaction = false\n").unwrap();
+        builder.settings(settings).open().unwrap()
+    };
+    let db = open(disk.clone(), hook);
+    let rows = db.create_collection("rows", schema()).unwrap();
+    for n in 0..20 {
+        put(&rows, n, 10).unwrap();
+        if n % 10 == 9 {
+            db.flush().unwrap();
+        }
+    }
+    let again = NewRow::new("r00003", vec![9.0, 9.0], json!({})).unwrap();
+    let late = rows.submit(&[again]).unwrap();
+    assert_eq!(db.compact().unwrap(), 1);
+    broken.store(true, Ordering::SeqCst);
+    let error = late.wait().unwrap_err();
+    assert_eq!((error.code(), error.fate()), ("AKI-0203", Fate::Durable), "{error}");
+    broken.store(false, Ordering::SeqCst);
+
+    let new = NewRow::new("new", vec![1.0, 1.0], json!({})).unwrap();
+    let mut batch = Batch::new();
+    batch.upsert("rows", new.clone()).idempotency_key("once");
+    let refused: Vec<Error> = vec![
+        put(&rows, 30, 10).unwrap_err(),
+        rows.upsert_batch(std::slice::from_ref(&new)).unwrap_err(),
+        rows.submit(std::slice::from_ref(&new)).unwrap_err(),
+        rows.upsert_if("new", &new.vector, json!({}), Expect::Absent).unwrap_err(),
+        rows.delete("r00004").unwrap_err(),
+        rows.update_payload("r00004", json!({ "a": 1 })).unwrap_err(),
+        db.write(&batch).unwrap_err(),
+    ];
+    let later = block_on_all::<Result<Lsn, Error>>(vec![
+        Box::pin(rows.upsert_async("new", &new.vector, json!({}))),
+        Box::pin(rows.update_payload_async("r00004", json!({ "a": 1 }))),
+    ]);
+    let refused = refused.into_iter().chain(later.into_iter().map(Result::unwrap_err));
+    for error in refused {
+        assert_eq!((error.code(), error.fate()), ("AKI-0254", Fate::NotWritten), "{error}");
+        assert!(error.file().is_some() && error.to_string().contains("akidb verify"), "{error}");
+    }
+    assert_eq!(rows.count().unwrap_err().code(), "AKI-0203", "no old answer");
+    let rows = open(disk.kill(), Arc::new(|_: &Call<'_>| Act::Go)).collection("rows").unwrap();
+    assert_eq!((rows.count().unwrap(), rows.get("r00003").unwrap().unwrap().vector), (20, vec![9.0, 9.0]));
+    assert!(rows.contains("r00004").unwrap() && !rows.contains("new").unwrap());
 }
 
 #[test]

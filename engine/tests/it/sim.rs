@@ -68,10 +68,11 @@ fn no_seed_loses_or_invents_a_row() {
 }
 
 /// Seeds that once found something: a compactor that never rested after a failed merge of which nothing was left to do;
-/// and a search in the middle of a read that it waited for.
+/// a search in the middle of a read that it waited for; and a write that was told it is durable, as an earlier one is that
+/// could not be applied, and had not been logged.
 #[test]
 fn seeds_that_found_bugs_stay_mended() {
-    for seed in [3_454_914_612, 3_454_919_878, 5_000_428] {
+    for seed in [3_454_914_612, 3_454_919_878, 5_000_428, 9_004_283] {
         run(seed);
     }
 }

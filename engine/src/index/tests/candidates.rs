@@ -1,5 +1,7 @@
 //! Candidates come out nearest first, each once, as a sort of all that was offered would have them.
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 
 use crate::distance::Kernel;
@@ -54,6 +56,24 @@ proptest! {
     }
 }
 
+/// More than is kept: the best are there in the end, in their order, and a search for many before changes nothing.
+#[test]
+fn of_more_than_are_kept_the_best_stay() {
+    let mut candidates = Candidates::default();
+    for (k, kept) in [(10, 600), (2_000, 40_000), (10, 600)] {
+        candidates.begin(k, 1e9, f32::INFINITY);
+        let count = 3 * u32::try_from(kept).unwrap();
+        for at in 0..count {
+            // Every number once, in no order.
+            let estimate = (u64::from(at) * 7_919 % u64::from(count)) as f32;
+            candidates.offer(Candidate { estimate, error: 1.0, source: at % 3, row: at });
+        }
+        let found: Vec<f32> = candidates.finish().iter().map(|candidate| candidate.estimate).collect();
+        assert!(found.len() >= kept && found.len() <= 2 * kept + 64, "{} of {kept}", found.len());
+        assert!(found[..kept].iter().enumerate().all(|(at, estimate)| *estimate == at as f32), "k = {k}");
+    }
+}
+
 /// Of how many lists so many are asked for; 33 fill a block of centroids and begin the next.
 #[test]
 fn the_nearest_lists_come_in_the_order_of_their_distance_and_radius() {
@@ -78,11 +98,21 @@ fn the_nearest_lists_come_in_the_order_of_their_distance_and_radius() {
                 assert_eq!(near.distance_squared, coarse.distance_squared(kernel, &probe, list));
                 assert_eq!(near.key, near.distance_squared + coarse.bonus[list]);
             }
-            // What is left out is no nearer by the fine codes than what the codes of a bit or two could tell apart.
-            if wanted >= count {
-                let lists: std::collections::BTreeSet<u32> = near.iter().map(|near| near.list).collect();
-                assert_eq!(lists.len(), count, "every list once");
-            }
+            // Lists are told apart by codes of a bit or two first: most of the nearest are among them, and each once.
+            let mut all: Vec<(f32, u32)> = (0..count)
+                .map(|list| {
+                    (
+                        coarse.distance_squared(kernel, &probe, list) + coarse.bonus[list],
+                        u32::try_from(list).unwrap(),
+                    )
+                })
+                .collect();
+            all.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+            let expected: BTreeSet<u32> = all.iter().take(wanted).map(|(_, list)| *list).collect();
+            let lists: BTreeSet<u32> = near.iter().map(|near| near.list).collect();
+            assert_eq!(lists.len(), near.len(), "every list once");
+            let met = expected.intersection(&lists).count();
+            assert!(met * 10 >= expected.len() * 8, "{met} of the {wanted} nearest of {count}");
         }
     }
 }

@@ -1,28 +1,14 @@
 //! A power cut, a kill and a failing disk in any step of making and removing one.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
 
 use akidb::ErrorKind;
 use akidb_host::Rng;
-use akidb_host::sim::{Act, CrashDisk, EIO, ENOSPC};
+use akidb_host::sim::{Act, EIO, ENOSPC};
 
 use super::{assert_now, assert_shows, builder, churn, fill, names};
 use crate::support::Watched;
-
-/// Keeps disks as a power cut or a kill before each call leaves them.
-fn cut_everywhere(world: &Watched, seed: u64) -> Arc<Mutex<Vec<(String, CrashDisk)>>> {
-    let cuts: Arc<Mutex<Vec<(String, CrashDisk)>>> = Arc::default();
-    let (taken, disk, rng) = (Arc::clone(&cuts), world.disk.clone(), Mutex::new(Rng::seeded(seed)));
-    world.watch(move |call| {
-        let (mut rng, mut taken) = (rng.lock().unwrap(), taken.lock().unwrap());
-        let name = format!("{:?} {}", call.op, call.path.display());
-        (0..3).for_each(|_| taken.push((format!("a cut before {name}"), disk.power_cut(&mut rng))));
-        taken.push((format!("a kill before {name}"), disk.kill()));
-        Act::Go
-    });
-    cuts
-}
 
 #[test]
 fn a_power_cut_in_any_step_of_making_one_leaves_none_or_a_whole_one() {
@@ -31,7 +17,7 @@ fn a_power_cut_in_any_step_of_making_one_leaves_none_or_a_whole_one() {
     let world = Watched::new(seed);
     let db = builder(Arc::clone(&world.fs)).open().unwrap();
     let model = fill(&db, &mut Rng::seeded(seed));
-    let cuts = cut_everywhere(&world, seed);
+    let cuts = world.cut_everywhere(seed);
     db.create_snapshot("moment").unwrap();
     drop(db);
     let mut cuts = cuts.lock().unwrap();
@@ -70,7 +56,7 @@ fn a_power_cut_in_any_step_of_removing_one_leaves_it_whole_or_gone() {
     churn(&db, &mut model, &mut rng, 7);
     db.flush().unwrap();
     db.compact().unwrap();
-    let cuts = cut_everywhere(&world, seed);
+    let cuts = world.cut_everywhere(seed);
     db.remove_snapshot("moment").unwrap();
     // What gc does then, it does on another thread; a reopen does the same.
     drop(db);
