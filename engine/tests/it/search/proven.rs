@@ -1,5 +1,7 @@
 //! An exact search of a filter that is asked often compares few rows by their vectors, and answers as one that compares all.
 
+use std::sync::Barrier;
+
 use akidb::{Collection, Db, Explained, Hit, Metric, NewRow, PartExplained, PartKind, Settings};
 use serde_json::json;
 
@@ -97,4 +99,45 @@ fn rows_that_are_all_alike_come_back_by_id() {
         assert_eq!(hits.iter().map(|hit| hit.id.to_string()).collect::<Vec<_>>(), expected, "{metric:?}");
         db.close().unwrap();
     }
+}
+
+/// Threads that ask the same at once, while rows die: each gets the answer of its snapshot, whoever makes the codes.
+#[test]
+fn threads_that_ask_at_once_all_get_the_answer_of_their_snapshot() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = Settings::from_toml("[engine]\ncompaction = false\n").unwrap();
+    let db = Db::builder(dir.path()).settings(settings).open().unwrap();
+    let docs = db.create_collection("docs", schema(Metric::Cosine)).unwrap();
+    fill(&docs, 0..ROWS);
+    db.flush().unwrap();
+    let held = db.snapshot("before").unwrap();
+    let before = held.collection("docs").unwrap();
+    for (filter, word) in
+        [("bucket < 20", "bucket < 20 and cluster >= 0"), ("cluster < 5", "cluster < 5 and bucket >= 0")]
+    {
+        // In other words: what is compared one by one.
+        let plainly = |n: u64| found(&before.search(&vector(n)).filter(word).exact().run().unwrap());
+        let expected: Vec<_> = (0..12).map(plainly).collect();
+        let start = Barrier::new(5);
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let (before, expected, start) = (&before, &expected, &start);
+                scope.spawn(move || {
+                    start.wait();
+                    for n in (0..48).map(|n| (n * 5 + thread) % 12) {
+                        let hits = before.search(&vector(n)).filter(filter).exact().run().unwrap();
+                        assert_eq!(found(&hits), expected[n as usize], "{filter}, query {n}");
+                    }
+                });
+            }
+            start.wait();
+            for n in (0..ROWS.cast_signed()).step_by(40) {
+                docs.delete(n).unwrap();
+            }
+            db.flush().unwrap();
+        });
+        let (_, explained) = before.search(&vector(1)).filter(filter).exact().explain().unwrap();
+        assert_eq!(part(&explained).kind, PartKind::Subset, "{explained:?}");
+    }
+    db.close().unwrap();
 }
