@@ -2,7 +2,8 @@
 //!
 //! One cache serves all collections of a database and hangs on its catalog: readers have it with their view, and
 //! segments know nothing of it. It holds three kinds of things: a column of a segment, decoded and coded, the rows of
-//! a segment that a filter takes, and codes of just those rows for a filter that is asked often. What belongs to a segment that is gone is never found again, since a key holds
+//! a segment that a filter takes, and codes of just those rows for a filter that is asked often, such that find and such that
+//! prove. What belongs to a segment that is gone is never found again, since a key holds
 //! the place of its segment and keeps that from being used anew.
 
 use std::fmt;
@@ -16,11 +17,12 @@ use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 use crate::bitmap::Bitmap;
 use crate::error::{Error, Result};
 use crate::filter::{Bound, Coded, Columns, Source};
-use crate::index::{Subset, Thinned};
+use crate::index::{ByteCodes, Subset, Thinned};
 use crate::memory_budget::{Account, Charge, MemoryUse};
 use crate::schema::Schema;
 use crate::segment::Segment;
 
+mod byte_codes;
 mod decode;
 mod matches;
 
@@ -61,6 +63,8 @@ enum What {
     Rows(u16, Arc<[u8]>),
     /// As `Rows`.
     Codes(u16, Arc<[u8]>),
+    /// As `Rows`.
+    ByteCodes(u16, Arc<[u8]>),
 }
 
 /// A segment by its place in memory. The weak reference keeps the place, not the segment.
@@ -114,6 +118,7 @@ enum Thing {
     Column(Arc<Coded>),
     Rows(Arc<Matches>),
     Codes(OwnCodes),
+    ByteCodes(Arc<ByteCodes>),
 }
 
 /// Bytes of a kept thing beside its heap: keys, counters, the cache's own table.
@@ -138,7 +143,7 @@ impl Weighter<Key, Kept> for InBytes {
 
 fn weight(key: &Key, thing: &Thing) -> u64 {
     let key = match &key.what {
-        What::Rows(_, filter) | What::Codes(_, filter) => filter.len() as u64,
+        What::Rows(_, filter) | What::Codes(_, filter) | What::ByteCodes(_, filter) => filter.len() as u64,
         _ => 0,
     };
     let thing = match thing {
@@ -146,6 +151,7 @@ fn weight(key: &Key, thing: &Thing) -> u64 {
         Thing::Rows(matches) => matches.bytes(),
         Thing::Codes(OwnCodes::Few(codes)) => codes.bytes(),
         Thing::Codes(OwnCodes::Many(lists)) => lists.bytes(),
+        Thing::ByteCodes(codes) => codes.bytes(),
     };
     ENTRY_BYTES + key + thing
 }
@@ -302,19 +308,21 @@ impl FilterCache {
 
     /// Takes the memory for a thing; where there is none, what is used least gives way first.
     fn keep(&self, key: &Key, thing: Thing) -> Result<Kept, Unkept> {
-        let bytes = weight(key, &thing);
-        if bytes > self.max_bytes {
-            // Nothing else has to go for what cannot be kept.
-            return Err(Unkept::NoRoom(thing));
-        }
-        let charged = self.memory.try_charge(MemoryUse::FilterCaches, bytes).or_else(|| {
-            self.give_back(bytes);
-            self.memory.try_charge(MemoryUse::FilterCaches, bytes)
-        });
-        match charged {
+        match self.room(weight(key, &thing)) {
             Some(charge) => Ok(Kept { thing, _charge: Arc::new(charge), _thinned: None }),
             None => Err(Unkept::NoRoom(thing)),
         }
+    }
+
+    fn room(&self, bytes: u64) -> Option<Charge> {
+        if bytes > self.max_bytes {
+            // Nothing else has to go for what cannot be kept.
+            return None;
+        }
+        self.memory.try_charge(MemoryUse::FilterCaches, bytes).or_else(|| {
+            self.give_back(bytes);
+            self.memory.try_charge(MemoryUse::FilterCaches, bytes)
+        })
     }
 
     /// Forgets so many bytes of what is used least, or all.

@@ -5,6 +5,7 @@
 mod assign;
 mod block;
 mod build;
+mod byte_codes;
 mod calibrate;
 mod candidates;
 mod coarse;
@@ -30,6 +31,7 @@ use crate::schema::Metric;
 pub use trial::scan_everything;
 pub(crate) use {
     build::{Built, build},
+    byte_codes::ByteCodes,
     candidates::{Candidate, Candidates},
     coarse::{CoarseScratch, Near},
     code::Bits,

@@ -11,7 +11,7 @@ use std::sync::RwLock;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
-use akidb::{Collection, Db, Id, MemoryBudget, MemoryUse, Metric, NewRow, Schema, Settings};
+use akidb::{Collection, Db, Id, MemoryBudget, MemoryUse, Metric, NewRow, PartKind, Schema, Settings};
 use akidb_host::Rng;
 use akidb_host::sim::CountedHeap;
 use serde_json::json;
@@ -116,6 +116,14 @@ fn read(rows: &Collection) {
     for n in 0..10 {
         rows.search(&vector(n)).k(100).exact().run().unwrap();
     }
+    // So often that codes which prove are made on the way.
+    let exactly = |n: usize| {
+        let search = rows.search(&vector(n)).k(10).filter("n >= 15000 AND n < 18000").exact();
+        search.explain().unwrap().1
+    };
+    (0..40).for_each(|n| drop(exactly(n)));
+    let explained = exactly(40);
+    assert!(explained.parts.iter().any(|part| part.kind == PartKind::Subset), "{explained:?}");
     rows.search(&vector(1)).k(10_000).with_payload(false).run().unwrap();
     let vectors: Vec<Vec<f32>> = (0..64).map(vector).collect();
     rows.search_batch(&vectors).k(10).run().unwrap();

@@ -14,6 +14,8 @@ pub(crate) const FACTORS_LEN: usize = 128;
 pub(crate) const POSITION_LEN: usize = 16;
 /// Blocks one call scans.
 pub(crate) const MAX_BLOCKS: usize = 8;
+/// Rows of whole numbers that are compared many at a time have a multiple of so many.
+pub(crate) const WHOLE_STEP: usize = 32;
 
 /// The test of a row in 16-bit fixed point: `subs(mulhrs(add, add_scale), mulhrs((S + offset) << shift, mul)) < limit`.
 #[derive(Clone, Copy, Debug)]
@@ -141,6 +143,25 @@ impl Kernel {
             Self::Scalar => dot_whole(a, b),
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(avx2) => avx2.dot_whole(a, b),
+        }
+    }
+}
+
+impl Kernel {
+    /// `sum(a * b)` of whole numbers for each row `b` of `rows`, which lie one behind the other; the products must fit 32 bits
+    /// together.
+    ///
+    /// # Panics
+    /// If `a` is not a multiple of [`WHOLE_STEP`] numbers, or `rows` are not a row for each of `sums`.
+    pub(crate) fn dots_whole(self, a: &[i16], rows: &[i8], sums: &mut [i32]) {
+        assert!(!a.is_empty() && a.len().is_multiple_of(WHOLE_STEP), "whole steps");
+        assert_eq!(rows.len(), a.len() * sums.len(), "numbers in a block of rows");
+        match self {
+            Self::Scalar => {
+                rows.chunks_exact(a.len()).zip(sums).for_each(|(row, sum)| *sum = dot_whole(a, row));
+            }
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(avx2) => avx2.dots_whole(a, rows, sums),
         }
     }
 }

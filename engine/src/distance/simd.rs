@@ -12,6 +12,7 @@ use std::arch::x86_64::{
 };
 
 mod codes;
+mod whole;
 mod wide;
 
 /// Numbers in a register.

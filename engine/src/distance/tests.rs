@@ -90,6 +90,29 @@ fn whole_numbers_are_multiplied_and_summed_alike() {
 }
 
 #[test]
+fn many_rows_of_whole_numbers_are_multiplied_and_summed_alike() {
+    for dim in [32, 64, 96, 384, 4_096] {
+        let a: Vec<i16> = (0..dim).map(|i| i16::try_from(i * 7_919 % 8_191).unwrap() - 4_095).collect();
+        for rows in 0..11 {
+            let row = |n: usize| -> Vec<i8> {
+                let number = |i: usize| i8::try_from((i + n) * 104_729 % 255).unwrap_or(-127);
+                // The first two reach as far as sums may.
+                let end = |a: &i16| if (*a < 0) == (n == 0) { -127 } else { 127 };
+                if n < 2 { a.iter().map(end).collect() } else { (0..dim).map(number).collect() }
+            };
+            let all: Vec<i8> = (0..rows).flat_map(row).collect();
+            let dot = |b: &[i8]| a.iter().zip(b).map(|(a, b)| i32::from(*a) * i32::from(*b)).sum();
+            let expected: Vec<i32> = all.chunks_exact(dim).map(dot).collect();
+            for kernel in Kernel::all() {
+                let mut sums = vec![7; rows];
+                kernel.dots_whole(&a, &all, &mut sums);
+                assert_eq!(sums, expected, "{rows} rows of {dim}, {kernel:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn scores_follow_their_definitions() {
     let score = |metric, q: &[f32], x: &[f32]| Scorer::new(metric, q).score(x);
     assert_eq!(score(Metric::Dot, &[1.0, 2.0], &[3.0, -4.0]), -5.0);

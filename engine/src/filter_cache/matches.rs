@@ -17,10 +17,10 @@ pub(crate) struct Matches {
     pub(crate) pruned: bool,
     slots: OnceLock<Box<[u64]>>,
     concentration: OnceLock<f32>,
-    /// Searches that would have used codes of just these rows, had there been any.
-    asked: AtomicU32,
-    /// Whether a search is making them.
-    are_making: AtomicBool,
+    /// When codes of just these rows are made.
+    codes: Turn,
+    /// The same of codes that prove.
+    byte_codes: Turn,
     /// How many of the rows were dead when a deletion vector of so many was looked at: that many in the high half.
     dead: AtomicU64,
 }
@@ -48,8 +48,8 @@ impl Matches {
             pruned,
             slots: OnceLock::new(),
             concentration: OnceLock::new(),
-            asked: AtomicU32::new(0),
-            are_making: AtomicBool::new(false),
+            codes: Turn::default(),
+            byte_codes: Turn::default(),
             dead: AtomicU64::new(0),
         }
     }
@@ -82,20 +82,52 @@ impl Matches {
     /// making them costs: whatever is asked later, in all no more than twice the least is spent. One search makes them, however
     /// many ask meanwhile: nobody else is told so until [`Matches::were_made`].
     pub(crate) fn is_due(&self, kind: OwnCodesKind) -> bool {
-        let due = (self.count / kind.rows_a_search()).max(1);
-        let asked = self.asked.fetch_add(1, Ordering::Relaxed) + 1;
-        asked >= due && !self.are_making.swap(true, Ordering::Acquire)
+        self.codes.is_it(self.count / kind.rows_a_search())
     }
 
     /// They were made and kept, or could not be: searches are counted from here on.
     pub(crate) fn were_made(&self) {
-        self.asked.store(0, Ordering::Relaxed);
-        self.are_making.store(false, Ordering::Release);
+        self.codes.is_over();
+    }
+
+    /// As [`Matches::is_due`], of codes that prove which rows are not among the best.
+    pub(crate) fn byte_codes_are_due(&self) -> bool {
+        self.byte_codes.is_it(BYTE_CODES_AFTER)
+    }
+
+    /// As [`Matches::were_made`], of those.
+    pub(crate) fn byte_codes_were_made(&self) {
+        self.byte_codes.is_over();
     }
 
     /// Bytes on the heap, slots included before they are there: about two a row where rows spill to a second list.
     pub(super) fn bytes(&self) -> u64 {
         3 * size_of_val(self.rows.words()) as u64
+    }
+}
+
+/// Searches that save what it costs to make codes that prove: to encode a row takes so many times what one search saves of it.
+const BYTE_CODES_AFTER: u32 = 24;
+
+/// When something is made that pays only if it is asked often.
+#[derive(Debug, Default)]
+struct Turn {
+    /// Searches that would have used it, had it been there.
+    asked: AtomicU32,
+    /// Whether a search is making it.
+    is_making: AtomicBool,
+}
+
+impl Turn {
+    /// Counts a search; whether it is to make the thing, `after` so many.
+    fn is_it(&self, after: u32) -> bool {
+        let asked = self.asked.fetch_add(1, Ordering::Relaxed) + 1;
+        asked >= after.max(1) && !self.is_making.swap(true, Ordering::Acquire)
+    }
+
+    fn is_over(&self) {
+        self.asked.store(0, Ordering::Relaxed);
+        self.is_making.store(false, Ordering::Release);
     }
 }
 

@@ -320,6 +320,38 @@ fn slots_are_the_same_set_in_another_order() {
 }
 
 #[test]
+fn codes_that_prove_are_paid_for_kept_within_their_share_and_gone_with_their_segment() {
+    let schema = current(false);
+    let written = write(&schema, 6, plain_fields(1_000));
+    let bound = filter("year >= 400").bind(&schema).unwrap();
+    for (max_bytes, limit_bytes, fits) in
+        [(1 << 20, 1 << 40, true), (100_000, 1 << 40, false), (0, 1 << 40, false), (1 << 20, 0, false)]
+    {
+        let budget = MemoryBudget::new(limit_bytes);
+        let cache = FilterCache::new(max_bytes, &budget.account());
+        let held = || budget.usage(MemoryUse::FilterCaches).bytes;
+        let matches = cache.matching(&written.segment, &schema, &bound).unwrap();
+        let due: Vec<bool> = (0..30).map(|_| matches.byte_codes_are_due()).collect();
+        assert_eq!(due.iter().position(|is_due| *is_due), Some(23), "asked often");
+        assert_eq!(due.iter().filter(|is_due| **is_due).count(), 1, "one makes them");
+        let (before, made) = (held(), cache.make_byte_codes(&written.segment, &schema, &bound, &matches));
+        let kept = cache.byte_codes(&written.segment, &schema, &bound);
+        assert_eq!((made.is_some(), kept.is_some()), (fits, fits), "{max_bytes} of {limit_bytes}");
+        matches.byte_codes_were_made();
+        assert!(!matches.byte_codes_are_due(), "counted from here on");
+        let (Some(made), Some(kept)) = (made, kept) else {
+            assert_eq!(held(), before, "nothing is held for what is not there");
+            continue;
+        };
+        assert!(Arc::ptr_eq(&made, &kept) && made.len() == 600);
+        assert!(held() >= before + made.bytes() && cache.kept.weight() <= max_bytes, "{cache:?}");
+        cache.give_back(u64::MAX);
+        assert!(cache.byte_codes(&written.segment, &schema, &bound).is_none());
+        assert!(held() < before + made.bytes(), "{} held", held());
+    }
+}
+
+#[test]
 fn a_damaged_column_is_an_error_every_time_and_nothing_is_kept() {
     let schema = current(false);
     let written = write(&schema, 6, plain_fields(2_000));

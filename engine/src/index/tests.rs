@@ -1,5 +1,6 @@
 //! Codes, lists and their bytes, against plain arithmetic on the vectors.
 
+mod byte_codes;
 mod bytes;
 mod candidates;
 mod codes;

@@ -9,12 +9,14 @@ use crate::expiry::{Alive, Expiry};
 use crate::filter::Bound;
 use crate::filter_cache::Matches;
 use crate::id::Id;
+use crate::index::ByteCodes;
 use crate::lsn::Lsn;
 use crate::memtable::{Memtable, Slot};
 use crate::row::Row;
 use crate::search::ahead;
 use crate::search::fields::MemoryRow;
 use crate::search::found::{At, Scored};
+use crate::search::plan;
 use crate::search::query::Query;
 use crate::topk::TopK;
 
@@ -24,6 +26,8 @@ const BLOCK_ROWS: usize = 256;
 const CHECK_ROWS: usize = 4_096;
 /// Rows asked for ahead of the one being scored.
 const AHEAD: usize = 6;
+/// Of a row that codes leave open, as the list of them grows.
+const OPEN_BYTES: u64 = 3 * 16;
 
 /// Adds the best k rows of some slots of a memtable; gives how many were scored.
 pub(crate) fn memtable(
@@ -82,7 +86,7 @@ pub(crate) fn segment(
     let mut top: TopK<u32, ()> = TopK::new(query.k);
     let scored = match wanted {
         // Few rows: only their blocks are touched.
-        Some(wanted) if wanted.count < segment.rows() / 4 => {
+        Some(wanted) if plan::are_scattered(segment.rows(), wanted.count) => {
             let _held = segment.reading(4 * u64::from(wanted.count));
             let rows: Vec<u32> = wanted.rows.iter().filter(|row| lives(*row)).collect();
             ahead::rows(segment, &rows)?;
@@ -131,4 +135,43 @@ pub(crate) fn segment(
     let sorted = top.into_sorted().into_iter();
     best.extend(sorted.map(|(score, row, ())| Scored { score, at: At::Segment(n, row) }));
     Ok(scored)
+}
+
+/// As [`segment`], with codes of the rows that are wanted: only vectors of rows that those leave open are read. Gives how many
+/// were; `None` where the codes say nothing of the query, and nothing was added.
+pub(crate) fn segment_by_codes(
+    n: usize,
+    alive: &Alive<'_>,
+    query: &Query,
+    scorer: &Scorer,
+    codes: &ByteCodes,
+    best: &mut Vec<Scored>,
+) -> Result<Option<u64>> {
+    let (segment, kernel) = (alive.segment(), Kernel::best());
+    let _held = segment.reading(OPEN_BYTES * codes.len() as u64);
+    let Some(open) = codes.open(kernel, &query.vector, query.k, |row| alive.shows(row)) else {
+        return Ok(None);
+    };
+    let soon = |at: usize| {
+        if let Some(Ok(soon)) = open.get(at).map(|open| segment.vector(open.row)) {
+            kernel.prefetch(soon);
+        }
+    };
+    (0..AHEAD).for_each(soon);
+    let (mut top, mut scored): (TopK<u32, ()>, u64) = (TopK::new(query.k), 0);
+    for (at, open) in open.iter().enumerate() {
+        if at % CHECK_ROWS == 0 {
+            query.go_on()?;
+        }
+        // The row whose score may be highest comes first: what is behind cannot reach the best either.
+        if top.threshold().is_some_and(|kth| open.most < f64::from(kth)) {
+            break;
+        }
+        soon(at + AHEAD);
+        top.push(scorer.score(segment.vector(open.row)?), open.row, ());
+        scored += 1;
+    }
+    let sorted = top.into_sorted().into_iter();
+    best.extend(sorted.map(|(score, row, ())| Scored { score, at: At::Segment(n, row) }));
+    Ok(Some(scored))
 }

@@ -17,6 +17,7 @@ pub enum PartKind {
     /// The nearest lists of codes of a segment scanned.
     Lists,
     /// Codes of just the rows that the filter takes scanned, or the nearest lists of them: made for a filter that is asked often.
+    /// Where the part is exact those prove which rows are not among the best; the others were compared by their vectors.
     Subset,
 }
 
@@ -41,7 +42,7 @@ pub struct PartExplained {
     pub bytes: u64,
     /// Whether the segment's statistics alone showed that nothing matches.
     pub pruned: bool,
-    /// Whether every matching row was compared exactly.
+    /// Whether every matching row was compared exactly, or proved not to be among the best.
     pub exact: bool,
     /// Whether a damaged index is why it was searched exactly.
     pub damaged_index: bool,

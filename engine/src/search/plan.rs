@@ -17,6 +17,10 @@ const LARGE_K: usize = 1_000;
 const OWN_ROWS: std::ops::RangeInclusive<u32> = 256..=16_384;
 /// Those that take more, up to this share, may have the segment's lists with their rows only.
 const THINNED_SHARE: f32 = 0.75;
+/// From this dimension on codes of a byte a number are enough shorter than the vectors to be worth having for exact searches.
+const BYTE_CODES_DIM: usize = 64;
+/// Where rows of a filter are one in so many of a segment's, or more, all are read one behind the other instead.
+const SCATTERED_SHARE: u32 = 4;
 /// So many errors more are compared where a filter has codes of its own: it goes with the vectors more often than not,
 /// distances are alike then, and of few rows few more are compared.
 pub(crate) const OWN_CODES_WIDTH: f32 = 0.5;
@@ -53,6 +57,18 @@ pub(crate) fn own_codes(
         // Where the segment's lists would not be asked, these are not either.
         (is_part && scans_codes(accuracy, k, rows, alive, true)).then_some(OwnCodesKind::Many)
     }
+}
+
+/// Whether so few of a segment's `rows` match that their vectors are read one by one.
+pub(crate) fn are_scattered(rows: u32, matched: u32) -> bool {
+    matched < rows / SCATTERED_SHARE
+}
+
+/// Whether codes of a byte a number, of just the `matched` rows that a filter lets through, are worth having and asking where the
+/// `k` best of those are to be found for sure. `alive` of them live.
+pub(crate) fn byte_codes(dim: usize, k: usize, rows: u32, (matched, alive): (u32, u32)) -> bool {
+    let few_wanted = (k as u64) * LARGE_K_SHARE <= u64::from(alive);
+    dim >= BYTE_CODES_DIM && OWN_ROWS.contains(&matched) && are_scattered(rows, matched) && few_wanted
 }
 
 /// Whether the answer need not be exact, and `k` rows are few enough to be found by codes of `matched`.

@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::{Alive, Expiry};
 use crate::filter::Bound;
 use crate::filter_cache::{Matches, OwnCodes};
-use crate::index::{Exact, Tail, can_code, rerank, width};
+use crate::index::{ByteCodes, Exact, Tail, can_code, rerank, width};
 use crate::memtable::Memtable;
 use crate::search::ahead;
 use crate::search::codes::{Part, Scanned, Scratch, SubsetPart, TailPart};
@@ -226,7 +226,41 @@ impl<'a> Run<'a> {
         kept
     }
 
+    /// Codes that prove which of the rows a filter takes of segment `n` are not among the best, made now if it is time and none
+    /// were made yet by this search. Who will be served by codes that find takes them if they are there.
+    fn byte_codes(&mut self, n: usize, matches: Option<&Matches>) -> Option<Arc<ByteCodes>> {
+        let (matches, bound) = (matches?, self.bound?);
+        let segment = &self.state.segments[n].segment;
+        let Query { accuracy, k, .. } = *self.query;
+        let (rows, matched) = (segment.rows(), (matches.count, self.alive[n].matching(matches)));
+        // On a backend all vectors of the filter's rows would have to be fetched.
+        if segment.is_cold() || !plan::byte_codes(self.scorer.dim(), k, rows, matched) {
+            return None;
+        }
+        let (filters, schema) = (&self.view.content().filters, &self.state.schema);
+        let kept = filters.byte_codes(segment, schema, bound);
+        let will_be_found = self.codable && plan::own_codes(accuracy, k, rows, matched).is_some();
+        if kept.is_none() && !will_be_found && !self.made_codes && matches.byte_codes_are_due() {
+            self.made_codes = true;
+            let made = filters.make_byte_codes(segment, schema, bound, matches);
+            matches.byte_codes_were_made();
+            return made;
+        }
+        kept
+    }
+
     fn score_segment(&mut self, n: usize, matches: Option<&Matches>, part: usize) -> Result<()> {
+        if let Some(codes) = self.byte_codes(n, matches) {
+            let (alive, best) = (&self.alive[n], &mut self.best);
+            if let Some(scored) = exact::segment_by_codes(n, alive, self.query, &self.scorer, &codes, best)? {
+                let part = &mut self.explained.parts[part];
+                (part.exact, part.kind) = (true, PartKind::Subset);
+                part.scanned += codes.len() as u64;
+                part.reranked += scored;
+                part.bytes += codes.bytes() + scored * 4 * self.scorer.dim() as u64;
+                return Ok(());
+            }
+        }
         let scored = exact::segment(n, &self.alive[n], self.query, &self.scorer, matches, &mut self.best)?;
         let part = &mut self.explained.parts[part];
         (part.exact, part.kind) = (true, PartKind::Exact);

@@ -3,6 +3,7 @@
 mod by_row;
 mod erase;
 mod model;
+mod proven;
 mod purge;
 mod reads;
 mod switched_on;

@@ -8,6 +8,7 @@ use akidb_host::Rng;
 use serde_json::json;
 
 mod mixed;
+mod proven;
 mod replayed;
 mod thinned;
 
