@@ -112,8 +112,8 @@ pub struct EngineSettings {
     /// When a write counts as written. `local_synced`: a row that was acknowledged survives a power cut.
     pub durability: Durability,
     /// A memtable this large becomes a segment. 32 MiB: about 20,000 rows of 384 dimensions, large enough for a
-    /// segment worth its footer, small enough to rewrite in a second. Beside segments an eighth of
-    /// what they take is enough, and 8 MiB at least: the log of a young collection is no larger than its rows.
+    /// segment worth its footer, small enough to rewrite in a second. Beside segments an eighth of what they take is
+    /// enough, and 8 MiB at least: the log of a young collection is no larger than its rows.
     #[serde(deserialize_with = "file::bytes")]
     pub memtable_bytes: u64,
     /// What the database may hold in memory, mapped files not counted: at half of it in memtables, sealed ones included, one
