@@ -147,7 +147,7 @@ pub struct EngineSettings {
     /// three of the largest memtables, so quiet collections do not hold the log.
     #[serde(deserialize_with = "file::bytes")]
     pub wal_flush_bytes: u64,
-    /// How long a write waits at a limit before it answers `Full`, in milliseconds. 1,000: a flush usually ends
+    /// How long a write waits at limits, in all, before it answers `Full`, in milliseconds. 1,000: a flush usually ends
     /// sooner, and a caller's own timeout is usually later.
     pub write_stall_timeout_ms: u64,
     /// Free disk below which writes are refused. `None`, the default, is the smaller of 1 GiB and 5 % of the

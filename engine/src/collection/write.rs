@@ -323,11 +323,13 @@ pub(super) fn append_unless(
     // What the write hides is looked up now, before anything is logged: if that cannot be read, nothing is.
     prepare(states, encoded)?;
     let check = || check(engine, encoded, differing);
+    // For all that it waits for room, at whichever bounds and however often.
+    let mut patience = if may_wait { engine.limits.write_stall_timeout } else { Duration::ZERO };
     let mut tries = 0;
     let (first, last) = loop {
         let mut waited = false;
         for state in states {
-            waited |= wait_for_room(engine, state.id, encoded.log_bytes(), may_wait)?;
+            waited |= wait_for_room(engine, state.id, encoded.log_bytes(), &mut patience)?;
         }
         if waited {
             prepare_again(engine, encoded)?;
@@ -452,7 +454,7 @@ pub(super) fn check_size(engine: &Engine, encoded: &Encoded) -> Result<()> {
 }
 
 /// Whether it waited.
-fn wait_for_room(engine: &Engine, collection: u32, bytes: u64, may_wait: bool) -> Result<bool> {
+fn wait_for_room(engine: &Engine, collection: u32, bytes: u64, patience: &mut Duration) -> Result<bool> {
     match engine.room(collection, bytes) {
         Room::Yes => return Ok(false),
         Room::SealFirst => {
@@ -464,10 +466,9 @@ fn wait_for_room(engine: &Engine, collection: u32, bytes: u64, may_wait: bool) -
         Room::Stalled => {}
     }
     engine.wake_driver();
-    let timeout = if may_wait { engine.limits.write_stall_timeout } else { Duration::ZERO };
     let (memory, since) = (&engine.place.memory, engine.place.clock.now());
     let lacks_memory = memory.holds_back(bytes);
-    let waited = engine.stalls.wait(timeout, || {
+    let waited = engine.stalls.wait(patience, || {
         let stall = engine.stall(collection, bytes)?;
         if stall.which == MEMORY {
             memory.want(bytes);
