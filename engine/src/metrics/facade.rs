@@ -172,8 +172,7 @@ mod tests {
         let give = |facade: &mut Facade, bad| {
             let asked = Arc::new(Mutex::new(0));
             with_local_recorder(&Panics(bad, Arc::clone(&asked)), || facade.give(&families));
-            let asked = *asked.lock().unwrap();
-            asked
+            *asked.lock().unwrap()
         };
         let (mut facade, mut of_another) = (Facade::default(), Facade::default());
         assert_eq!(give(&mut facade, "none"), 3);

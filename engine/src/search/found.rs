@@ -148,17 +148,18 @@ mod tests {
         let seed = 0x_5eed_0f0d;
         println!("seed {seed}");
         let mut rng = Rng::seeded(seed);
+        let below = |rng: &mut Rng, n| usize::try_from(rng.below(n)).unwrap();
         for _ in 0..20_000 {
             // From all alike to hardly any alike; zeros of both signs tie.
-            let (len, scores) = (rng.below(70), [1, 3, 20, 1_000_000][rng.below(4) as usize]);
+            let (len, scores) = (rng.below(70), [1, 3, 20, 1_000_000][below(&mut rng, 4)]);
             let score = |rng: &mut Rng| match rng.below(scores) {
-                0 => [0.0, -0.0][rng.below(2) as usize],
+                0 => [0.0, -0.0][below(rng, 2)],
                 n => n as f32 - 1.5,
             };
             let all: Vec<Scored> = (0..len)
                 .map(|row| Scored { score: score(&mut rng), at: At::Segment(0, u32::try_from(row).unwrap()) })
                 .collect();
-            let k = 1 + rng.below(80) as usize;
+            let k = 1 + below(&mut rng, 80);
             let mut expected: Vec<_> = by_a_plain_sort(all.clone(), k).iter().map(place).collect();
             let mut kept = all.clone();
             keep_best(&mut kept, k);
