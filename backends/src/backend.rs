@@ -8,6 +8,7 @@ use object_store::ObjectStore;
 use object_store::multipart::MultipartStore;
 
 use crate::config::{BackendConfig, BreakerSettings};
+use crate::contained::Contained;
 use crate::error::{Error, Result};
 use crate::guard::{Guard, GuardSettings};
 use crate::limiter::LimiterSettings;
@@ -55,10 +56,11 @@ struct Inner {
 impl Backend {
     /// A backend over a store that the program brings along (tests, decorators, other object_store builds).
     ///
-    /// The store's own retries should be off: one call here is meant to be one attempt.
+    /// The store's own retries should be off: one call here is meant to be one attempt. One that panics has failed.
     #[must_use]
     pub fn from_store(name: &str, store: Arc<dyn ObjectStore>) -> Self {
-        Self::assemble(&BackendConfig::new(name, format!("{store}")), Kind::Custom, store)
+        let config = BackendConfig::new(name, format!("{store}"));
+        Self::assemble(&config, Kind::Custom, Arc::new(Contained(store)))
     }
 
     /// The same over a store whose multipart uploads have ids: large files go in parallel parts, and what a crash
@@ -68,13 +70,14 @@ impl Backend {
         Self::assemble_with_parts(&BackendConfig::new(name, format!("{store}")), Kind::Custom, store)
     }
 
-    /// A backend over a store that the program brings along, with the settings of `config`.
+    /// A backend over a store that the program brings along, with the settings of `config`. A call of it that panics has
+    /// failed, as one that was not answered.
     ///
     /// # Errors
     /// `Invalid` for settings that cannot work, naming the setting.
     pub fn over(config: &BackendConfig, store: Arc<dyn ObjectStore>) -> Result<Self> {
         check(config)?;
-        Ok(Self::assemble(config, Kind::Custom, store))
+        Ok(Self::assemble(config, Kind::Custom, Arc::new(Contained(store))))
     }
 
     /// The same backend with its store behind a decorator. Its multipart uploads have no ids then: a decorator of the

@@ -37,6 +37,8 @@ mod chaos;
 #[cfg(not(any(akidb_loom, akidb_shuttle)))]
 mod client;
 #[cfg(not(any(akidb_loom, akidb_shuttle)))]
+mod contained;
+#[cfg(not(any(akidb_loom, akidb_shuttle)))]
 mod error;
 #[cfg(not(any(akidb_loom, akidb_shuttle)))]
 mod examine;

@@ -83,7 +83,8 @@ impl Builder {
     }
 
     /// Copies every flushed segment to a store that the program brings along: one of another make, a decorated or a
-    /// scripted one. Its own retries should be off: each call is one attempt, and the backend's breakers count it.
+    /// scripted one. Its own retries should be off: each call is one attempt, and the backend's breakers count it. A call
+    /// that panics has failed.
     ///
     /// [`crate::restore`] takes a backend's settings, [`crate::restore_on`] such a store.
     pub fn store(mut self, name: impl Into<String>, store: Arc<dyn ObjectStore>) -> Self {

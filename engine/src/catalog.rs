@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 
 use crate::deletion_vector::DeletionVector;
-use crate::error::{Error, ErrorKind, Fate, Result};
+use crate::error::{Error, Result};
 use crate::filter_cache::{FilterCache, Matches};
 use crate::id::Id;
 use crate::index::{self, Coding};
@@ -15,6 +15,10 @@ use crate::memtable::Memtable;
 use crate::overlay::Overlay;
 use crate::schema::Schema;
 use crate::segment::{PageCache, Segment};
+
+mod damage;
+
+pub(crate) use damage::Damage;
 
 /// A segment and what is dead in it.
 #[derive(Debug)]
@@ -85,9 +89,9 @@ pub(crate) struct CollectionState {
     pub(crate) segments: Arc<Vec<Arc<LiveSegment>>>,
     /// Raised whenever `segments` changes: what was looked up before must be looked up again.
     pub(crate) generation: u64,
-    /// Set when an acknowledged write could not be applied: writes to this collection stop, its `flushed_lsn`
+    /// Set when a logged write could not be applied: writes to this collection stop, its `flushed_lsn`
     /// stands still, and so the log keeps its rows.
-    pub(crate) damage: Arc<OnceLock<Error>>,
+    pub(crate) damage: Arc<OnceLock<Damage>>,
     /// Rows that had expired at the last look for such, and are not deleted yet.
     pub(crate) expired_rows: Arc<AtomicU64>,
 }
@@ -140,22 +144,15 @@ impl CollectionState {
         index::coding(self.schema.metric, usize::from(self.schema.dim))
     }
 
-    /// Answers with the cause when an earlier write could not be applied. It says of that write that it is durable: another
-    /// write is refused by [`CollectionState::check_takes_writes`].
-    pub(crate) fn check_damage(&self) -> Result<()> {
-        self.damage.get().map_or(Ok(()), |error| Err(error.clone()))
+    /// Answers with the cause when an earlier write could not be applied. It says of that write what became of it, the log
+    /// being synced up to there: another write is refused by [`CollectionState::check_takes_writes`].
+    pub(crate) fn check_damage(&self, synced: Lsn) -> Result<()> {
+        self.damage.get().map_or(Ok(()), |damage| Err(damage.told(synced)))
     }
 
     /// Refuses a write, of which nothing was logged, when an earlier one could not be applied.
     pub(crate) fn check_takes_writes(&self) -> Result<()> {
-        let Some(damage) = self.damage.get() else { return Ok(()) };
-        let message = format!("\"{}\" takes no writes: {}", self.name, damage.message());
-        let refused = Error::new(ErrorKind::Corrupt, "AKI-0254", message).fate_is(Fate::NotWritten);
-        let refused = match damage.file() {
-            Some(file) => refused.at(file, damage.offset()),
-            None => refused,
-        };
-        Err(refused.help_is("run `akidb verify` and reopen once the file is mended, then write this again"))
+        self.damage.get().map_or(Ok(()), |damage| Err(damage.refusal(&self.name)))
     }
 }
 

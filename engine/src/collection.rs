@@ -86,10 +86,10 @@ impl Collection {
         Ok((view, state))
     }
 
-    /// As `view`, for reads: an acknowledged write that could not be applied makes them an error, not an old answer.
+    /// As `view`, for reads: a logged write that could not be applied makes them an error, not an old answer.
     fn readable(&self) -> Result<(View<Catalog>, Arc<CollectionState>)> {
         let (view, state) = self.view()?;
-        state.check_damage()?;
+        state.check_damage(self.handle.engine.synced())?;
         Ok((view, state))
     }
 

@@ -112,8 +112,8 @@ pub struct EngineSettings {
     /// When a write counts as written. `local_synced`: a row that was acknowledged survives a power cut.
     pub durability: Durability,
     /// A memtable this large becomes a segment. 32 MiB: about 20,000 rows of 384 dimensions, large enough for a
-    /// segment worth its footer, small enough to rewrite in a second. Beside segments an eighth of
-    /// what they take is enough, and 8 MiB at least: the log of a young collection is no larger than its rows.
+    /// segment worth its footer, small enough to rewrite in a second. Beside segments an eighth of what they take is
+    /// enough, and 8 MiB at least: the log of a young collection is no larger than its rows.
     #[serde(deserialize_with = "file::bytes")]
     pub memtable_bytes: u64,
     /// What the database may hold in memory, mapped files not counted: at half of it in memtables, sealed ones included, one
@@ -147,7 +147,7 @@ pub struct EngineSettings {
     /// three of the largest memtables, so quiet collections do not hold the log.
     #[serde(deserialize_with = "file::bytes")]
     pub wal_flush_bytes: u64,
-    /// How long a write waits at a limit before it answers `Full`, in milliseconds. 1,000: a flush usually ends
+    /// How long a write waits at limits, in all, before it answers `Full`, in milliseconds. 1,000: a flush usually ends
     /// sooner, and a caller's own timeout is usually later.
     pub write_stall_timeout_ms: u64,
     /// Free disk below which writes are refused. `None`, the default, is the smaller of 1 GiB and 5 % of the

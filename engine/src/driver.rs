@@ -37,6 +37,8 @@ pub(crate) struct Driver {
     failures: u32,
     rest: Rest,
     purge: Purge,
+    #[cfg(feature = "metrics")]
+    facade: crate::metrics::Facade,
     /// The newest manifest when old ones and their files were removed last.
     collected: u64,
 }
@@ -52,6 +54,8 @@ impl Driver {
             failures: 0,
             rest: Rest::default(),
             purge: Purge::default(),
+            #[cfg(feature = "metrics")]
+            facade: crate::metrics::Facade::default(),
             collected: 0,
         }
     }
@@ -68,7 +72,7 @@ impl Driver {
                 self.uploads.tick(now);
                 self.collect(engine);
                 #[cfg(feature = "metrics")]
-                crate::metrics::publish(engine, &self.uploads);
+                self.facade.publish(engine, &self.uploads);
                 let next = now + LOOK_EVERY;
                 self.next_look = Some(next);
                 next

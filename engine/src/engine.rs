@@ -442,6 +442,11 @@ impl Engine {
         self.removal_failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Up to where the log is known to survive a power cut. Of what is only read there is no more to know than that it is there.
+    pub(crate) fn synced(&self) -> Lsn {
+        self.writer.as_ref().map_or(Lsn::MAX, |writer| writer.sequencer.log().synced())
+    }
+
     /// How far writes have come, the chains asserted.
     pub(crate) fn watermarks(&self) -> Watermarks {
         let log = self.writer.as_ref().map(|writer| writer.sequencer.log());

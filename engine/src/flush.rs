@@ -142,7 +142,7 @@ fn seal_everything(writer: &Writer) -> Result<Lsn> {
         let sealed_at = published.visible();
         let mut next = current.content().clone();
         for state in current.content().collections.values() {
-            state.check_damage()?;
+            state.check_damage(writer.sequencer.log().synced())?;
             if state.active.first_op().is_some() {
                 next.collections.insert(state.id, Arc::new(sealed(writer, state, sealed_at)));
             }
@@ -217,10 +217,11 @@ fn flush_locked(engine: &Engine, writer: &Writer, collection: u32) -> Result<Flu
     let current = writer.sequencer.applier().published().current();
     let Some(state) = current.content().collections.get(&collection) else { return Ok(Flush::Nothing) };
     let Some((memtable, sealed_at)) = state.sealed.first().cloned() else { return Ok(Flush::Nothing) };
-    if sealed_at > writer.sequencer.log().synced() {
+    let synced = writer.sequencer.log().synced();
+    if sealed_at > synced {
         return Ok(Flush::Unsynced);
     }
-    state.check_damage()?;
+    state.check_damage(synced)?;
     if let Some(poison) = writer.committer.poisoned() {
         // Nothing that is written now could be named by a manifest.
         return Err(poison.clone());

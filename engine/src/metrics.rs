@@ -17,7 +17,7 @@ mod facade;
 mod letters;
 
 #[cfg(feature = "metrics")]
-pub(crate) use facade::publish;
+pub(crate) use facade::Facade;
 
 /// How a metric's value moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::apply::{Applier, Target};
-use crate::catalog::{Catalog, CollectionState, RowPlace};
-use crate::error::{Error, ErrorKind, Fate};
+use crate::catalog::{Catalog, CollectionState, Damage, RowPlace};
+use crate::error::Error;
 use crate::id::{Id, Marked};
 use crate::idempotency::{BatchKey, RecentKeys};
 use crate::lsn::Lsn;
@@ -67,7 +67,7 @@ pub(crate) struct Op {
     /// When the row that was hidden would have expired.
     hidden_expires_at: AtomicI64,
     /// Why a logged operation could not be applied.
-    failure: OnceLock<Error>,
+    failure: OnceLock<Damage>,
     /// What is held of the memory for its frame until that is applied.
     held: Mutex<Option<Box<Charge>>>,
 }
@@ -192,8 +192,8 @@ impl Op {
         self.existed.load(Ordering::Acquire) && self.hidden_expires_at.load(Ordering::Acquire) > now_micros
     }
 
-    /// Why the operation, durable as it is, could not be applied; known once its frame is visible.
-    pub(crate) fn failure(&self) -> Option<&Error> {
+    /// Why the operation, logged as it is, could not be applied; known once its frame is visible.
+    pub(crate) fn failure(&self) -> Option<&Damage> {
         self.failure.get()
     }
 
@@ -287,16 +287,7 @@ impl Op {
         let existed = match self.hide_older(collection, id, lsn) {
             Ok(existed) => existed,
             Err(error) => {
-                let message =
-                    format!("an acknowledged write ({lsn}) could not be applied: {}", error.message());
-                let damage = Error::new(ErrorKind::Corrupt, "AKI-0203", message);
-                let damage = match error.file() {
-                    Some(file) => damage.at(file, error.offset()),
-                    None => damage,
-                };
-                let damage = damage
-                    .fate_is(Fate::Durable)
-                    .help_is("the log keeps the row; run `akidb verify` and reopen once the file is mended");
+                let damage = Damage::new(lsn, &error);
                 let _ = self.failure.set(damage.clone());
                 // The first cause stays.
                 let _ = collection.damage.set(damage);

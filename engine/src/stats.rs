@@ -208,7 +208,7 @@ pub(crate) fn stats(engine: &Engine, uploads: &Uploads) -> Result<Stats> {
             verified_bytes: state.segments.iter().map(|live| live.segment.touched().verified_bytes).sum(),
             dead_rows: in_segments - live_in_segments,
             flushed_lsn: state.flushed_lsn.to_string(),
-            damage: state.damage.get().map(ToString::to_string),
+            damage: state.damage.get().map(|damage| damage.told(marks.synced).to_string()),
         });
     }
     let held = view.content().collections.keys().find_map(|id| engine.stall(*id, 0));

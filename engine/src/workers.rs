@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use akidb_host::Spawn;
+use akidb_host::{Spawn, panic_text};
 use tokio::sync::oneshot;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -102,9 +102,7 @@ fn work_off(waiting: &Mutex<Receiver<Work>>) {
 }
 
 fn panicked(panic: &(dyn Any + Send)) -> Error {
-    let text = panic.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no text");
-    Error::new(ErrorKind::Internal, "AKI-0291", format!("an async call panicked: {text}"))
+    Error::new(ErrorKind::Internal, "AKI-0291", format!("an async call panicked: {}", panic_text(panic)))
 }
 
 fn no_thread(cause: &str) -> Error {

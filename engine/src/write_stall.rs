@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
+use akidb_host::{Clock, RealClock};
+
 use crate::error::{Error, ErrorKind, Result};
 use crate::write_turns::Turns;
 
@@ -71,7 +73,8 @@ impl Pending {
 /// Where stalled writers wait.
 #[derive(Debug)]
 pub(crate) struct Stalls {
-    changes: Mutex<u64>,
+    /// Held for a look and for a notice, so that none comes between a look and the wait after it.
+    looks: Mutex<()>,
     changed: Condvar,
     /// Those that hold no thread meanwhile.
     pub(crate) turns: Arc<Turns>,
@@ -79,50 +82,97 @@ pub(crate) struct Stalls {
 
 impl Stalls {
     pub(crate) fn new(turns: Arc<Turns>) -> Self {
-        Self { changes: Mutex::default(), changed: Condvar::new(), turns }
+        Self { looks: Mutex::default(), changed: Condvar::new(), turns }
     }
 
     /// Called whenever a bound may have passed: a flush ended, the log was truncated, the disk was measured.
     pub(crate) fn notify(&self) {
-        *self.changes.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        drop(self.looks.lock().unwrap_or_else(PoisonError::into_inner));
         self.changed.notify_all();
         self.turns.wake_all();
     }
 
     /// Waits for as long as it `is_so`, for so long at most.
     pub(crate) fn pause(&self, at_most: Duration, is_so: impl Fn() -> bool) {
-        let changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(self.changed.wait_timeout_while(changes, at_most, |_| is_so()));
+        let looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.changed.wait_timeout_while(looks, at_most, |()| is_so()));
     }
 
-    /// Waits until `reached` answers `None`, at most `timeout` in all.
+    /// Waits until `reached` answers `None`, at most for what is `left` of a write's patience; takes from it what it waited,
+    /// for a write may meet several bounds, or one again.
     ///
     /// # Errors
     /// `Full` or `NoSpace` naming the bound that still is reached; nothing was written.
-    pub(crate) fn wait(&self, timeout: Duration, reached: impl Fn() -> Option<Stall>) -> Result<()> {
-        let mut left = timeout;
-        let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(crate) fn wait(&self, left: &mut Duration, reached: impl Fn() -> Option<Stall>) -> Result<()> {
+        // Real time: so long a thread is held up.
+        self.wait_by(&RealClock, left, reached)
+    }
+
+    fn wait_by(
+        &self,
+        clock: &dyn Clock,
+        left: &mut Duration,
+        reached: impl Fn() -> Option<Stall>,
+    ) -> Result<()> {
+        let (patience, since) = (*left, clock.now());
+        let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             let Some(stall) = reached() else { return Ok(()) };
             if left.is_zero() {
                 return Err(stall.error());
             }
-            // In slices, so that a bound that passes without a notice is seen too; what is waited is what counts.
-            let slice = left.min(Duration::from_millis(50));
-            let before = *changes;
-            let (guard, waited) =
-                self.changed.wait_timeout(changes, slice).unwrap_or_else(PoisonError::into_inner);
-            changes = guard;
-            if waited.timed_out() || *changes == before {
-                left = left.saturating_sub(slice);
-            }
+            // In slices, so that a bound that passes without a notice is seen too.
+            let slice = (*left).min(Duration::from_millis(50));
+            looks = self.changed.wait_timeout(looks, slice).unwrap_or_else(PoisonError::into_inner).0;
+            *left = patience.saturating_sub(clock.now().saturating_duration_since(since));
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+    use std::sync::atomic::AtomicBool;
+
+    use akidb_host::RealSpawn;
+    use akidb_host::sim::FakeClock;
+
     use super::*;
+
+    const STEP: Duration = Duration::from_millis(1);
+
+    /// Waits at a bound that stays, a step of the clock passing with each look, of which there are a thousand at most. Answers
+    /// how many there were, and whether it was refused.
+    fn wait_long(stalls: &Stalls, clock: &FakeClock, left: &mut Duration) -> (u32, bool) {
+        let looks = Cell::new(0);
+        let waited = stalls.wait_by(clock, left, || {
+            looks.set(looks.get() + 1);
+            clock.advance(STEP);
+            (looks.get() < 1_000).then(|| Stall { which: "bound", detail: String::new() })
+        });
+        (looks.get(), waited.is_err())
+    }
+
+    #[test]
+    fn notices_make_no_write_wait_longer_nor_does_a_second_bound() {
+        let stalls = Stalls::new(Turns::new(Arc::new(RealClock), Arc::new(RealSpawn)));
+        let (clock, is_over) = (FakeClock::default(), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            // Flushes end all the time, of other collections too.
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    stalls.notify();
+                }
+            });
+            let mut left = 20 * STEP;
+            let first = wait_long(&stalls, &clock, &mut left);
+            let second = wait_long(&stalls, &clock, &mut left);
+            is_over.store(true, Ordering::Relaxed);
+            assert_eq!((first, second), ((21, true), (1, true)));
+        });
+        let mut left = Duration::ZERO;
+        assert_eq!(wait_long(&stalls, &clock, &mut left), (1, true), "who may not wait looks once");
+    }
 
     #[test]
     fn a_backend_that_was_lost_to_another_counts_and_the_error_says_what_to_do() {

@@ -19,6 +19,7 @@ mod clock;
 mod cpu;
 mod fs;
 mod map;
+mod panic;
 mod rng;
 mod seeded;
 #[cfg(feature = "test-util")]
@@ -32,6 +33,7 @@ pub use fs::{
     publish_over, read_file,
 };
 pub use map::{Appender, AtomicPage, ForkMark, LogRegion, NoRoom, Region, Tail, probe_folio};
+pub use panic::panic_text;
 pub use rng::{Rng, SharedRng};
 #[doc(hidden)]
 pub use seeded::seeded_bug;

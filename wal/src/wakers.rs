@@ -4,6 +4,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
 
+use akidb_host::panic_text;
+
 /// Wakes all of them, also those behind one that panics.
 pub(crate) fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
     for waker in wakers {
@@ -23,6 +25,5 @@ pub(crate) fn panic_of(call: impl FnOnce()) -> Option<String> {
         return None;
     }
     let panic = catch_unwind(AssertUnwindSafe(call)).err()?;
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    Some(text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no text".into()))
+    Some(panic_text(&*panic).to_owned())
 }

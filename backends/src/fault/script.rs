@@ -49,6 +49,8 @@ pub enum Cause {
     NotFound,
     /// Another HTTP status, and when to come back.
     Status(u16, Option<Duration>),
+    /// Nothing: the call panics.
+    Panic,
 }
 
 impl Cause {
@@ -70,6 +72,7 @@ impl Cause {
                 let refusal = Refusal::new(status, retry_after, "scripted".to_owned());
                 generic(Box::new(refusal.of_request(Some("scripted-request"))))
             }
+            Self::Panic => panic!("scripted"),
         }
     }
 }

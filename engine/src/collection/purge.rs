@@ -29,7 +29,9 @@ impl Collection {
     pub fn delete_where(&self, filter: impl TryInto<Filter, Error = impl Into<Error>>) -> Result<u64> {
         let filter = filter.try_into().map_err(Into::into)?;
         self.check_writable()?;
-        let (view, state) = self.readable()?;
+        // As any write; a read would tell of the earlier one alone.
+        let (view, state) = self.view()?;
+        state.check_takes_writes()?;
         let (mut deleted, mut after) = (0, None);
         loop {
             let page = read::matching(&view, &state, &filter, after.as_ref(), FRAME_ROWS)?;

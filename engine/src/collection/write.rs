@@ -11,7 +11,7 @@ use akidb_host::seeded_bug;
 
 use super::encode::{self, Encoded};
 use super::{Collection, NewRow, as_payload};
-use crate::catalog::CollectionState;
+use crate::catalog::{CollectionState, Damage};
 use crate::engine::{Engine, MEMORY, Room, Writer};
 use crate::error::{Error, ErrorKind, Fate, Result};
 use crate::flush;
@@ -82,19 +82,28 @@ impl Receipt {
         self.engine.writer_if_any().expect("a receipt comes from a writer")
     }
 
-    /// What became of the write, which is visible. Refuses when it could not be applied: its file is damaged.
+    /// What became of the write, which is visible. Refuses when it could not be applied: its file is damaged. What is shown
+    /// before it is synced may not be durable yet, whichever of the waits it was.
     pub(super) fn applied(&self) -> Result<Lsn> {
-        if let Some(failure) = self.ops.iter().find_map(Op::failure) {
-            return Err(failure.clone());
-        }
-        if self.is_repeat {
-            // What became of the first is known to its collections.
-            let current = self.engine.current();
-            let states = self.ops.iter().filter_map(|op| current.content().collections.get(&op.collection()));
-            states.map(|state| state.check_damage()).find(Result::is_err).unwrap_or(Ok(()))?;
+        if let Some(damage) = self.damage() {
+            return Err(damage.told_of(self.last, self.engine.synced()));
         }
         self.wake_if_due();
         Ok(self.last)
+    }
+
+    /// Why it could not be applied, if so.
+    fn damage(&self) -> Option<Damage> {
+        if let Some(damage) = self.ops.iter().find_map(Op::failure) {
+            return Some(damage.clone());
+        }
+        if !self.is_repeat {
+            return None;
+        }
+        // What became of the first is known to its collections: where one was damaged before its end, it may not be applied.
+        let current = self.engine.current();
+        let states = self.ops.iter().filter_map(|op| current.content().collections.get(&op.collection()));
+        states.filter_map(|state| state.damage.get()).find(|damage| damage.lsn() <= self.last).cloned()
     }
 
     /// Whether a live row was removed or replaced; known once the write is visible.
@@ -306,7 +315,7 @@ pub(super) fn append_unless(
 ) -> Result<Receipt> {
     let sequencer = &engine.writer()?.sequencer;
     if let Some(key) = encoded.batch_key()
-        && let Some(range) = earlier(engine, states, key)?
+        && let Some(range) = earlier(engine, key)?
     {
         return Ok(repeat(engine, encoded, range, span));
     }
@@ -314,11 +323,13 @@ pub(super) fn append_unless(
     // What the write hides is looked up now, before anything is logged: if that cannot be read, nothing is.
     prepare(states, encoded)?;
     let check = || check(engine, encoded, differing);
+    // For all that it waits for room, at whichever bounds and however often.
+    let mut patience = if may_wait { engine.limits.write_stall_timeout } else { Duration::ZERO };
     let mut tries = 0;
     let (first, last) = loop {
         let mut waited = false;
         for state in states {
-            waited |= wait_for_room(engine, state.id, encoded.log_bytes(), may_wait)?;
+            waited |= wait_for_room(engine, state.id, encoded.log_bytes(), &mut patience)?;
         }
         if waited {
             prepare_again(engine, encoded)?;
@@ -366,9 +377,9 @@ pub(super) fn repeat(
     Receipt { is_repeat: true, ..receipt(engine, encoded, first, last, span) }
 }
 
-/// A look at the keys before anything is looked up or waited for; the one under the sequencer lock decides.
-fn earlier(engine: &Engine, states: &[Arc<CollectionState>], key: &BatchKey) -> Result<Option<(Lsn, Lsn)>> {
-    states.iter().try_for_each(|state| state.check_takes_writes())?;
+/// A look at the keys before anything is looked up or waited for, also where no other write is taken: the batch may be the one
+/// that could not be applied. The look under the sequencer lock decides.
+fn earlier(engine: &Engine, key: &BatchKey) -> Result<Option<(Lsn, Lsn)>> {
     engine.writer()?.sequencer.applier().target().keys.earlier(key)
 }
 
@@ -443,7 +454,7 @@ pub(super) fn check_size(engine: &Engine, encoded: &Encoded) -> Result<()> {
 }
 
 /// Whether it waited.
-fn wait_for_room(engine: &Engine, collection: u32, bytes: u64, may_wait: bool) -> Result<bool> {
+fn wait_for_room(engine: &Engine, collection: u32, bytes: u64, patience: &mut Duration) -> Result<bool> {
     match engine.room(collection, bytes) {
         Room::Yes => return Ok(false),
         Room::SealFirst => {
@@ -455,10 +466,9 @@ fn wait_for_room(engine: &Engine, collection: u32, bytes: u64, may_wait: bool) -
         Room::Stalled => {}
     }
     engine.wake_driver();
-    let timeout = if may_wait { engine.limits.write_stall_timeout } else { Duration::ZERO };
     let (memory, since) = (&engine.place.memory, engine.place.clock.now());
     let lacks_memory = memory.holds_back(bytes);
-    let waited = engine.stalls.wait(timeout, || {
+    let waited = engine.stalls.wait(patience, || {
         let stall = engine.stall(collection, bytes)?;
         if stall.which == MEMORY {
             memory.want(bytes);

@@ -1,15 +1,42 @@
 //! The metrics of a database given to the `metrics` facade, where a program's own exporter finds them.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use akidb_host::panic_text;
 use metrics::{Label, Unit, counter, describe_counter, describe_gauge, gauge};
 
 use super::{MetricFamily, MetricKind, families};
 use crate::engine::Engine;
 use crate::upload::Uploads;
 
-/// Gives the facade every value as it is now. Without a recorder this costs the looking alone.
-pub(crate) fn publish(engine: &Engine, uploads: &Uploads) {
-    let Ok(families) = families(engine, uploads) else { return };
-    families.iter().for_each(publish_one);
+/// One database's way to the facade. The recorder behind it is the program's code: one that panics is given nothing more by
+/// this database, and the thread that called it goes on.
+#[derive(Debug, Default)]
+pub(crate) struct Facade {
+    is_off: bool,
+}
+
+impl Facade {
+    /// Gives the facade every value as it is now. Without a recorder this costs the looking alone.
+    pub(crate) fn publish(&mut self, engine: &Engine, uploads: &Uploads) {
+        if let Ok(families) = families(engine, uploads) {
+            self.give(&families);
+        }
+    }
+
+    fn give(&mut self, families: &[MetricFamily]) {
+        if self.is_off {
+            return;
+        }
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| families.iter().for_each(publish_one))) {
+            self.is_off = true;
+            let panic = panic_text(&*panic);
+            tracing::error!(
+                panic,
+                "the recorder of metrics panicked: this database gives it no more until it is opened again"
+            );
+        }
+    }
 }
 
 fn publish_one(family: &MetricFamily) {
@@ -106,6 +133,52 @@ mod tests {
         fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
             Histogram::noop()
         }
+    }
+
+    /// Panics at the first value of a name that begins so, and counts what it is asked.
+    struct Panics(&'static str, Arc<Mutex<u32>>);
+
+    impl Recorder for Panics {
+        fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+        fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+        fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+        fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+            *self.1.lock().unwrap() += 1;
+            assert!(!key.name().starts_with(self.0), "this recorder takes no {key}");
+            Counter::noop()
+        }
+
+        fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+            Gauge::noop()
+        }
+
+        fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+            Histogram::noop()
+        }
+    }
+
+    #[test]
+    fn a_recorder_that_panics_is_asked_no_more_and_nobody_else_notices() {
+        let of = |name| MetricFamily {
+            name,
+            kind: MetricKind::Counter,
+            help: "Words.",
+            samples: vec![MetricSample { labels: Vec::new(), value: 1.0 }],
+        };
+        let families = [of("akidb_x_total"), of("akidb_y_total"), of("akidb_z_total")];
+        let give = |facade: &mut Facade, bad| {
+            let asked = Arc::new(Mutex::new(0));
+            with_local_recorder(&Panics(bad, Arc::clone(&asked)), || facade.give(&families));
+            *asked.lock().unwrap()
+        };
+        let (mut facade, mut of_another) = (Facade::default(), Facade::default());
+        assert_eq!(give(&mut facade, "none"), 3);
+        assert_eq!(give(&mut facade, "akidb_y"), 2, "it panics at the second");
+        assert_eq!((give(&mut facade, "akidb_y"), give(&mut facade, "none")), (0, 0), "it was switched off");
+        assert_eq!(give(&mut of_another, "none"), 3, "another database has its own");
     }
 
     #[test]

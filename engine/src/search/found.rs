@@ -36,17 +36,13 @@ pub(crate) enum At {
 
 /// The k best by score and whatever ties with the k-th: ids decide among those, once they are known.
 pub(crate) fn keep_best(best: &mut Vec<Scored>, k: usize) {
+    let best_first = |a: &Scored, b: &Scored| b.score.total_cmp(&a.score);
     if best.len() > k {
         // Most of what was compared is not wanted: it need not be put in order.
-        let mut scores: Vec<f32> = best.iter().map(|scored| scored.score).collect();
-        let last = *scores.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a)).1;
+        let last = best.select_nth_unstable_by(k - 1, best_first).1.score;
         best.retain(|scored| scored.score >= last);
     }
-    best.sort_by(|a, b| b.score.total_cmp(&a.score));
-    if let Some(last) = best.get(k - 1).map(|scored| scored.score) {
-        let end = best.partition_point(|scored| scored.score >= last);
-        best.truncate(end);
-    }
+    best.sort_unstable_by(best_first);
 }
 
 /// The rows themselves, at most k for each search, in their final order. Rows that several searches found are read once.
@@ -124,4 +120,55 @@ fn fetch_rows(state: &CollectionState, searches: Vec<Vec<Scored>>, query: &Query
         }
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use akidb_host::Rng;
+
+    use super::*;
+
+    /// Where it is, which is what makes it another row than one with the same score.
+    fn place(scored: &Scored) -> (u32, u32) {
+        let At::Segment(_, row) = scored.at else { panic!("none lies in memory") };
+        (scored.score.to_bits(), row)
+    }
+
+    /// What a plain sort keeps: all of it in order, cut behind what ties with the k-th.
+    fn by_a_plain_sort(mut all: Vec<Scored>, k: usize) -> Vec<Scored> {
+        all.sort_by(|a, b| b.score.total_cmp(&a.score));
+        if let Some(last) = all.get(k - 1).map(|scored| scored.score) {
+            all.retain(|scored| scored.score >= last);
+        }
+        all
+    }
+
+    #[test]
+    fn the_best_are_those_of_a_plain_sort_with_all_that_tie_with_the_last() {
+        let seed = 0x_5eed_0f0d;
+        println!("seed {seed}");
+        let mut rng = Rng::seeded(seed);
+        let below = |rng: &mut Rng, n| usize::try_from(rng.below(n)).unwrap();
+        for _ in 0..20_000 {
+            // From all alike to hardly any alike; zeros of both signs tie.
+            let (len, scores) = (rng.below(70), [1, 3, 20, 1_000_000][below(&mut rng, 4)]);
+            let score = |rng: &mut Rng| match rng.below(scores) {
+                0 => [0.0, -0.0][below(rng, 2)],
+                n => n as f32 - 1.5,
+            };
+            let all: Vec<Scored> = (0..len)
+                .map(|row| Scored { score: score(&mut rng), at: At::Segment(0, u32::try_from(row).unwrap()) })
+                .collect();
+            let k = 1 + below(&mut rng, 80);
+            let mut expected: Vec<_> = by_a_plain_sort(all.clone(), k).iter().map(place).collect();
+            let mut kept = all.clone();
+            keep_best(&mut kept, k);
+            assert!(kept.is_sorted_by(|a, b| a.score.total_cmp(&b.score).is_ge()), "k {k}: {all:?}");
+            let mut kept: Vec<_> = kept.iter().map(place).collect();
+            // Ids decide among equal scores later: which of them comes first here is nobody's.
+            expected.sort_unstable();
+            kept.sort_unstable();
+            assert_eq!(kept, expected, "k {k}: {all:?}");
+        }
+    }
 }

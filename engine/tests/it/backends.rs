@@ -1,9 +1,14 @@
 //! Several backends, the operators' room and the bound on what is not on a backend: dead ones hold nobody else up.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use akidb::{CallKind, Db, ErrorKind, Metric, NewRow, Reason, Schema, Settings, State, Which};
+use akidb_backends::fault::{Cause, Fault, FaultStore};
+use akidb_host::sim::CrashDisk;
+use akidb_host::{RealClock, RealSpawn};
+use object_store::memory::InMemory;
 use serde_json::json;
 
 const LONG: Duration = Duration::from_secs(60);
@@ -37,6 +42,31 @@ fn two_places(home: &Path) -> [std::path::PathBuf; 2] {
         std::fs::create_dir(&place).unwrap();
         place
     })
+}
+
+#[test]
+fn a_store_of_the_program_that_panics_ends_nothing_and_is_tried_again() {
+    let store = FaultStore::new(Arc::new(InMemory::new()));
+    let settings = "[engine]\nremote_commit_interval_ms = 10\ncompaction = false\n";
+    let db = Db::builder("/db")
+        .settings(Settings::from_toml(settings).unwrap())
+        .store("copies", Arc::new(store.clone()))
+        .components(Arc::new(CrashDisk::new(1)), Arc::new(RealClock), Arc::new(RealSpawn))
+        .open()
+        .unwrap();
+    let rows = db.create_collection("rows", Schema::new(2, Metric::L2)).unwrap();
+    db.wait_uploaded(LONG).unwrap();
+    // One call after the other: an upload has four at least.
+    for n in 0..4 {
+        rows.upsert(format!("{n}"), &[n as f32, 1.0], json!({})).unwrap();
+        let calls = store.calls().len();
+        store.script_call(n, Fault::Fail(Cause::Panic));
+        db.flush().unwrap();
+        db.wait_uploaded(LONG).unwrap();
+        let met = store.calls()[calls..].iter().any(|call| call.fault.is_some());
+        assert!(met, "nothing panicked in upload {n}");
+    }
+    db.close().unwrap();
 }
 
 #[test]

@@ -14,6 +14,8 @@ use crate::arrow_and_async::block_on_all;
 use crate::sample::{Outcome, assert_typed, sample, used_len};
 use crate::support::{hooked, in_dir};
 
+mod too_late;
+
 const EACCES: i32 = 13;
 
 /// A hook that fails the calls `hits` accepts with this number while it is armed.
