@@ -119,7 +119,7 @@ fn compact_once(
     let bytes = chosen.iter().map(|at| loads[*at].live_bytes()).sum();
     let result = engine
         .has_disk_for(bytes)
-        .and_then(|()| merge(engine, writer, state, &inputs).inspect_err(|_| engine.owe_removal()));
+        .and_then(|()| merge(engine, writer, state, &inputs).inspect_err(|_| engine.removals.owe()));
     if result.is_err() || spared.files.is_empty() {
         engine.compactions.note(collection, result.as_ref().err().cloned());
     }

@@ -173,7 +173,7 @@ impl Db {
             let id = manifest.add_collection(name, schema.clone(), engine.place.rng.u64())?;
             let entry = manifest.collection_by_id(id).expect("just added");
             let dir = engine.place.collection_dir(&entry.dir);
-            flush::create_dir(engine, &dir)?;
+            engine.dirs.make(&engine.place, &dir)?;
             created = Some(recovery::empty_collection(
                 entry,
                 dir,

@@ -83,7 +83,7 @@ impl Driver {
     /// Removes what no kept manifest names.
     fn collect(&mut self, engine: &Engine) {
         self.collected = newest_manifest(engine);
-        let before = engine.removal_failure();
+        let before = engine.removals.failure();
         if let Err(error) = gc::collect(engine, &|| self.uploads.pinned()) {
             // Once for each cause: it is tried at every look.
             if before.is_none_or(|before| before.to_string() != error.to_string()) {

@@ -1,10 +1,9 @@
 //! The running database below its handles: what writes, flushes, searches and the driver share.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Instant;
 
 use akidb_host::{Clock, Fs, SharedRng, Spawn, Ticker};
 use object_store::ObjectStore;
@@ -28,8 +27,12 @@ use crate::write_pace::WritePace;
 use crate::write_stall::{Pending, Stalls};
 use crate::write_turns::Turns;
 
+mod dirs;
+mod removals;
 mod room;
 
+use dirs::Dirs;
+use removals::Removals;
 pub(crate) use room::{MEMORY, Room, upserts};
 
 /// Where the machine and the directory are.
@@ -219,14 +222,9 @@ pub(crate) struct Engine {
     min_free_disk_bytes: u64,
     /// Why the last flush failed, until one succeeds.
     pub(crate) flush_failure: Mutex<Option<Error>>,
-    /// Why files that nothing names are not removed, until they are.
-    removal_failure: Mutex<Option<Error>>,
-    /// Files may lie around that nothing names and no manifest that expires will name.
-    owes_removal: AtomicBool,
-    /// Directories whose names were synced since the open.
-    settled_dirs: Mutex<BTreeSet<PathBuf>>,
-    /// The wall clock at the open, and when that was.
-    opened_at: (i64, Instant),
+    pub(crate) removals: Removals,
+    /// The directories of collections.
+    pub(crate) dirs: Dirs,
     pub(crate) compactor: OnceLock<Arc<dyn Ticker>>,
     /// Encodes what was replayed; none where that was little.
     pub(crate) encoder: OnceLock<Arc<dyn Ticker>>,
@@ -261,7 +259,7 @@ impl Engine {
 
     fn new(place: Place, limits: Limits, min_free: u64, reading: Reading, writer: Option<Writer>) -> Self {
         let workers = Workers::new(Arc::clone(&place.spawn));
-        let opened_at = (place.clock.unix_micros(), place.clock.now());
+        let removals = Removals::since(&*place.clock);
         let turns = Turns::new(Arc::clone(&place.clock), Arc::clone(&place.spawn));
         Self {
             place,
@@ -276,10 +274,8 @@ impl Engine {
             free_disk_bytes: AtomicU64::new(u64::MAX),
             min_free_disk_bytes: min_free,
             flush_failure: Mutex::new(None),
-            removal_failure: Mutex::new(None),
-            owes_removal: AtomicBool::new(false),
-            settled_dirs: Mutex::default(),
-            opened_at,
+            removals,
+            dirs: Dirs::default(),
             compactor: OnceLock::new(),
             encoder: OnceLock::new(),
             snapshots: Snapshots::default(),
@@ -404,42 +400,6 @@ impl Engine {
 
     pub(crate) fn last_flush_failure(&self) -> Option<Error> {
         self.flush_failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Notes how the last removal of files went: done, held up until a manifest expires, or failed and owed.
-    pub(crate) fn note_removal(&self, outcome: Result<Option<Error>>) {
-        self.owes_removal.store(outcome.is_err(), Ordering::Release);
-        let failure = outcome.unwrap_or_else(Some);
-        *self.removal_failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
-    }
-
-    /// A flush or merge failed: what it wrote is to be removed.
-    pub(crate) fn owe_removal(&self) {
-        self.owes_removal.store(true, Ordering::Release);
-    }
-
-    pub(crate) fn owes_removal(&self) -> bool {
-        self.owes_removal.load(Ordering::Acquire)
-    }
-
-    pub(crate) fn is_settled(&self, dir: &Path) -> bool {
-        self.settled_dirs.lock().unwrap_or_else(PoisonError::into_inner).contains(dir)
-    }
-
-    pub(crate) fn note_settled(&self, dir: &Path) {
-        self.settled_dirs.lock().unwrap_or_else(PoisonError::into_inner).insert(dir.to_owned());
-    }
-
-    /// Microseconds since the Unix epoch by the wall clock at the open and what has passed since: what is kept for a time goes
-    /// by it, so that a clock that is set ahead takes nothing away.
-    pub(crate) fn steady_unix_micros(&self) -> i64 {
-        let (micros, at) = self.opened_at;
-        let passed = self.place.clock.now().saturating_duration_since(at);
-        micros.saturating_add(i64::try_from(passed.as_micros()).unwrap_or(i64::MAX))
-    }
-
-    pub(crate) fn removal_failure(&self) -> Option<Error> {
-        self.removal_failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Up to where the log is known to survive a power cut. Of what is only read there is no more to know than that it is there.

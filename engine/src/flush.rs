@@ -1,6 +1,5 @@
 //! From a sealed memtable to a segment: files first, then one manifest, then the new version, then the log's floor.
 
-use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
 use akidb_host::{Clock, RealClock, seeded_bug};
@@ -232,7 +231,7 @@ fn flush_locked(engine: &Engine, writer: &Writer, collection: u32) -> Result<Flu
 
     let began = RealClock.now();
     let flushed =
-        write_files(engine, writer, state, &memtable, sealed_at).inspect_err(|_| engine.owe_removal())?;
+        write_files(engine, writer, state, &memtable, sealed_at).inspect_err(|_| engine.removals.owe())?;
     let unflushed = Unflushed::without(writer, collection, &memtable);
     if seeded_bug("floor_before_manifest") {
         truncate_log(writer, Lsn::MAX)?;
@@ -248,7 +247,7 @@ fn flush_locked(engine: &Engine, writer: &Writer, collection: u32) -> Result<Flu
         Ok(())
     });
     let committed = committed.inspect_err(|error| {
-        engine.owe_removal();
+        engine.removals.owe();
         if let Some((_, segment, _)) = &flushed.segment {
             discard(engine, segment, error);
         }
@@ -373,7 +372,7 @@ pub(crate) fn write_new_segment<S: RowSource>(
     let fs = &*engine.place.fs;
     let table = &engine.place.memory.charge(MemoryUse::Segments, 0);
     // Empty, it may have been taken for a leftover by a look at the manifests from just before the collection's.
-    create_dir(engine, &state.dir)?;
+    engine.dirs.make(&engine.place, &state.dir)?;
     let mut tries = 0;
     let (meta, source) = loop {
         tries += 1;
@@ -403,7 +402,7 @@ pub(crate) fn write_deletion_vectors(
         return Ok(Vec::new());
     }
     let dir = deletion_vector_dir(&state.dir);
-    create_dir(engine, &dir)?;
+    engine.dirs.make(&engine.place, &dir)?;
     let mut random = [0; 16];
     engine.place.rng.fill(&mut random);
     deletion_vector::write(&*engine.place.fs, &dir, dead, random)
@@ -483,25 +482,4 @@ pub(crate) fn discard(engine: &Engine, segment: &Segment, error: &Error) {
         // What stays is owed.
         let _ = engine.place.fs.unlink(segment.path());
     }
-}
-
-/// Makes a directory of a collection, its name synced, before a manifest names anything in it. One that is there may have
-/// been made by a process that died before it synced the name, or by a call that failed there: it is synced once more.
-pub(crate) fn create_dir(engine: &Engine, dir: &Path) -> Result<()> {
-    let (fs, root) = (&engine.place.fs, engine.place.dir.join("collections"));
-    let mut below: Vec<&Path> = dir.ancestors().take_while(|above| *above != root).collect();
-    below.reverse();
-    for dir in below {
-        let is_there = fs.metadata(dir).is_ok();
-        if is_there && engine.is_settled(dir) {
-            continue;
-        }
-        let settled = match dir.parent() {
-            Some(above) if is_there => fs.sync_dir(above),
-            _ => fs.create_dir_all(dir),
-        };
-        settled.map_err(|cause| Error::io("AKI-0207", dir, "could not create", &cause))?;
-        engine.note_settled(dir);
-    }
-    Ok(())
 }

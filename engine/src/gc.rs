@@ -20,14 +20,14 @@ pub(crate) fn collect(engine: &Engine, pinned: &dyn Fn() -> BTreeSet<u64>) -> Re
     let writer = engine.writer()?;
     engine.current().content().filters.forget_dropped();
     let store = writer.committer.store();
-    let now = engine.steady_unix_micros();
+    let now = engine.removals.steady_unix_micros(engine.place.clock.now());
     let expired = || {
         let pinned = &pinned() | &named_snapshots::kept(&writer.committer.newest().manifest);
         store.expired(engine.limits.manifests, now, &pinned)
     };
     let swept = || {
         // Of a manifest whose fate is unknown nobody owes anything: a reopen tells.
-        let is_owed = engine.owes_removal() && writer.committer.poisoned().is_none();
+        let is_owed = engine.removals.is_owed() && writer.committer.poisoned().is_none();
         if expired()?.is_empty() && !is_owed {
             return Ok(None);
         }
@@ -45,11 +45,15 @@ pub(crate) fn collect(engine: &Engine, pinned: &dyn Fn() -> BTreeSet<u64>) -> Re
     match swept() {
         Ok(None) => Ok(()),
         Ok(Some(swept)) => {
-            engine.note_removal(Ok(swept.held_up));
+            engine.removals.note(Ok(swept.held_up));
+            let current = engine.current();
+            let homes: Vec<&Path> =
+                current.content().collections.values().map(|state| state.dir.as_path()).collect();
+            engine.dirs.forget_all_but(&homes);
             Ok(())
         }
         Err(error) => {
-            engine.note_removal(Err(error.clone()));
+            engine.removals.note(Err(error.clone()));
             Err(error)
         }
     }

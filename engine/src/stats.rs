@@ -284,7 +284,7 @@ fn compaction(engine: &Engine) -> CompactionStats {
 }
 
 fn removal_failure(engine: &Engine) -> Option<String> {
-    let error = engine.removal_failure()?;
+    let error = engine.removals.failure()?;
     Some(match error.help() {
         Some(help) => format!("{error}; {help}"),
         None => error.to_string(),
