@@ -35,7 +35,7 @@ pub(crate) struct Tried {
 pub(crate) enum Blame {
     /// The local file cannot be read, or is not what its manifest says.
     LocalFile,
-    /// The backend will never take it as it is.
+    /// The backend will never take it as it is, unless it takes nothing at all: that is still to be asked.
     Item,
     /// Its attempts are used up, and no breaker was anything but closed meanwhile. Whether the backend takes anything
     /// at all is still to be asked.
