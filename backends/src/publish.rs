@@ -323,6 +323,11 @@ impl Publisher {
     }
 
     #[cfg(test)]
+    pub(crate) fn set_fs(&mut self, fs: Arc<dyn Fs>) {
+        self.putter.fs = fs;
+    }
+
+    #[cfg(test)]
     pub(crate) fn set_grace(&mut self, grace: Duration) {
         self.options.gc_grace = grace;
     }

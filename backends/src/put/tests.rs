@@ -203,10 +203,9 @@ async fn parts_go_at_once_and_no_more_bytes_are_in_memory_than_the_bound() {
     let mut rng = Rng::seeded(4);
     let items = [item(dir.path(), "a", 2 << 20, &mut rng), item(dir.path(), "b", 2 << 20, &mut rng)];
     let path = Path::from("x");
-    let files: Vec<_> = items.iter().map(|item| putter.open(item).unwrap()).collect();
     let send = |n: usize| {
         let (putter, meeting, path) = (&putter, &meeting, &path);
-        let source = Source { item: &items[n], file: files[n].as_ref() };
+        let item = &items[n];
         async move {
             let open = Open {
                 parts: meeting.as_ref(),
@@ -214,7 +213,7 @@ async fn parts_go_at_once_and_no_more_bytes_are_in_memory_than_the_bound() {
                 id: meeting.create_multipart(path).await.unwrap(),
                 begun: None,
             };
-            putter.send_all(source, &open).await.unwrap()
+            putter.send_all(item, &open).await.unwrap()
         }
     };
     let ((ids, tail), _) = futures::future::join(send(0), send(1)).await;
@@ -272,4 +271,29 @@ async fn chaos_half_written_multipart_dropped_at_any_step_is_never_visible_and_t
     }
     println!("dropped with an upload under way at {steps_with_leftovers} steps");
     assert!(steps_with_leftovers > 3);
+}
+
+#[tokio::test]
+async fn puts_that_wait_for_memory_hold_no_file_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rng = Rng::seeded(6);
+    let opened = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&opened);
+    let hook = move |call: &akidb_host::sim::Call<'_>| {
+        counted.fetch_add(usize::from(call.op == akidb_host::sim::Op::Open), Ordering::SeqCst);
+        akidb_host::sim::Act::Go
+    };
+    let fs = Arc::new(akidb_host::sim::HookFs::new(real_fs(), Arc::new(hook)));
+    let store = store();
+    let backend = Backend::from_parts_store("t", Arc::new(store.clone()));
+    // Room for one of them, which is never answered.
+    let putter = Putter::new(client_of(backend, 1), fs, 1 << 20, UNIT_LEN_BYTES);
+    store.script(Op::Put, "", 0, Fault::Hang);
+    let items: Vec<_> = (0..8).map(|n| item(dir.path(), &n.to_string(), 900, &mut rng)).collect();
+    let mut puts = std::pin::pin!(futures::future::join_all(items.iter().map(|item| putter.put(item))));
+    for _ in 0..100 {
+        assert!(poll_fn(|cx| Poll::Ready(puts.as_mut().poll(cx))).await.is_pending());
+        tokio::task::yield_now().await;
+    }
+    assert_eq!((count(&store, Op::Put), opened.load(Ordering::SeqCst)), (1, 1));
 }

@@ -191,7 +191,12 @@ impl Worker {
                     Err(failed) => {
                         let Some(last) = failed.tries.last() else { continue };
                         let last = attempt(last);
-                        queue.failed(claim, failed.error.class(), &failed.error.to_string(), last);
+                        let said = failed.error.to_string();
+                        if failed.error.is_of_device() {
+                            queue.unread(claim, &said, last);
+                        } else {
+                            queue.failed(claim, failed.error.class(), &said, last);
+                        }
                     }
                 }
                 self.client.sleep().pause(REDRIVE_PAUSE).await;

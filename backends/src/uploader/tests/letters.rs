@@ -1,5 +1,9 @@
 //! Files that will not go up although the backend is well: one letter each, the others unhindered, all of them mended.
 
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use akidb_host::sim::{EIO, HookFs};
+
 use super::simulated::Sim;
 use super::*;
 use crate::fault::Fault;
@@ -135,6 +139,76 @@ async fn a_local_file_that_is_damaged_is_poison_at_once_and_goes_up_when_it_is_m
     assert_eq!(sim.letters.ask_retry_all(&Which::backend("t")), 1);
     sim.drive(10).await;
     sim.assert_drained().await;
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_opened_or_read_for_now_goes_up_later_without_anybody() {
+    use akidb_host::sim::{Act, Call, Op as HookOp};
+    const EINTR: i32 = 4;
+    const ENOMEM: i32 = 12;
+    const EMFILE: i32 = 24;
+    for (op, errno, times) in [
+        // Once is mended by the next attempt, three times by the letter's time.
+        (HookOp::Open, EMFILE, 1),
+        (HookOp::Open, EMFILE, 3),
+        (HookOp::Open, EMFILE, 30),
+        (HookOp::ReadAt, ENOMEM, 3),
+        (HookOp::ReadAt, EINTR, 3),
+        (HookOp::Open, EIO, 1),
+        (HookOp::ReadAt, EIO, 1),
+        // At first and at two redrives.
+        (HookOp::ReadAt, EIO, 3),
+    ] {
+        let left = Arc::new(AtomicU32::new(times));
+        let hook = move |call: &Call<'_>| {
+            let is_it = call.op == op && call.path.ends_with("a.parquet");
+            let less = |left: u32| is_it.then(|| left.checked_sub(1)).flatten();
+            if left.fetch_update(Relaxed, Relaxed, less).is_ok() { Act::Fail(errno) } else { Act::Go }
+        };
+        let mut sim = Sim::over(Arc::new(HookFs::new(real_fs(), Arc::new(hook))));
+        let items = [sim.item("a.parquet"), sim.item("b.parquet")];
+        sim.offer(&items);
+        sim.drive(1).await;
+        assert_eq!(sim.letters.stats().poison, 0, "{op:?} {errno} {times}");
+        sim.drive(24 * 3_600).await;
+        sim.assert_drained().await;
+    }
+}
+
+#[tokio::test]
+async fn a_file_whose_device_goes_on_failing_is_poison_at_its_third_redrive() {
+    use akidb_host::sim::{Act, Call, Op as HookOp};
+    let hook = |call: &Call<'_>| {
+        let is_it = call.op == HookOp::ReadAt && call.path.ends_with("a.parquet");
+        if is_it { Act::Fail(EIO) } else { Act::Go }
+    };
+    let mut sim = Sim::over(Arc::new(HookFs::new(real_fs(), Arc::new(hook))));
+    let items = [sim.item("a.parquet"), sim.item("b.parquet")];
+    sim.offer(&items);
+    // Redriven after one, two and four minutes.
+    for (after_secs, state) in [(30, LetterState::Dead), (330, LetterState::Dead), (100, LetterState::Poison)]
+    {
+        sim.drive(after_secs).await;
+        let letter = sim.letters.list(&Which::all(), 9).remove(0);
+        assert_eq!((letter.state, letter.class), (state, Class::Local), "{letter:?}");
+        assert!(letter.error_message.starts_with("AKI-0707"), "{}", letter.error_message);
+    }
+    assert_eq!(sim.puts_of("a.parquet"), 0);
+}
+
+#[tokio::test]
+async fn a_file_that_is_not_there_or_too_short_is_poison_at_once() {
+    for is_there in [false, true] {
+        let mut sim = Sim::new();
+        let items = [sim.item("a.parquet")];
+        match is_there {
+            true => std::fs::write(&items[0].local, "short").unwrap(),
+            false => std::fs::remove_file(&items[0].local).unwrap(),
+        }
+        sim.offer(&items);
+        sim.drive(1).await;
+        assert_eq!((sim.classes(), sim.letters.stats().poison), (vec![Class::Local], 1));
+    }
 }
 
 #[tokio::test]

@@ -49,6 +49,13 @@ impl Sim {
         Self::build(faults, store, clock, dir, 1, dlq, sweep)
     }
 
+    /// The same over another file system.
+    pub(super) fn over(fs: Arc<dyn Fs>) -> Self {
+        let mut sim = Self::new();
+        sim.worker.publisher.set_fs(fs);
+        sim
+    }
+
     /// The next open of the same database, which finds its files and nothing else.
     pub(super) fn reopened(self) -> Self {
         let Self { faults, store, clock, dir, epoch, number, rng, .. } = self;
