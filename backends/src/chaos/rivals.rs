@@ -3,6 +3,8 @@
 use std::future::poll_fn;
 use std::task::Poll;
 
+use akidb_host::{Clock, RealClock};
+
 use super::*;
 use crate::ErrorKind;
 use crate::test_support::{NoSleep, judge, plan};
@@ -42,7 +44,7 @@ async fn chaos_killed_at_any_step_the_documents_stay_true_and_the_next_open_fini
         assert!([Some(first.content()), Some(second.content())].contains(&newest), "step {step}");
         // The next process: what was half-written is aborted, and the same plan is still to be published.
         let journal = Arc::new(Multiparts::open(real_fs(), &uploads, "t"));
-        journal.abort_leftovers(&rig.client).await.unwrap();
+        journal.abort_leftovers(&rig.client, RealClock.now()).await;
         let mut up = publisher(&rig.client, 3, Some(&journal));
         up.publish(&second).await.unwrap();
         assert_eq!(judge(rig.store()).await.pop().unwrap().content, Some(second.content()), "step {step}");

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
-use akidb_host::{RealClock, Rng};
+use akidb_host::{Clock, RealClock, Rng};
 use async_trait::async_trait;
 use object_store::memory::InMemory;
 use object_store::multipart::{MultipartStore, PartId};
@@ -120,7 +120,7 @@ async fn an_upload_that_cannot_be_aborted_is_left_to_the_next_start() {
     assert_eq!(putter.put(&item).await.unwrap_err().class(), Class::Auth);
     assert_eq!(journal.leftovers(), 1);
     let again = Multiparts::open(real_fs(), dir.path(), "t");
-    assert_eq!(again.abort_leftovers(&putter.client).await.unwrap().aborted, 1);
+    assert_eq!(again.abort_leftovers(&putter.client, RealClock.now()).await.aborted, 1);
 }
 
 /// A store whose parts wait until so many are under way at once, and that counts them and their bytes.
@@ -260,7 +260,7 @@ async fn chaos_half_written_multipart_dropped_at_any_step_is_never_visible_and_t
         store.set_latency(Arc::new(crate::test_support::NoSleep::default()), Duration::ZERO);
         if !is_complete {
             assert_eq!(
-                usize_of("t", again.abort_leftovers(&putter.client).await.unwrap().aborted).unwrap(),
+                usize_of("t", again.abort_leftovers(&putter.client, RealClock.now()).await.aborted).unwrap(),
                 left
             );
         }
