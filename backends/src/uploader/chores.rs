@@ -66,7 +66,10 @@ impl Worker {
 
     /// Nothing is offered: until when to wait for the bell.
     pub(super) fn idle(&self) -> Then {
-        self.shared.letters.supersede(&[]);
+        // Before the first plan of an open nobody knows what is still wanted of what an earlier one left.
+        if self.shared.standing().status.published_local_number.is_some() {
+            self.shared.letters.supersede(&[]);
+        }
         let sweep = self.next_sweep.map(|due| due.saturating_duration_since(self.shared.clock.now()));
         let chores = [sweep, self.abort_due_in()].into_iter().flatten().min();
         // A chore that could not be done while a breaker was open is done after the try that closes it.

@@ -7,6 +7,7 @@ use akidb_host::sim::{EIO, HookFs};
 use super::simulated::Sim;
 use super::*;
 use crate::fault::Fault;
+use crate::uploader::worker::Worker;
 use crate::{Class, DeadLetters, DlqSettings, LetterState, Which};
 
 #[tokio::test]
@@ -222,6 +223,36 @@ async fn a_newer_plan_without_the_file_takes_its_letter_along() {
     sim.offer(&items[1..]);
     sim.drive(10).await;
     sim.assert_drained().await;
+}
+
+#[tokio::test]
+async fn letters_of_an_earlier_open_stay_until_the_first_plan_is_offered_however_late_that_is() {
+    let mut sim = Sim::new();
+    let items = [sim.item("a.parquet"), sim.item("b.parquet")];
+    sim.faults.set_poison(Some(("a.parquet", Fault::Fail(Cause::Status(400, None)))));
+    sim.offer(&items);
+    sim.drive(10).await;
+    let before = sim.letters.list(&Which::all(), 9);
+    assert_eq!(before.len(), 1);
+    // The next open has other backends to start before it offers anything.
+    let parts = UploaderParts {
+        clock: Arc::<FakeClock>::clone(&sim.clock) as _,
+        letters: Some(Arc::clone(&sim.letters)),
+        ..parts(client_over(&sim.store, 2), 2, Duration::ZERO)
+    };
+    let mut next = Worker::new(parts);
+    for _ in 0..3 {
+        next.turn().await;
+    }
+    assert_eq!(sim.letters.list(&Which::all(), 9), before);
+    next.shared().offer(plan(2, &items));
+    next.turn().await;
+    assert_eq!(sim.letters.list(&Which::all(), 9), before);
+    assert_eq!(sim.puts_of("a.parquet"), 1, "it waits for a person");
+    // A plan without the file takes it along, as ever.
+    next.shared().offer(plan(3, &items[1..]));
+    next.turn().await;
+    assert_eq!((next.shared().status().published_local_number, sim.letters.stats().size), (Some(3), 0));
 }
 
 #[tokio::test]
