@@ -21,7 +21,8 @@ pub(crate) use item::{Blame, Failed, Tried};
 
 pub(crate) mod item;
 
-/// After so long a writer looks whether another has published. Far below what documents are kept for.
+/// After so long a writer looks whether another has published before it creates the next document: one that it would find
+/// out of place, because its parent has been pruned, is not created then.
 const ABSENCE_MICROS: u64 = 3_600_000_000;
 
 /// How a plan is published.
