@@ -12,6 +12,9 @@ use crate::guard::Held;
 use crate::refusal::{Refusal, is_missing_bucket};
 use crate::retry::retry_after;
 
+/// The number of a failed device.
+const EIO: i32 = 5;
+
 /// What an error asks of the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -221,6 +224,27 @@ impl Error {
     /// A local file that cannot be read, or is not what its checksum says.
     pub(crate) fn local(backend: &str, path: &std::path::Path, what: impl Into<String>) -> Self {
         Self::new(ErrorKind::Corrupt, Class::Local, backend, what).at(&path.display().to_string())
+    }
+
+    /// What the disk said when a local file was to be read. A file that is not there, or ends too soon, is not what its
+    /// manifest says; so may one be whose device fails. Anything else is about this machine at this moment: too many
+    /// open files, no memory, a call that was interrupted.
+    pub(crate) fn unread(backend: &str, path: &std::path::Path, error: io::Error) -> Self {
+        let is_of_file = matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof)
+            || error.raw_os_error() == Some(EIO);
+        let what = "cannot read local file";
+        let unread = if is_of_file {
+            Self::local(backend, path, what)
+        } else {
+            Self::new(ErrorKind::Unavailable, Class::Transient, backend, what).at(&path.display().to_string())
+        };
+        unread.because(error)
+    }
+
+    /// Whether the device failed to read a local file: it may yet, so this is about the file only if it goes on.
+    pub(crate) fn is_of_device(&self) -> bool {
+        let source = self.source().and_then(|source| source.downcast_ref::<io::Error>());
+        self.class() == Class::Local && source.is_some_and(|error| error.raw_os_error() == Some(EIO))
     }
 
     /// What a store answered, classed.

@@ -265,8 +265,20 @@ impl Pass {
 
     /// Says how the call ended.
     pub(crate) fn end(self, answer: Result<(), &Error>) {
-        let now_ms = self.guard.now_ms();
         let verdict = answer.map_or_else(|error| verdict(error, self.op), |()| Verdict::Well);
+        self.settle(verdict, answer);
+    }
+
+    /// As [`Pass::end`] for the abort of an upload in parts, which on S3 needs a right of its own: without it lists and
+    /// deletes are as well as before.
+    pub(crate) fn end_abort(self, answer: Result<(), &Error>) {
+        let verdict = answer.map_or_else(|error| verdict(error, self.op), |()| Verdict::Well);
+        let is_denied = verdict == Verdict::Denied && !self.permit.is_probe();
+        self.settle(if is_denied { Verdict::Answered } else { verdict }, answer);
+    }
+
+    fn settle(self, verdict: Verdict, answer: Result<(), &Error>) {
+        let now_ms = self.guard.now_ms();
         if let Some(place) = self.place {
             place.end(pace(verdict, self.guard.honor_retry_after), self.started_ms, now_ms);
         }

@@ -8,11 +8,12 @@
 //! ```
 //! `begun` is synced before the first part is sent, `ended` is not: aborting an upload that has ended does nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use akidb_host::{Access, File, Fs, publish_over, read_file};
 use serde::{Deserialize, Serialize};
@@ -20,10 +21,15 @@ use serde_json::value::RawValue;
 
 use crate::class::{Class, Op};
 use crate::client::Client;
-use crate::error::Result;
+use crate::error::Error;
 
 /// Above this the journal is emptied as soon as nothing is under way.
 const LONG_LEN_BYTES: u64 = 64 << 10;
+/// An upload that could not be aborted is tried again after this, doubling to [`LONGEST_WAIT`].
+const FIRST_WAIT: Duration = Duration::from_secs(60);
+const LONGEST_WAIT: Duration = Duration::from_secs(3_600);
+/// So many refusals for good, of the right or of the request, and this process leaves it to the lifecycle rule.
+const MOST_REFUSALS: u32 = 3;
 
 /// One upload that has begun.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -60,8 +66,20 @@ struct State {
     end: u64,
     under_way: BTreeSet<Upload>,
     /// Nobody works on these any more: to be aborted.
-    left: BTreeSet<Upload>,
+    left: BTreeMap<Upload, Left>,
+    /// What was left and will not be aborted by this process.
+    given_up: u64,
     is_degraded: bool,
+}
+
+/// How the aborts of one upload went so far.
+#[derive(Clone, Copy, Debug, Default)]
+struct Left {
+    failures: u32,
+    /// Those of them that were refusals for good.
+    refusals: u32,
+    /// Not before this; at once if none.
+    due: Option<Instant>,
 }
 
 /// What [`Multiparts::abort_leftovers`] found.
@@ -71,6 +89,10 @@ pub struct Aborted {
     pub aborted: u64,
     /// Uploads that had ended already.
     pub gone: u64,
+    /// Uploads whose abort failed: each is tried again by itself, later and later.
+    pub failed: u64,
+    /// Those of them that this process gives up: a bucket's lifecycle rule removes them, or the next open.
+    pub given_up: u64,
 }
 
 impl Multiparts {
@@ -83,10 +105,10 @@ impl Multiparts {
         match read(fs.as_ref(), &path) {
             Ok(None) => {}
             Ok(Some(bytes)) => {
-                state.left = still_open(&bytes);
+                let left = still_open(&bytes);
                 // A file of whole lines again, and of no more than is left.
-                let lines: String =
-                    state.left.iter().map(|upload| line(&Event::Begun(upload.clone()))).collect();
+                let lines: String = left.iter().map(|upload| line(&Event::Begun(upload.clone()))).collect();
+                state.left = left.into_iter().map(|upload| (upload, Left::default())).collect();
                 let name =
                     path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
                 if let Err(error) = publish_over(fs.as_ref(), dir, &name, lines.as_bytes()) {
@@ -98,10 +120,23 @@ impl Multiparts {
         Self { fs, path, state: Mutex::new(state) }
     }
 
-    /// Uploads that nobody works on any more.
+    /// Uploads that nobody works on any more, and that are still to be aborted.
     #[must_use]
     pub fn leftovers(&self) -> usize {
         self.lock().left.len()
+    }
+
+    /// Uploads that could not be aborted, and will not be by this process: why is in the log.
+    #[must_use]
+    pub fn given_up(&self) -> u64 {
+        self.lock().given_up
+    }
+
+    /// When the next of the leftovers is to be aborted; zero if now, `None` if there is none.
+    #[must_use]
+    pub fn due_in(&self, now: Instant) -> Option<Duration> {
+        let due = |left: &Left| left.due.map_or(Duration::ZERO, |due| due.saturating_duration_since(now));
+        self.lock().left.values().map(due).min()
     }
 
     /// Uploads that somebody works on.
@@ -116,26 +151,62 @@ impl Multiparts {
         self.lock().is_degraded
     }
 
-    /// Aborts what an earlier process, or a call that was dropped, left half-written. To be called at a start, and
-    /// again whenever [`Multiparts::leftovers`] is not zero. Dropped half-way it has lost nothing.
-    ///
-    /// # Errors
-    /// The first abort that failed; the rest stays for the next call.
-    pub async fn abort_leftovers(&self, client: &Client) -> Result<Aborted> {
+    /// Aborts what an earlier process, or a call that was dropped, left half-written, and is due. To be called at a start,
+    /// and again whenever [`Multiparts::due_in`] says so. One that cannot be aborted holds up no other; it is due again later
+    /// and later, and given up after three refusals for good. Dropped half-way it has lost nothing.
+    pub async fn abort_leftovers(&self, client: &Client, now: Instant) -> Aborted {
         let mut done = Aborted::default();
-        let Some(parts) = client.backend().parts() else { return Ok(done) };
-        let left: Vec<Upload> = self.lock().left.iter().cloned().collect();
+        let Some(parts) = client.backend().parts() else { return done };
+        let is_due = |left: &Left| left.due.is_none_or(|due| due <= now);
+        let left: Vec<Upload> = self
+            .lock()
+            .left
+            .iter()
+            .filter(|(_, left)| is_due(left))
+            .map(|(upload, _)| upload.clone())
+            .collect();
         for upload in left {
-            let path = client.path(&upload.key)?;
-            let abort = || parts.abort_multipart(&path, &upload.id);
-            match client.repeat(Op::Delete, &upload.key, 0, abort).await {
+            let aborted = async {
+                let path = client.path(&upload.key)?;
+                let abort = || parts.abort_multipart(&path, &upload.id);
+                client.repeat(Op::Delete, &upload.key, 0, abort).await
+            };
+            match aborted.await {
                 Ok(()) => done.aborted += 1,
                 Err(error) if error.class() == Class::NotFound => done.gone += 1,
-                Err(error) => return Err(error),
+                // Nothing was asked of the backend, nor will be of the rest.
+                Err(error) if error.is_held() => break,
+                Err(error) => {
+                    done.failed += 1;
+                    done.given_up += u64::from(self.failed(&upload, &error, now));
+                    continue;
+                }
             }
             self.end(&upload);
         }
-        Ok(done)
+        done
+    }
+
+    /// Notes an abort that failed. `true` if it was the last.
+    fn failed(&self, upload: &Upload, error: &Error, now: Instant) -> bool {
+        let mut state = self.lock();
+        let Some(left) = state.left.get_mut(upload) else { return false };
+        left.failures += 1;
+        left.refusals += u32::from(matches!(error.class(), Class::Auth | Class::Permanent));
+        if left.refusals < MOST_REFUSALS {
+            let wait = FIRST_WAIT.saturating_mul(2u32.saturating_pow(left.failures - 1)).min(LONGEST_WAIT);
+            left.due = Some(now + wait);
+            tracing::warn!(key = %upload.key, %error, ?wait, "a half-written upload could not be aborted yet");
+            return false;
+        }
+        tracing::warn!(
+            key = %upload.key, id = %upload.id, %error,
+            "a half-written upload will not be aborted; it is for the bucket's lifecycle rule, or for the next open"
+        );
+        // Still in the journal, unless that is emptied before.
+        state.left.remove(upload);
+        state.given_up += 1;
+        true
     }
 
     /// Writes down an upload before its first part is sent; durable on return. Blocks for a sync.
@@ -230,7 +301,7 @@ impl Drop for Begun {
         if let Some(upload) = self.upload.take() {
             let mut state = self.journal.lock();
             state.under_way.remove(&upload);
-            state.left.insert(upload);
+            state.left.insert(upload, Left::default());
         }
     }
 }

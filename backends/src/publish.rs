@@ -21,7 +21,8 @@ pub(crate) use item::{Blame, Failed, Tried};
 
 pub(crate) mod item;
 
-/// After so long a writer looks whether another has published. Far below what documents are kept for.
+/// After so long a writer looks whether another has published before it creates the next document: one that it would find
+/// out of place, because its parent has been pruned, is not created then.
 const ABSENCE_MICROS: u64 = 3_600_000_000;
 
 /// How a plan is published.
@@ -320,6 +321,11 @@ impl Publisher {
 
     pub(crate) fn grace(&self) -> Duration {
         self.options.gc_grace
+    }
+
+    #[cfg(test)]
+    pub(crate) fn set_fs(&mut self, fs: Arc<dyn Fs>) {
+        self.putter.fs = fs;
     }
 
     #[cfg(test)]

@@ -1,7 +1,6 @@
 //! One local file onto the backend: read and checked, put, and verified there.
 
 use std::fmt;
-use std::path::Path as LocalPath;
 use std::sync::Arc;
 
 use akidb_host::{Access, Advice, File, Fs};
@@ -17,7 +16,6 @@ use crate::error::{Error, Result};
 use crate::multiparts::Multiparts;
 use crate::plan::PlanItem;
 use crate::retry::Tries;
-use parts::Source;
 
 mod parts;
 #[cfg(test)]
@@ -102,20 +100,20 @@ impl Putter {
     /// # Errors
     /// `Corrupt` with class `Local` if the local file is not what the plan says: then nothing is put.
     pub(crate) async fn attempt(&self, item: &PlanItem, tries: &mut Tries) -> Result<(), Failed> {
-        let file = self.open(item)?;
-        let source = Source { item, file: file.as_ref() };
         let tail = if item.len <= self.part_len_bytes as u64 {
-            self.put_whole(source).await?
+            self.put_whole(item).await?
         } else {
-            self.put_parts(source, tries).await?
+            // Before an upload is begun for it.
+            drop(self.open(item)?);
+            self.put_parts(item, tries).await?
         };
-        file.advise(Advice::DontNeed);
         Ok(self.verify(item, &tail).instrument(info_span!("verify")).await?)
     }
 
     fn open(&self, item: &PlanItem) -> Result<Arc<dyn File>> {
-        let file = self.fs.open(&item.local, Access::Read).map_err(|e| self.unreadable(&item.local, 0, e))?;
-        let len = file.len().map_err(|e| self.unreadable(&item.local, 0, e))?;
+        let unread = |e| Error::unread(self.client.name(), &item.local, e).at_offset(0);
+        let file = self.fs.open(&item.local, Access::Read).map_err(unread)?;
+        let len = file.len().map_err(unread)?;
         if len != item.len {
             let what = format!("local file has {len} bytes, its manifest says {}; not uploaded", item.len);
             return Err(Error::local(self.client.name(), &item.local, what).at_offset(len.min(item.len)));
@@ -123,25 +121,26 @@ impl Putter {
         Ok(file)
     }
 
-    fn unreadable(&self, path: &LocalPath, offset: u64, error: std::io::Error) -> Error {
-        Error::local(self.client.name(), path, "cannot read local file").at_offset(offset).because(error)
-    }
-
-    /// Reads `len` bytes from `offset` into the running checksum, letting other work run in between.
+    /// Reads `len` bytes from `offset` into the running checksum, letting other work run in between. The file is open for
+    /// no longer than this: who waits for memory, or for an answer, holds no descriptor.
     async fn read(
         &self,
-        source: Source<'_>,
+        item: &PlanItem,
         offset: u64,
         len: usize,
         crc: &mut crc32fast::Hasher,
     ) -> Result<Vec<u8>> {
+        let file = self.open(item)?;
         let mut bytes = vec![0; len];
         for (i, chunk) in bytes.chunks_mut(READ_LEN_BYTES).enumerate() {
             let at = offset + (i * READ_LEN_BYTES) as u64;
-            let read = source.file.read_exact_at(chunk, at);
-            read.map_err(|e| self.unreadable(&source.item.local, at, e))?;
+            let read = file.read_exact_at(chunk, at);
+            read.map_err(|e| Error::unread(self.client.name(), &item.local, e).at_offset(at))?;
             crc.update(chunk);
             tokio::task::yield_now().await;
+        }
+        if offset + len as u64 == item.len {
+            file.advise(Advice::DontNeed);
         }
         Ok(bytes)
     }
@@ -158,12 +157,11 @@ impl Putter {
         Err(Error::local(self.client.name(), &item.local, what))
     }
 
-    async fn put_whole(&self, source: Source<'_>) -> Result<Bytes> {
-        let item = source.item;
+    async fn put_whole(&self, item: &PlanItem) -> Result<Bytes> {
         let _room = self.room_for(item.len).await;
         let mut crc = crc32fast::Hasher::new();
         let len = usize_of(self.client.name(), item.len)?;
-        let bytes = Bytes::from(self.read(source, 0, len, &mut crc).await?);
+        let bytes = Bytes::from(self.read(item, 0, len, &mut crc).await?);
         self.check_crc(item, crc)?;
         // A copy: the rest of the file need not stay in memory while it is verified.
         let tail = Bytes::copy_from_slice(&bytes[len - len.min(TAIL_LEN_BYTES)..]);

@@ -20,6 +20,9 @@ pub(crate) struct Refusal {
     hint: Option<String>,
 }
 
+/// Names of "not now, there is no room": with 400 or 403, as if the request or the credentials were at fault.
+const QUOTA: [&str; 2] = ["XMinioAdminBucketQuotaExceeded", "QuotaExceeded"];
+
 const SAID_LEN_BYTES: usize = 512;
 /// A longer name of a request is no name.
 const REQUEST_ID_LEN_BYTES: usize = 128;
@@ -30,6 +33,10 @@ impl Refusal {
         let code = element(&said, "Code").unwrap_or_default().to_owned();
         let hint = match code.as_str() {
             "NoSuchBucket" => Some("the bucket does not exist; check `url`, or create it".to_owned()),
+            code if QUOTA.contains(&code) => Some(
+                "the quota of the bucket is used up; raise it or make room, and uploads resume by themselves"
+                    .to_owned(),
+            ),
             _ => None,
         };
         let mut said = said;
@@ -62,6 +69,17 @@ impl Refusal {
         let open = |otherwise| if op.is_ambiguous_without_answer() { Class::Ambiguous } else { otherwise };
         if matches!(self.code.as_str(), "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired") {
             return Class::Auth;
+        }
+        match self.code.as_str() {
+            // The body stalled on its way; so it is said with 400.
+            "RequestTimeout" => return open(Class::Timeout),
+            // Damaged or cut off on its way, and not stored.
+            "IncompleteBody" | "BadDigest" | "XAmzContentSHA256Mismatch" | "XAmzContentChecksumMismatch" => {
+                return Class::Transient;
+            }
+            // It asks for less: of nothing that is put, until there is room.
+            code if QUOTA.contains(&code) => return Class::Throttle,
+            _ => {}
         }
         match self.status {
             401 | 403 => Class::Auth,
@@ -128,6 +146,30 @@ mod tests {
         let refusal = Refusal::new(200, None, said);
         assert_eq!(refusal.code, "SlowDown");
         assert!(refusal.to_string().len() < 600);
+    }
+
+    #[test]
+    fn a_400_of_a_bad_moment_or_of_a_full_bucket_is_not_for_ever() {
+        for (status, code, class) in [
+            (400, "RequestTimeout", Class::Timeout),
+            (400, "IncompleteBody", Class::Transient),
+            (400, "BadDigest", Class::Transient),
+            (400, "XAmzContentSHA256Mismatch", Class::Transient),
+            (400, "XMinioAdminBucketQuotaExceeded", Class::Throttle),
+            (403, "QuotaExceeded", Class::Throttle),
+            (400, "EntityTooLarge", Class::Permanent),
+            (400, "InvalidDigest", Class::Permanent),
+        ] {
+            let refusal = Refusal::new(status, None, format!("<Error><Code>{code}</Code></Error>"));
+            assert_eq!(refusal.class(Op::Put), class, "{code}");
+            assert_eq!(
+                refusal.to_string().contains("quota of the bucket"),
+                class == Class::Throttle,
+                "{code}"
+            );
+        }
+        let stalled = Refusal::new(400, None, "<Error><Code>RequestTimeout</Code></Error>".to_owned());
+        assert_eq!(stalled.class(Op::Create), Class::Ambiguous);
     }
 
     #[test]

@@ -32,6 +32,9 @@ use shared::Shared;
 pub use status::Status;
 use worker::Worker;
 
+/// First pause after no runtime could be had, for want of descriptors mostly; doubles to a minute.
+const RUNTIME_PAUSE: Duration = Duration::from_millis(500);
+
 /// What an uploader works with.
 pub struct UploaderParts {
     /// The backend, with its schedule and its waiting.
@@ -76,9 +79,10 @@ impl Uploader {
         let shared = Arc::clone(worker.shared());
         let name = format!("akidb-up-{}", shared.backend);
         let on_thread = Arc::clone(&shared);
-        let run = move |work: Work| match runtime(&on_thread.backend) {
-            Ok(runtime) => runtime.block_on(work),
-            Err(error) => on_thread.change(|status| status.last_error = Some(error)),
+        let run = move |work: Work| {
+            if let Some(runtime) = on_thread.runtime(|| runtime(&on_thread.backend), RUNTIME_PAUSE) {
+                runtime.block_on(work);
+            }
         };
         let job = spawn.work(&name, worker.into_work(), Box::new(run))?;
         Ok(Self { shared, job })
@@ -151,14 +155,14 @@ impl Uploader {
 
     /// Ends the thread and waits for it; a call under way is dropped, and the next open settles it.
     pub fn stop(&self) {
-        self.shared.queue.stop();
+        self.shared.stop();
         let _ = self.job.join();
     }
 }
 
 impl Drop for Uploader {
     fn drop(&mut self) {
-        self.shared.queue.stop();
+        self.shared.stop();
     }
 }
 

@@ -3,8 +3,11 @@
 use std::future::poll_fn;
 use std::task::Poll;
 
+use akidb_host::{Clock, RealClock};
+
 use super::*;
 use crate::ErrorKind;
+use crate::numbered::Chain;
 use crate::test_support::{NoSleep, judge, plan};
 
 /// Polls a future so many times, then drops it: the process has died there. Gives what it came to, if it ended.
@@ -42,7 +45,7 @@ async fn chaos_killed_at_any_step_the_documents_stay_true_and_the_next_open_fini
         assert!([Some(first.content()), Some(second.content())].contains(&newest), "step {step}");
         // The next process: what was half-written is aborted, and the same plan is still to be published.
         let journal = Arc::new(Multiparts::open(real_fs(), &uploads, "t"));
-        journal.abort_leftovers(&rig.client).await.unwrap();
+        journal.abort_leftovers(&rig.client, RealClock.now()).await;
         let mut up = publisher(&rig.client, 3, Some(&journal));
         up.publish(&second).await.unwrap();
         assert_eq!(judge(rig.store()).await.pop().unwrap().content, Some(second.content()), "step {step}");
@@ -89,4 +92,51 @@ async fn chaos_two_processes_of_one_store_the_newer_fences_the_older_in_any_orde
         let by_old = documents.iter().filter(|d| d.epoch == 1 && d.content.is_some()).count() as u64;
         assert!(old == 7 || by_old <= old, "seed {seed}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn chaos_a_writer_that_stood_still_for_minutes_meets_one_whose_claim_was_pruned_meanwhile() {
+    let rig = rig(exact(), 1);
+    let mut old = publisher(&rig.client, 1, None);
+    old.publish(&plan(1, &[])).await.unwrap();
+    let mut new = publisher(&rig.client, 2, None);
+    for number in 1..=120 {
+        pass(Duration::from_secs(2)).await;
+        new.publish(&plan(number, &[])).await.unwrap();
+    }
+    // The claim, and the number after the old one's last, are free again.
+    let pruned = new.prune(100, Duration::from_secs(24 * 3_600), false).await.unwrap();
+    assert_eq!(pruned, (1..=22).collect::<Vec<_>>());
+    let refused = old.publish(&plan(2, &[])).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Fenced, "{refused}");
+    assert_eq!(old.publish(&plan(3, &[])).await.unwrap_err().kind(), ErrorKind::Fenced, "for good");
+    new.publish(&plan(121, &[])).await.unwrap();
+    assert_eq!(newest_of(&rig.client).await, (123, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn chaos_a_claim_that_stood_still_is_made_after_what_was_published_and_pruned_meanwhile() {
+    for before in [0, 1] {
+        let rig = rig(exact(), before);
+        let mut rival = publisher(&rig.client, 1, None);
+        for number in 1..=before {
+            rival.publish(&plan(number, &[])).await.unwrap();
+        }
+        let mut chain = Chain::open(rig.client.clone()).await.unwrap();
+        for number in before + 1..=120 {
+            rival.publish(&plan(number, &[])).await.unwrap();
+        }
+        rival.prune(100, Duration::from_secs(24 * 3_600), false).await.unwrap();
+        assert_eq!(chain.claim(identity(2, 2)).await.unwrap(), 122);
+        assert_eq!(rival.publish(&plan(121, &[])).await.unwrap_err().kind(), ErrorKind::Fenced);
+        let content = plan(7, &[]).content();
+        assert_eq!(chain.commit(content).await.unwrap(), 123);
+        assert_eq!(newest_of(&rig.client).await, (123, 2));
+    }
+}
+
+/// Number and epoch of the newest document.
+async fn newest_of(client: &Client) -> (u64, u64) {
+    let chain = Chain::open(client.clone()).await.unwrap();
+    chain.newest().map(|document| (document.number, document.epoch)).unwrap()
 }

@@ -135,7 +135,7 @@ pub struct Letter {
     pub state: LetterState,
     /// Redrives that failed.
     pub redrives: u32,
-    /// How many of those the backend refused for good; at three it is poison.
+    /// How many of those the backend refused for good, or the device did not read the file; at three it is poison.
     pub permanent_redrives: u32,
     /// Not redriven before, milliseconds since the Unix epoch.
     pub next_redrive_at: i64,

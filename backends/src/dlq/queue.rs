@@ -162,6 +162,12 @@ impl DeadLetters {
         self.state().letters.failed(&id, class, message, attempt, unix_ms(&*self.clock));
     }
 
+    /// As [`DeadLetters::failed`] for a file that its device did not read: poison at the third time.
+    pub fn unread(&self, claim: Claim, message: &str, attempt: Attempt) {
+        let id = claim.settle();
+        self.state().letters.unread(&id, message, attempt, unix_ms(&*self.clock));
+    }
+
     /// Letters and notes of uploads nobody wants any more go; how many letters. `still_wanted` is called with no lock
     /// held.
     pub fn supersede(&self, backend: &str, still_wanted: &dyn Fn(&str) -> bool) -> u64 {

@@ -51,6 +51,8 @@ pub enum Cause {
     Status(u16, Option<Duration>),
     /// Nothing: the call panics.
     Panic,
+    /// An HTTP status with a server's own name for what is wrong.
+    Named(u16, &'static str),
 }
 
 impl Cause {
@@ -59,6 +61,7 @@ impl Cause {
 
     pub(super) fn error(self, path: &Path) -> Error {
         let generic = |source| Error::Generic { store: "fault", source };
+        let refused = |refusal: Refusal| generic(Box::new(refusal.of_request(Some("scripted-request"))));
         let io = |kind| generic(Box::new(io::Error::from(kind)));
         let (path, source) = (path.to_string(), "scripted".into());
         match self {
@@ -69,8 +72,10 @@ impl Cause {
             Self::Exists => Error::AlreadyExists { path, source },
             Self::NotFound => Error::NotFound { path, source },
             Self::Status(status, retry_after) => {
-                let refusal = Refusal::new(status, retry_after, "scripted".to_owned());
-                generic(Box::new(refusal.of_request(Some("scripted-request"))))
+                refused(Refusal::new(status, retry_after, "scripted".to_owned()))
+            }
+            Self::Named(status, name) => {
+                refused(Refusal::new(status, None, format!("<Error><Code>{name}</Code></Error>")))
             }
             Self::Panic => panic!("scripted"),
         }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use akidb_host::{Clock, RealClock};
 use object_store::memory::InMemory;
 
 use super::*;
@@ -91,15 +92,51 @@ async fn leftovers_are_aborted_once_and_what_cannot_be_aborted_stays() {
         drop(journal.begin(key, &id));
     }
     let journal = open(dir.path());
+    let (now, minute) = (RealClock.now(), Duration::from_secs(60));
     store.script(Op::Delete, "b", 0, Fault::Fail(Cause::Denied));
-    assert_eq!(journal.abort_leftovers(&client).await.unwrap_err().class(), Class::Auth);
-    assert_eq!(journal.leftovers(), 2);
-    store.script(Op::Delete, "b", 0, Fault::Fail(Cause::NotFound));
-    let done = journal.abort_leftovers(&client).await.unwrap();
-    assert_eq!((done.aborted, done.gone, journal.leftovers()), (1, 1, 0));
+    let done = journal.abort_leftovers(&client, now).await;
+    assert_eq!((done.aborted, done.failed, done.given_up), (2, 1, 0), "it holds up no other");
+    assert_eq!((journal.leftovers(), journal.due_in(now)), (1, Some(minute)));
     store.clear_calls();
-    assert_eq!(open(dir.path()).abort_leftovers(&client).await.unwrap(), Aborted::default());
+    assert_eq!(journal.abort_leftovers(&client, now + minute / 2).await, Aborted::default());
+    assert_eq!(store.calls(), [], "not before its minute");
+    store.script(Op::Delete, "b", 0, Fault::Fail(Cause::NotFound));
+    let done = journal.abort_leftovers(&client, now + minute).await;
+    assert_eq!((done.gone, journal.leftovers(), journal.due_in(now)), (1, 0, None));
+    store.clear_calls();
+    assert_eq!(open(dir.path()).abort_leftovers(&client, now).await, Aborted::default());
     assert_eq!(store.calls(), []);
+}
+
+#[tokio::test]
+async fn one_that_may_not_be_aborted_is_tried_three_times_an_open_and_one_that_fails_for_ever_and_ever() {
+    for (cause, is_given_up) in
+        [(Cause::Denied, true), (Cause::Status(501, None), true), (Cause::Reset, false)]
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let store = FaultStore::over_parts(Arc::new(InMemory::new()));
+        let client = client_of(Backend::from_parts_store("b", Arc::new(store.clone())), 1);
+        drop(open(dir.path()).begin("a", "id"));
+        for opens in 0..2 {
+            let journal = open(dir.path());
+            let mut now = RealClock.now();
+            store.set_dead(Some(cause));
+            for tries in 1..=9 {
+                let Some(wait) = journal.due_in(now) else { break };
+                assert!(wait <= Duration::from_secs(3_600), "{cause:?}: {wait:?}");
+                now += wait;
+                let done = journal.abort_leftovers(&client, now).await;
+                let is_last = is_given_up && tries == 3;
+                assert_eq!(
+                    (done.failed, done.given_up),
+                    (1, u64::from(is_last)),
+                    "{cause:?} {opens} {tries}"
+                );
+            }
+            assert_eq!(journal.given_up(), u64::from(is_given_up), "{cause:?} {opens}");
+            assert_eq!(journal.leftovers(), usize::from(!is_given_up), "{cause:?} {opens}");
+        }
+    }
 }
 
 #[test]

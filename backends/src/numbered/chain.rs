@@ -41,6 +41,8 @@ struct Pending {
 enum Settled {
     Ours,
     Lost(Box<Sealed>),
+    /// Ours stands where documents of others were and have been removed: this is the newest.
+    PassedOver(Box<Sealed>),
 }
 
 impl Chain {
@@ -86,8 +88,10 @@ impl Chain {
                 let content = self.newest().and_then(|document| document.content.clone());
                 self.pending = Some(self.next(&identity, content));
             }
-            if let Settled::Lost(other) = self.settle().await? {
-                self.adopt(*other, &identity)?;
+            match self.settle().await? {
+                Settled::Ours => {}
+                Settled::Lost(other) => self.adopt(*other, &identity)?,
+                Settled::PassedOver(newest) => self.newest = Some(*newest),
             }
         }
     }
@@ -123,6 +127,11 @@ impl Chain {
                     self.refuse_late_writer(&other, &identity)?;
                     self.adopt(*other, &identity)?;
                 }
+                Settled::PassedOver(newest) => {
+                    self.refuse_late_writer(&newest, &identity)?;
+                    self.meet(&newest, &identity)?;
+                    self.newest = Some(*newest);
+                }
             }
         }
     }
@@ -156,9 +165,30 @@ impl Chain {
                 None => return Err(unsettled(error)),
             }
         }
+        let newest = self.passed_over(&pending.sealed).await.map_err(|e| e.fated(Fate::Unknown))?;
         self.pending = None;
+        if let Some(newest) = newest {
+            return Ok(Settled::PassedOver(Box::new(newest)));
+        }
         self.newest = Some(pending.sealed);
         Ok(Settled::Ours)
+    }
+
+    /// The newest document, if this one that has just been created is not among those before it. Documents are removed
+    /// oldest first and the newest never: as long as the parent is there, no number after it was ever taken and freed. So a
+    /// writer that stood still, for however long, meets whoever has published since, or finds its parent gone.
+    async fn passed_over(&self, created: &Sealed) -> Result<Option<Sealed>> {
+        let number = created.document.number;
+        if let Some(parent) = created.document.parent
+            && self.client.head(&key_of(parent.number)).await?.is_some()
+        {
+            return Ok(None);
+        }
+        let newer = newest(&self.client).await?.filter(|newest| newest.document.number > number);
+        let Some(newer) = newer else { return Ok(None) };
+        let next = read(&self.client, number + 1).await?.and_then(|next| next.document.parent);
+        let is_followed = next == Some(Parent { number, crc32: created.crc32 });
+        Ok((!is_followed).then_some(newer))
     }
 
     fn next(&self, identity: &Identity, content: Option<Content>) -> Pending {

@@ -33,9 +33,9 @@ pub(crate) struct Tried {
 /// Whose fault it is that an item is not on the backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Blame {
-    /// The local file cannot be read, or is not what its manifest says.
+    /// The local file is not what its manifest says, or its device fails.
     LocalFile,
-    /// The backend will never take it as it is.
+    /// The backend will never take it as it is, unless it takes nothing at all: that is still to be asked.
     Item,
     /// Its attempts are used up, and no breaker was anything but closed meanwhile. Whether the backend takes anything
     /// at all is still to be asked.
@@ -48,7 +48,8 @@ impl Failed {
     /// Whether trying again cannot help until a person has looked: the file is bad, or the request is.
     pub(crate) fn is_poison(&self) -> bool {
         match self.blame {
-            Blame::LocalFile => true,
+            // A device may yet answer; it is asked again three times.
+            Blame::LocalFile => !self.error.is_of_device(),
             Blame::Item => matches!(self.error.status(), Some(400 | 413)),
             Blame::Open | Blame::Backend => false,
         }

@@ -2,7 +2,6 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use akidb_host::File;
 use bytes::Bytes;
 use futures::{TryStreamExt, stream};
 use object_store::multipart::{MultipartStore, PartId};
@@ -21,13 +20,6 @@ const PARALLEL_PARTS: usize = 4;
 /// S3 takes no shorter part but the last, and no more of them.
 const LEAST_PART_LEN_BYTES: usize = 5 << 20;
 const MOST_PARTS: u64 = 10_000;
-
-/// One file on its way.
-#[derive(Clone, Copy)]
-pub(super) struct Source<'f> {
-    pub(super) item: &'f PlanItem,
-    pub(super) file: &'f dyn File,
-}
 
 /// The reading of a file, front to back.
 struct Reading {
@@ -69,10 +61,10 @@ impl Putter {
 
     /// Puts the file in parts and returns its last bytes. The checksum is known at the end only, so a bad file is
     /// aborted instead of completed. Parts and completion are repeated by themselves, never the whole file with them.
-    pub(super) async fn put_parts(&self, source: Source<'_>, tries: &mut Tries) -> Result<Bytes, Failed> {
-        let path = self.client.path(&source.item.key)?;
-        let Some(parts) = self.client.backend().parts() else { return self.put_in_turn(source, &path).await };
-        let key = &source.item.key;
+    pub(super) async fn put_parts(&self, item: &PlanItem, tries: &mut Tries) -> Result<Bytes, Failed> {
+        let path = self.client.path(&item.key)?;
+        let Some(parts) = self.client.backend().parts() else { return self.put_in_turn(item, &path).await };
+        let key = &item.key;
         let id = self
             .client
             .repeat(Op::Part, key, 0, || parts.create_multipart(&path))
@@ -80,14 +72,14 @@ impl Putter {
             .map_err(Failed::spent)?;
         let begun = self.multiparts.as_ref().map(|journal| journal.begin(key, &id));
         let open = Open { parts: parts.as_ref(), path: &path, id, begun };
-        let done = match self.send_all(source, &open).await {
-            Ok((ids, tail)) => self.complete(source, &open, ids, &tail, tries).await.map(|()| tail),
+        let done = match self.send_all(item, &open).await {
+            Ok((ids, tail)) => self.complete(item, &open, ids, &tail, tries).await.map(|()| tail),
             Err(error) => Err(Failed::spent(error)),
         };
         let has_ended = match &done {
             Ok(_) => true,
             // The cause is what matters; what cannot be aborted now is left to the next start.
-            Err(_) => self.abort(source.item, &open).await,
+            Err(_) => self.abort(item, &open).await,
         };
         if has_ended && let Some(begun) = open.begun {
             begun.end();
@@ -96,13 +88,13 @@ impl Putter {
     }
 
     /// Reads front to back, each part when there is memory for it, and sends several at once.
-    pub(super) async fn send_all(&self, source: Source<'_>, open: &Open<'_>) -> Result<(Vec<PartId>, Bytes)> {
-        let part_len = self.part_len(source.item.len)?;
+    pub(super) async fn send_all(&self, item: &PlanItem, open: &Open<'_>) -> Result<(Vec<PartId>, Bytes)> {
+        let part_len = self.part_len(item.len)?;
         let ended = Mutex::new(None);
         let reads = stream::try_unfold(Reading::new(), |mut reading| {
             let ended = &ended;
             async move {
-                let left = source.item.len - reading.offset;
+                let left = item.len - reading.offset;
                 if left == 0 {
                     *ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(reading);
                     return Ok(None);
@@ -110,15 +102,15 @@ impl Putter {
                 let len = usize_of(self.client.name(), left.min(part_len as u64))?;
                 let room = self.room_for(len as u64).await;
                 let (index, offset) = (reading.index, reading.offset);
-                let part = self.read(source, offset, len, &mut reading.crc).await?;
+                let part = self.read(item, offset, len, &mut reading.crc).await?;
                 reading.note(&part);
-                Ok(Some((self.send(source.item, open, index, part.into(), room), reading)))
+                Ok(Some((self.send(item, open, index, part.into(), room), reading)))
             }
         });
         let mut sent: Vec<(usize, PartId)> = reads.try_buffer_unordered(PARALLEL_PARTS).try_collect().await?;
         sent.sort_unstable_by_key(|(index, _)| *index);
         let reading = ended.into_inner().unwrap_or_else(PoisonError::into_inner).expect("read to its end");
-        self.check_crc(source.item, reading.crc)?;
+        self.check_crc(item, reading.crc)?;
         Ok((sent.into_iter().map(|(_, id)| id).collect(), Bytes::from(reading.tail)))
     }
 
@@ -138,7 +130,7 @@ impl Putter {
     /// Completes, and looks what stands there whenever the answer leaves that open.
     async fn complete(
         &self,
-        source: Source<'_>,
+        item: &PlanItem,
         open: &Open<'_>,
         ids: Vec<PartId>,
         tail: &Bytes,
@@ -146,11 +138,11 @@ impl Putter {
     ) -> Result<(), Failed> {
         loop {
             let complete = open.parts.complete_multipart(open.path, &open.id, ids.clone());
-            let error = match self.client.once(Op::Complete, &source.item.key, 0, complete).await {
+            let error = match self.client.once(Op::Complete, &item.key, 0, complete).await {
                 Ok(_) => return Ok(()),
                 Err(error) => error,
             };
-            if !error.is_held() && self.verify(source.item, tail).await.is_ok() {
+            if !error.is_held() && self.verify(item, tail).await.is_ok() {
                 return Ok(());
             }
             match self.client.pause_after(&error, tries) {
@@ -170,11 +162,11 @@ impl Putter {
     }
 
     /// For stores whose uploads have no ids: one part after the other.
-    async fn put_in_turn(&self, source: Source<'_>, path: &Path) -> Result<Bytes, Failed> {
-        let key = &source.item.key;
+    async fn put_in_turn(&self, item: &PlanItem, path: &Path) -> Result<Bytes, Failed> {
+        let key = &item.key;
         let start = self.client.backend().store().put_multipart(path);
         let mut upload = self.client.once(Op::Part, key, 0, start).await?;
-        let done = self.send_in_turn(source, upload.as_mut()).await;
+        let done = self.send_in_turn(item, upload.as_mut()).await;
         if done.is_err() {
             // The cause is what matters; parts that stay are for the bucket's lifecycle rule.
             let _ = self.client.once(Op::Delete, key, 0, upload.abort()).await;
@@ -183,23 +175,23 @@ impl Putter {
         match self.client.once(Op::Complete, key, 0, upload.complete()).await {
             Ok(_) => Ok(tail),
             // Perhaps only the answer was lost. What stands there decides.
-            Err(error) if self.verify(source.item, &tail).await.is_err() => Err(error.into()),
+            Err(error) if self.verify(item, &tail).await.is_err() => Err(error.into()),
             Err(_) => Ok(tail),
         }
     }
 
-    async fn send_in_turn(&self, source: Source<'_>, upload: &mut dyn MultipartUpload) -> Result<Bytes> {
-        let part_len = self.part_len(source.item.len)? as u64;
+    async fn send_in_turn(&self, item: &PlanItem, upload: &mut dyn MultipartUpload) -> Result<Bytes> {
+        let part_len = self.part_len(item.len)? as u64;
         let mut reading = Reading::new();
-        while reading.offset < source.item.len {
-            let len = usize_of(self.client.name(), (source.item.len - reading.offset).min(part_len))?;
+        while reading.offset < item.len {
+            let len = usize_of(self.client.name(), (item.len - reading.offset).min(part_len))?;
             let _room = self.room_for(len as u64).await;
-            let part = self.read(source, reading.offset, len, &mut reading.crc).await?;
+            let part = self.read(item, reading.offset, len, &mut reading.crc).await?;
             reading.note(&part);
             let put = upload.put_part(PutPayload::from(part));
-            self.client.once(Op::Part, &source.item.key, len as u64, put).await?;
+            self.client.once(Op::Part, &item.key, len as u64, put).await?;
         }
-        self.check_crc(source.item, reading.crc)?;
+        self.check_crc(item, reading.crc)?;
         Ok(Bytes::from(reading.tail))
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
-use akidb_host::{RealClock, Rng};
+use akidb_host::{Clock, RealClock, Rng};
 use async_trait::async_trait;
 use object_store::memory::InMemory;
 use object_store::multipart::{MultipartStore, PartId};
@@ -120,7 +120,7 @@ async fn an_upload_that_cannot_be_aborted_is_left_to_the_next_start() {
     assert_eq!(putter.put(&item).await.unwrap_err().class(), Class::Auth);
     assert_eq!(journal.leftovers(), 1);
     let again = Multiparts::open(real_fs(), dir.path(), "t");
-    assert_eq!(again.abort_leftovers(&putter.client).await.unwrap().aborted, 1);
+    assert_eq!(again.abort_leftovers(&putter.client, RealClock.now()).await.aborted, 1);
 }
 
 /// A store whose parts wait until so many are under way at once, and that counts them and their bytes.
@@ -203,10 +203,9 @@ async fn parts_go_at_once_and_no_more_bytes_are_in_memory_than_the_bound() {
     let mut rng = Rng::seeded(4);
     let items = [item(dir.path(), "a", 2 << 20, &mut rng), item(dir.path(), "b", 2 << 20, &mut rng)];
     let path = Path::from("x");
-    let files: Vec<_> = items.iter().map(|item| putter.open(item).unwrap()).collect();
     let send = |n: usize| {
         let (putter, meeting, path) = (&putter, &meeting, &path);
-        let source = Source { item: &items[n], file: files[n].as_ref() };
+        let item = &items[n];
         async move {
             let open = Open {
                 parts: meeting.as_ref(),
@@ -214,7 +213,7 @@ async fn parts_go_at_once_and_no_more_bytes_are_in_memory_than_the_bound() {
                 id: meeting.create_multipart(path).await.unwrap(),
                 begun: None,
             };
-            putter.send_all(source, &open).await.unwrap()
+            putter.send_all(item, &open).await.unwrap()
         }
     };
     let ((ids, tail), _) = futures::future::join(send(0), send(1)).await;
@@ -261,7 +260,7 @@ async fn chaos_half_written_multipart_dropped_at_any_step_is_never_visible_and_t
         store.set_latency(Arc::new(crate::test_support::NoSleep::default()), Duration::ZERO);
         if !is_complete {
             assert_eq!(
-                usize_of("t", again.abort_leftovers(&putter.client).await.unwrap().aborted).unwrap(),
+                usize_of("t", again.abort_leftovers(&putter.client, RealClock.now()).await.aborted).unwrap(),
                 left
             );
         }
@@ -272,4 +271,29 @@ async fn chaos_half_written_multipart_dropped_at_any_step_is_never_visible_and_t
     }
     println!("dropped with an upload under way at {steps_with_leftovers} steps");
     assert!(steps_with_leftovers > 3);
+}
+
+#[tokio::test]
+async fn puts_that_wait_for_memory_hold_no_file_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rng = Rng::seeded(6);
+    let opened = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&opened);
+    let hook = move |call: &akidb_host::sim::Call<'_>| {
+        counted.fetch_add(usize::from(call.op == akidb_host::sim::Op::Open), Ordering::SeqCst);
+        akidb_host::sim::Act::Go
+    };
+    let fs = Arc::new(akidb_host::sim::HookFs::new(real_fs(), Arc::new(hook)));
+    let store = store();
+    let backend = Backend::from_parts_store("t", Arc::new(store.clone()));
+    // Room for one of them, which is never answered.
+    let putter = Putter::new(client_of(backend, 1), fs, 1 << 20, UNIT_LEN_BYTES);
+    store.script(Op::Put, "", 0, Fault::Hang);
+    let items: Vec<_> = (0..8).map(|n| item(dir.path(), &n.to_string(), 900, &mut rng)).collect();
+    let mut puts = std::pin::pin!(futures::future::join_all(items.iter().map(|item| putter.put(item))));
+    for _ in 0..100 {
+        assert!(poll_fn(|cx| Poll::Ready(puts.as_mut().poll(cx))).await.is_pending());
+        tokio::task::yield_now().await;
+    }
+    assert_eq!((count(&store, Op::Put), opened.load(Ordering::SeqCst)), (1, 1));
 }

@@ -68,7 +68,10 @@ impl MultipartStore for GuardedParts {
     }
 
     async fn abort_multipart(&self, path: &Path, id: &MultipartId) -> Result<()> {
-        self.call(Op::Delete, 0, 0, self.inner.abort_multipart(path, id)).await
+        let pass = self.guard.enter(Op::Delete, 0, Share::Foreground).await?;
+        let answer = self.guard.within(Schedule::deadline(0), self.inner.abort_multipart(path, id)).await;
+        pass.end_abort(answer.as_ref().copied());
+        answer
     }
 }
 

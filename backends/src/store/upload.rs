@@ -44,7 +44,7 @@ impl MultipartUpload for GuardedUpload {
     async fn abort(&mut self) -> Result<()> {
         let pass = self.guard.enter(Op::Delete, 0, self.share).await?;
         let answer = self.guard.within(Schedule::deadline(0), self.inner.abort()).await;
-        pass.end(answer.as_ref().copied());
+        pass.end_abort(answer.as_ref().copied());
         answer
     }
 }

@@ -8,29 +8,22 @@ use crate::breaker::State;
 use crate::error::Error;
 use crate::guard::CallKind;
 
-/// The least time between two looks at half-written uploads.
-const ABORT_EVERY: Duration = Duration::from_secs(60);
-
 impl Worker {
     /// Aborts uploads in parts that a crash, or a call that was given up, left half-written.
     pub(super) async fn abort_leftovers(&mut self) {
         let Some(multiparts) = self.multiparts.clone() else { return };
-        let now = self.shared.clock.now();
-        if multiparts.leftovers() == 0
-            || now < self.next_abort
-            || self.publisher.newest().is_none()
-            || !self.is_calm()
-        {
+        let is_due = self.abort_due_in().is_some_and(|left| left.is_zero());
+        if !is_due || self.publisher.newest().is_none() || !self.is_calm() {
             return;
         }
-        // Nothing waits for it, so what fails now has time.
-        self.next_abort = now + ABORT_EVERY;
-        match multiparts.abort_leftovers(&self.client).await {
-            Ok(aborted) => tracing::info!(backend = %self.client.name(), ?aborted, "half-written uploads"),
-            Err(error) => {
-                tracing::warn!(backend = %self.client.name(), %error, "half-written uploads could not be aborted yet");
-            }
-        }
+        let aborted = multiparts.abort_leftovers(&self.client, self.shared.clock.now()).await;
+        tracing::info!(backend = %self.client.name(), ?aborted, "half-written uploads");
+    }
+
+    /// When the next half-written upload is to be aborted, if there is one and the store can.
+    fn abort_due_in(&self) -> Option<Duration> {
+        self.client.backend().parts()?;
+        self.multiparts.as_ref()?.due_in(self.shared.clock.now())
     }
 
     /// Removes what nothing names on the backend, if it is time and every breaker is closed.
@@ -73,10 +66,14 @@ impl Worker {
 
     /// Nothing is offered: until when to wait for the bell.
     pub(super) fn idle(&self) -> Then {
-        self.shared.letters.supersede(&[]);
+        // Before the first plan of an open nobody knows what is still wanted of what an earlier one left.
+        if self.shared.standing().status.published_local_number.is_some() {
+            self.shared.letters.supersede(&[]);
+        }
         let sweep = self.next_sweep.map(|due| due.saturating_duration_since(self.shared.clock.now()));
-        // A sweep that could not run while a breaker was open runs after the try that closes it.
-        let next = self.next_probe().or(sweep);
+        let chores = [sweep, self.abort_due_in()].into_iter().flatten().min();
+        // A chore that could not be done while a breaker was open is done after the try that closes it.
+        let next = self.next_probe().or(chores);
         next.map_or(Then::Idle, |time| Then::Until(time.max(super::worker::PLAN_PAUSE_LEAST)))
     }
 }

@@ -123,16 +123,13 @@ impl Worker {
     /// # Errors
     /// What an item failed with that does not count: the backend was not well, or there is no queue.
     pub(super) async fn bury(&self, local_number: u64, failed: Vec<Failed>) -> Result<Option<Error>> {
-        let guard = self.client.backend().guard();
-        // Attempts alone prove nothing: a backend that takes nothing looks the same. It is asked for something small.
-        let is_open = failed.iter().any(|failed| failed.blame == Blame::Open);
-        let is_well =
-            is_open && self.probe(CallKind::Upload).await.is_ok() && guard.is_none_or(|guard| guard.calm().0);
+        let is_open = failed.iter().any(|failed| matches!(failed.blame, Blame::Open | Blame::Item));
+        let is_well = is_open && self.takes_small_puts().await;
         let (mut buried, mut left) = (None, None);
         for failed in failed {
             let own = match failed.blame {
-                Blame::LocalFile | Blame::Item => true,
-                Blame::Open => is_well,
+                Blame::LocalFile => true,
+                Blame::Open | Blame::Item => is_well,
                 Blame::Backend => false,
             };
             if own && self.shared.letters.add(local_number, &failed) {
@@ -146,6 +143,13 @@ impl Worker {
             }
         }
         left.map_or(Ok(buried), Err)
+    }
+
+    /// Neither attempts nor a refusal prove anything of a file alone: a backend that takes nothing looks the same. It is
+    /// asked to take something small.
+    async fn takes_small_puts(&self) -> bool {
+        let guard = self.client.backend().guard();
+        self.probe(CallKind::Upload).await.is_ok() && guard.is_none_or(|guard| guard.calm().0)
     }
 
     /// Tries the letters whose time has come, at a pace and a share that leave room for others. `true` if it was ended
@@ -181,10 +185,18 @@ impl Worker {
                     }
                     // The claim is given back as it was.
                     Err(failed) if failed.blame == Blame::Backend => return Err(failed.error),
+                    Err(failed) if failed.blame == Blame::Item && !self.takes_small_puts().await => {
+                        return Err(failed.error);
+                    }
                     Err(failed) => {
                         let Some(last) = failed.tries.last() else { continue };
                         let last = attempt(last);
-                        queue.failed(claim, failed.error.class(), &failed.error.to_string(), last);
+                        let said = failed.error.to_string();
+                        if failed.error.is_of_device() {
+                            queue.unread(claim, &said, last);
+                        } else {
+                            queue.failed(claim, failed.error.class(), &said, last);
+                        }
                     }
                 }
                 self.client.sleep().pause(REDRIVE_PAUSE).await;

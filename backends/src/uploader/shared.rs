@@ -2,15 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use akidb_host::Clock;
 
 use super::letters::Letters;
 use super::status::Status;
+use crate::error::Result;
 use crate::known::Known;
 use crate::plan::FilePlan;
 use crate::queue::Queue;
+
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 pub(super) struct Shared {
     pub(super) backend: String,
@@ -72,6 +75,33 @@ impl Shared {
     pub(super) fn end(&self) {
         self.standing().ended = true;
         self.told();
+    }
+
+    /// Asks the thread to end, wherever it waits.
+    pub(super) fn stop(&self) {
+        self.queue.stop();
+        // Who has looked and not yet begun to wait holds the standing.
+        drop(self.standing());
+        self.changed.notify_all();
+    }
+
+    /// What `make` makes, tried again and again with growing pauses; `None` once the thread is to end. Here nothing can
+    /// wait but the thread itself.
+    pub(super) fn runtime<R>(&self, mut make: impl FnMut() -> Result<R>, first: Duration) -> Option<R> {
+        let mut pause = first;
+        while !self.queue.is_stopping() {
+            let error = match make() {
+                Ok(made) => return Some(made),
+                Err(error) => error,
+            };
+            tracing::warn!(backend = %self.backend, %error, "nothing is uploaded yet; it will be tried again");
+            self.change(|status| status.last_error = Some(error));
+            let waits = |_: &mut Standing| !self.queue.is_stopping();
+            let waited = self.changed.wait_timeout_while(self.standing(), pause, waits);
+            drop(waited.unwrap_or_else(PoisonError::into_inner));
+            pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
+        }
+        None
     }
 
     fn told(&self) {

@@ -286,3 +286,34 @@ fn the_list_of_uploaded_files_is_saved_and_saves_work() {
     assert!(!faults.calls().iter().any(|call| call.op == Op::Put), "{:?}", faults.calls());
     judged(&store);
 }
+
+#[test]
+fn a_runtime_that_cannot_be_had_at_first_is_asked_for_until_there_is_one_or_the_end() {
+    let (_, store) = faulty();
+    let parts = parts(client_over(&store, 1), 1, Duration::ZERO);
+    let shared = Arc::clone(Worker::new(parts).shared());
+    let no_descriptor = || Error::new(ErrorKind::Internal, Class::Permanent, "t", "cannot start a runtime");
+    let mut asked = 0;
+    let made = shared.runtime(
+        || {
+            asked += 1;
+            if asked < 4 { Err(no_descriptor()) } else { Ok(asked) }
+        },
+        Duration::ZERO,
+    );
+    assert_eq!((made, shared.status().last_error.is_some()), (Some(4), true));
+    // Asked to end in its pause, however long that is.
+    let (asked, first) = mpsc::sync_channel(1);
+    let waits = std::thread::scope(|scope| {
+        let shared = &shared;
+        let make = move || {
+            asked.send(()).unwrap();
+            Err(no_descriptor())
+        };
+        let waits = scope.spawn(move || shared.runtime::<()>(make, Duration::MAX));
+        first.recv_timeout(LONG).unwrap();
+        shared.stop();
+        waits.join().unwrap()
+    });
+    assert_eq!(waits, None);
+}

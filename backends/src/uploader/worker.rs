@@ -42,7 +42,6 @@ pub(super) struct Worker {
     pub(super) shared: Arc<Shared>,
     remote_commit_interval: Duration,
     pub(super) multiparts: Option<Arc<Multiparts>>,
-    pub(super) next_abort: Instant,
     pub(super) sweep: Option<SweepSettings>,
     pub(super) next_sweep: Option<Instant>,
     /// Letters to try now, whatever their timers say: a breaker has just closed.
@@ -72,7 +71,6 @@ impl Worker {
             publisher = publisher.with_memory(memory);
         }
         let known = publisher.known();
-        let next_abort = clock.now();
         let next_sweep = parts.sweep.as_ref().map(|sweep| clock.now() + sweep.interval);
         let shared = Arc::new(Shared::new(client.name(), known, letters, clock, parts.on_change));
         Self {
@@ -81,7 +79,6 @@ impl Worker {
             shared,
             remote_commit_interval: parts.remote_commit_interval,
             multiparts: parts.multiparts,
-            next_abort,
             sweep: parts.sweep,
             next_sweep,
             revived: VecDeque::new(),
@@ -126,8 +123,8 @@ impl Worker {
         if self.heal().await {
             self.revived = shared.letters.dead();
         }
-        self.abort_leftovers().await;
         self.sweep_if_due().await;
+        self.abort_leftovers().await;
         match Queue::next(&shared.queue) {
             Next::Stop => Then::Stop,
             Next::Work(turn) => {

@@ -11,7 +11,7 @@ use crate::dlq::letter::{Attempt, Letter, LetterId, LetterState};
 use crate::dlq::which::Which;
 
 const FIRST_WAIT_MS: i64 = 60_000;
-/// Redrives the backend refuses for good until only a person can help.
+/// Redrives that the backend refuses for good, or whose file the device does not read, until only a person can help.
 const PERMANENT_REDRIVES: u32 = 3;
 
 /// How long a letter waits after so many redrives: a minute, doubling, at most an hour.
@@ -65,6 +65,24 @@ impl Letters {
         attempt: Attempt,
         now_unix_ms: i64,
     ) {
+        self.fail(id, class, class == Class::Permanent, message, attempt, now_unix_ms);
+    }
+
+    /// The claimed upload has failed again because the device did not read its file.
+    pub(crate) fn unread(&mut self, id: &LetterId, message: &str, attempt: Attempt, now_unix_ms: i64) {
+        self.fail(id, Class::Local, true, message, attempt, now_unix_ms);
+    }
+
+    /// One more failure; the third of those that count is the last.
+    fn fail(
+        &mut self,
+        id: &LetterId,
+        class: Class,
+        counts: bool,
+        message: &str,
+        attempt: Attempt,
+        now_unix_ms: i64,
+    ) {
         let Some(before) = self.held.remove(id) else { return };
         self.change(id, |letter| {
             letter.state = before;
@@ -74,9 +92,9 @@ impl Letters {
             if !matches!(class, Class::Refused | Class::Auth) {
                 letter.redrives = letter.redrives.saturating_add(1);
                 letter.asked = false;
-                let counts = u32::from(class == Class::Permanent);
-                letter.permanent_redrives = letter.permanent_redrives.saturating_add(counts);
-                let hopeless = class == Class::Local || letter.permanent_redrives >= PERMANENT_REDRIVES;
+                letter.permanent_redrives = letter.permanent_redrives.saturating_add(u32::from(counts));
+                let is_bad = class == Class::Local && !counts;
+                let hopeless = is_bad || letter.permanent_redrives >= PERMANENT_REDRIVES;
                 letter.state = if hopeless { LetterState::Poison } else { LetterState::Dead };
             }
             letter.next_redrive_at = now_unix_ms.saturating_add(wait_ms(letter.redrives));

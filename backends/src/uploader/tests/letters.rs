@@ -1,8 +1,13 @@
 //! Files that will not go up although the backend is well: one letter each, the others unhindered, all of them mended.
 
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use akidb_host::sim::{EIO, HookFs};
+
 use super::simulated::Sim;
 use super::*;
 use crate::fault::Fault;
+use crate::uploader::worker::Worker;
 use crate::{Class, DeadLetters, DlqSettings, LetterState, Which};
 
 #[tokio::test]
@@ -27,6 +32,70 @@ async fn one_poisonous_file_holds_up_no_other_and_no_document_until_it_is_mended
     sim.drive(10).await;
     sim.assert_drained().await;
     assert_eq!(sim.puts_of("4.parquet"), 2);
+}
+
+#[tokio::test]
+async fn a_400_for_a_body_that_stalled_or_was_damaged_on_its_way_is_tried_again_and_makes_no_letter() {
+    for name in ["RequestTimeout", "IncompleteBody", "BadDigest", "XAmzContentSHA256Mismatch"] {
+        let mut sim = Sim::new();
+        let items = [sim.item("a.parquet"), sim.item("b.parquet")];
+        sim.faults.script(Op::Put, "a.parquet", 0, Fault::Fail(Cause::Named(400, name)));
+        sim.offer(&items);
+        sim.drive(10).await;
+        assert_eq!((sim.letters.stats().size, sim.puts_of("a.parquet")), (0, 2), "{name}");
+        sim.assert_drained().await;
+    }
+}
+
+#[tokio::test]
+async fn a_backend_that_refuses_every_put_is_to_blame_and_not_its_files() {
+    // Of the first it is known by its name; the other may be what any file of such a kind would meet.
+    for name in ["XMinioAdminBucketQuotaExceeded", "SomethingElse"] {
+        let mut sim = Sim::new();
+        let items = [sim.item("a.parquet"), sim.item("b.parquet")];
+        sim.drive(1).await;
+        sim.faults.set_poison(Some(("", Fault::Fail(Cause::Named(400, name)))));
+        sim.offer(&items);
+        sim.drive(3_600).await;
+        let status = sim.status();
+        assert_eq!((sim.letters.stats().size, status.pending_files), (0, 2), "{name}");
+        sim.faults.set_poison(None);
+        sim.drive(400).await;
+        sim.assert_drained().await;
+    }
+}
+
+#[tokio::test]
+async fn a_full_bucket_is_told_as_such() {
+    let mut sim = Sim::new();
+    let items = [sim.item("a.parquet")];
+    sim.drive(1).await;
+    let full = Fault::Fail(Cause::Named(400, "XMinioAdminBucketQuotaExceeded"));
+    sim.faults.set_poison(Some(("", full)));
+    sim.offer(&items);
+    while sim.status().last_error.is_none() {
+        sim.drive(10).await;
+    }
+    let error = sim.status().last_error.unwrap();
+    assert!(error.to_string().contains("quota of the bucket is used up"), "{error}");
+    assert_eq!((error.code(), error.class()), ("AKI-0704", Class::Throttle));
+}
+
+#[tokio::test]
+async fn letters_are_not_poison_because_a_backend_refuses_all_puts_meanwhile() {
+    let mut sim = Sim::new();
+    let items = [sim.item("a.parquet"), sim.item("b.parquet")];
+    sim.drive(1).await;
+    sim.faults.set_poison(Some(("a.parquet", Fault::Fail(Cause::Status(500, None)))));
+    sim.offer(&items);
+    sim.drive(30).await;
+    assert_eq!(sim.letters.list(&Which::all(), 9)[0].state, LetterState::Dead);
+    sim.faults.set_poison(Some(("", Fault::Fail(Cause::Status(400, None)))));
+    sim.drive(24 * 3_600).await;
+    assert_eq!(sim.letters.list(&Which::all(), 9)[0].state, LetterState::Dead);
+    sim.faults.set_poison(None);
+    sim.drive(2 * 3_600).await;
+    sim.assert_drained().await;
 }
 
 #[tokio::test]
@@ -74,6 +143,76 @@ async fn a_local_file_that_is_damaged_is_poison_at_once_and_goes_up_when_it_is_m
 }
 
 #[tokio::test]
+async fn a_file_that_cannot_be_opened_or_read_for_now_goes_up_later_without_anybody() {
+    use akidb_host::sim::{Act, Call, Op as HookOp};
+    const EINTR: i32 = 4;
+    const ENOMEM: i32 = 12;
+    const EMFILE: i32 = 24;
+    for (op, errno, times) in [
+        // Once is mended by the next attempt, three times by the letter's time.
+        (HookOp::Open, EMFILE, 1),
+        (HookOp::Open, EMFILE, 3),
+        (HookOp::Open, EMFILE, 30),
+        (HookOp::ReadAt, ENOMEM, 3),
+        (HookOp::ReadAt, EINTR, 3),
+        (HookOp::Open, EIO, 1),
+        (HookOp::ReadAt, EIO, 1),
+        // At first and at two redrives.
+        (HookOp::ReadAt, EIO, 3),
+    ] {
+        let left = Arc::new(AtomicU32::new(times));
+        let hook = move |call: &Call<'_>| {
+            let is_it = call.op == op && call.path.ends_with("a.parquet");
+            let less = |left: u32| is_it.then(|| left.checked_sub(1)).flatten();
+            if left.fetch_update(Relaxed, Relaxed, less).is_ok() { Act::Fail(errno) } else { Act::Go }
+        };
+        let mut sim = Sim::over(Arc::new(HookFs::new(real_fs(), Arc::new(hook))));
+        let items = [sim.item("a.parquet"), sim.item("b.parquet")];
+        sim.offer(&items);
+        sim.drive(1).await;
+        assert_eq!(sim.letters.stats().poison, 0, "{op:?} {errno} {times}");
+        sim.drive(24 * 3_600).await;
+        sim.assert_drained().await;
+    }
+}
+
+#[tokio::test]
+async fn a_file_whose_device_goes_on_failing_is_poison_at_its_third_redrive() {
+    use akidb_host::sim::{Act, Call, Op as HookOp};
+    let hook = |call: &Call<'_>| {
+        let is_it = call.op == HookOp::ReadAt && call.path.ends_with("a.parquet");
+        if is_it { Act::Fail(EIO) } else { Act::Go }
+    };
+    let mut sim = Sim::over(Arc::new(HookFs::new(real_fs(), Arc::new(hook))));
+    let items = [sim.item("a.parquet"), sim.item("b.parquet")];
+    sim.offer(&items);
+    // Redriven after one, two and four minutes.
+    for (after_secs, state) in [(30, LetterState::Dead), (330, LetterState::Dead), (100, LetterState::Poison)]
+    {
+        sim.drive(after_secs).await;
+        let letter = sim.letters.list(&Which::all(), 9).remove(0);
+        assert_eq!((letter.state, letter.class), (state, Class::Local), "{letter:?}");
+        assert!(letter.error_message.starts_with("AKI-0707"), "{}", letter.error_message);
+    }
+    assert_eq!(sim.puts_of("a.parquet"), 0);
+}
+
+#[tokio::test]
+async fn a_file_that_is_not_there_or_too_short_is_poison_at_once() {
+    for is_there in [false, true] {
+        let mut sim = Sim::new();
+        let items = [sim.item("a.parquet")];
+        match is_there {
+            true => std::fs::write(&items[0].local, "short").unwrap(),
+            false => std::fs::remove_file(&items[0].local).unwrap(),
+        }
+        sim.offer(&items);
+        sim.drive(1).await;
+        assert_eq!((sim.classes(), sim.letters.stats().poison), (vec![Class::Local], 1));
+    }
+}
+
+#[tokio::test]
 async fn a_newer_plan_without_the_file_takes_its_letter_along() {
     let mut sim = Sim::new();
     let items = [sim.item("a.parquet"), sim.item("b.parquet")];
@@ -84,6 +223,36 @@ async fn a_newer_plan_without_the_file_takes_its_letter_along() {
     sim.offer(&items[1..]);
     sim.drive(10).await;
     sim.assert_drained().await;
+}
+
+#[tokio::test]
+async fn letters_of_an_earlier_open_stay_until_the_first_plan_is_offered_however_late_that_is() {
+    let mut sim = Sim::new();
+    let items = [sim.item("a.parquet"), sim.item("b.parquet")];
+    sim.faults.set_poison(Some(("a.parquet", Fault::Fail(Cause::Status(400, None)))));
+    sim.offer(&items);
+    sim.drive(10).await;
+    let before = sim.letters.list(&Which::all(), 9);
+    assert_eq!(before.len(), 1);
+    // The next open has other backends to start before it offers anything.
+    let parts = UploaderParts {
+        clock: Arc::<FakeClock>::clone(&sim.clock) as _,
+        letters: Some(Arc::clone(&sim.letters)),
+        ..parts(client_over(&sim.store, 2), 2, Duration::ZERO)
+    };
+    let mut next = Worker::new(parts);
+    for _ in 0..3 {
+        next.turn().await;
+    }
+    assert_eq!(sim.letters.list(&Which::all(), 9), before);
+    next.shared().offer(plan(2, &items));
+    next.turn().await;
+    assert_eq!(sim.letters.list(&Which::all(), 9), before);
+    assert_eq!(sim.puts_of("a.parquet"), 1, "it waits for a person");
+    // A plan without the file takes it along, as ever.
+    next.shared().offer(plan(3, &items[1..]));
+    next.turn().await;
+    assert_eq!((next.shared().status().published_local_number, sim.letters.stats().size), (Some(3), 0));
 }
 
 #[tokio::test]

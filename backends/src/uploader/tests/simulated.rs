@@ -1,6 +1,7 @@
 //! A worker without its thread: turn by turn, over a guarded store with faults, in time that only moves when it pauses.
 
 use akidb_host::sim::CrashDisk;
+use object_store::memory::InMemory;
 use tempfile::TempDir;
 
 use super::*;
@@ -44,9 +45,17 @@ impl Sim {
     }
 
     pub(super) fn with(dlq: DlqSettings, sweep: Option<SweepSettings>) -> Self {
-        let (faults, store) = faulty();
+        let faults = FaultStore::over_parts(Arc::new(InMemory::new()));
+        let store = Arc::new(faults.clone());
         let (clock, dir) = (Arc::default(), tempfile::tempdir().unwrap());
         Self::build(faults, store, clock, dir, 1, dlq, sweep)
+    }
+
+    /// The same over another file system.
+    pub(super) fn over(fs: Arc<dyn Fs>) -> Self {
+        let mut sim = Self::new();
+        sim.worker.publisher.set_fs(fs);
+        sim
     }
 
     /// The next open of the same database, which finds its files and nothing else.
@@ -70,7 +79,7 @@ impl Sim {
         let breaker = BreakerSettings { cooldown_jitter: 0.0, ..BreakerSettings::default() };
         let config =
             crate::BackendConfig { circuit_breaker_config: breaker, ..crate::BackendConfig::new("t", "x") };
-        let backend = Backend::assemble(&config, crate::Kind::Custom, Arc::clone(&store));
+        let backend = Backend::assemble_with_parts(&config, crate::Kind::Custom, Arc::new(faults.clone()));
         let backend = backend.guarded(Arc::clone(&time), Arc::<SimSleep>::clone(&sleep), 0);
         let disk = Arc::new(CrashDisk::new(1));
         let (letters, _) =

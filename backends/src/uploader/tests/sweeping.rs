@@ -108,3 +108,47 @@ async fn a_writer_that_was_away_meets_the_one_that_claimed_and_pruned_meanwhile(
     assert_eq!(old.status().refused.unwrap().kind(), ErrorKind::Fenced);
     assert_eq!(documents(&old).await, left);
 }
+
+#[tokio::test]
+async fn what_may_not_be_aborted_holds_up_no_sweep_and_no_other_abort() {
+    for causes in [
+        [Some(Cause::Denied), None],
+        [Some(Cause::Denied), Some(Cause::Denied)],
+        [Some(Cause::Status(501, None)), None],
+        [Some(Cause::Status(500, None)), None],
+    ] {
+        let mut sim = sweeping();
+        let uploads = sim.dir.path().join("uploads");
+        let journal = Arc::new(Multiparts::open(real_fs(), &uploads, "t"));
+        let parts = sim.worker.client.backend().parts().unwrap();
+        for (key, cause) in ["1-large", "2-large"].into_iter().zip(causes) {
+            drop(journal.begin(key, &parts.create_multipart(&key.into()).await.unwrap()));
+            let always = if cause.is_some() { 100 } else { 0 };
+            for cause in std::iter::repeat_n(cause, always).flatten() {
+                sim.faults.script(Op::Delete, key, 0, Fault::Fail(cause));
+            }
+        }
+        sim.worker.multiparts = Some(Arc::clone(&journal));
+        for _ in 0..9 {
+            sim.offer(&[]);
+            sim.drive(5).await;
+        }
+        sim.drive(3 * 3_600).await;
+        let tries = |key: &str| {
+            sim.faults.calls().iter().filter(|call| call.op == Op::Delete && call.key == key).count()
+        };
+        println!("{causes:?}: {} and {} aborts", tries("1-large"), tries("2-large"));
+        assert!(sim.status().pruned_documents > 0, "{causes:?}");
+        assert!(sim.is_calm(), "{causes:?}: the right to abort is one of its own");
+        let refused = |cause: Option<Cause>| cause.is_some_and(|cause| cause != Cause::Status(500, None));
+        for (key, cause) in ["1-large", "2-large"].into_iter().zip(causes) {
+            match cause {
+                None => assert_eq!(tries(key), 1, "{causes:?}: aborted"),
+                Some(_) if refused(cause) => assert_eq!(tries(key), 3, "{causes:?}: given up"),
+                Some(_) => assert!(tries(key) > 9 && tries(key) < 40, "{causes:?}: {}", tries(key)),
+            }
+        }
+        let given_up = causes.into_iter().filter(|cause| refused(*cause)).count();
+        assert_eq!(journal.given_up(), given_up as u64);
+    }
+}
