@@ -59,7 +59,10 @@ pub(crate) fn compact(
     let mut held = None;
     loop {
         let waited = held.is_some();
-        let needed = match compact_once(engine, collection, choose, held, spared)? {
+        // Owed once what it wrote no longer counts as in the making.
+        let once =
+            compact_once(engine, collection, choose, held, spared).inspect_err(|_| engine.removals.owe());
+        let needed = match once? {
             Once::Merged(merged) => return Ok(merged),
             Once::Needs(bytes) => bytes,
         };
@@ -117,9 +120,7 @@ fn compact_once(
     let _merging = writer.begin_merge(Merging { collection, grown_rows, small_inputs });
     let _span = tracing::info_span!("compact", collection = %state.name, segments = inputs.len()).entered();
     let bytes = chosen.iter().map(|at| loads[*at].live_bytes()).sum();
-    let result = engine
-        .has_disk_for(bytes)
-        .and_then(|()| merge(engine, writer, state, &inputs).inspect_err(|_| engine.removals.owe()));
+    let result = engine.has_disk_for(bytes).and_then(|()| merge(engine, writer, state, &inputs));
     if result.is_err() || spared.files.is_empty() {
         engine.compactions.note(collection, result.as_ref().err().cloned());
     }

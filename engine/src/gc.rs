@@ -35,6 +35,7 @@ pub(crate) fn collect(engine: &Engine, pinned: &dyn Fn() -> BTreeSet<u64>) -> Re
         // was not seen.
         let _flushing = writer.flushing.lock().unwrap_or_else(PoisonError::into_inner);
         let expired = expired()?;
+        engine.removals.begin();
         let newest = writer.committer.newest();
         let broken = named_manifests_stay(&newest.manifest, &expired).err();
         assert!(broken.is_none(), "{broken:?}");

@@ -25,9 +25,16 @@ impl Removals {
         Self { failure: Mutex::new(None), is_owed: AtomicBool::new(false), opened_at }
     }
 
+    /// One begins, of all that is owed by now.
+    pub(crate) fn begin(&self) {
+        self.is_owed.store(false, Ordering::Release);
+    }
+
     /// Notes how the last one went: done, held up until a manifest expires, or failed and owed.
     pub(crate) fn note(&self, outcome: Result<Option<Error>>) {
-        self.is_owed.store(outcome.is_err(), Ordering::Release);
+        if outcome.is_err() {
+            self.owe();
+        }
         let failure = outcome.unwrap_or_else(Some);
         *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
     }
