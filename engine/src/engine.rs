@@ -87,6 +87,9 @@ pub(crate) struct Writer {
     pub(crate) flushing: Mutex<()>,
     /// Held for a whole merge, before `flushing`.
     pub(crate) compacting: Mutex<()>,
+    /// Held from the commit that makes, changes or ends a collection until that is published, after `flushing`: nobody works on
+    /// what a manifest says and no version shows.
+    pub(crate) altering: Mutex<()>,
     /// Whether rows are encoded as they arrive: not while the log is replayed, which must be quick.
     encodes: AtomicBool,
 }
@@ -108,6 +111,7 @@ impl Writer {
             merging: Mutex::new(None),
             flushing: Mutex::new(()),
             compacting: Mutex::new(()),
+            altering: Mutex::new(()),
             encodes: AtomicBool::new(false),
         }
     }

@@ -15,6 +15,7 @@ mod broke_others;
 mod churn;
 mod cold;
 mod compaction;
+mod created_together;
 mod deletion_vector_files;
 mod docs;
 mod durability;
