@@ -29,7 +29,7 @@ use crate::write_turns::Turns;
 
 mod room;
 
-pub(crate) use room::{MEMORY, Room, upserts};
+pub(crate) use room::{MEMORY, PENDING_WRITES, Room, upserts};
 
 /// Where the machine and the directory are.
 #[derive(Clone, Debug)]
@@ -209,7 +209,7 @@ pub(crate) struct Engine {
     pub(crate) limits: Limits,
     reading: Reading,
     writer: Option<Writer>,
-    pub(crate) stalls: Stalls,
+    pub(crate) stalls: Arc<Stalls>,
     /// How fast writes go while flushes are behind.
     pub(crate) pace: WritePace,
     /// What backends lack.
@@ -264,7 +264,7 @@ impl Engine {
             limits,
             reading,
             writer,
-            stalls: Stalls::new(turns),
+            stalls: Arc::new(Stalls::new(turns)),
             pace: WritePace::default(),
             pending: Pending::default(),
             workers,

@@ -27,6 +27,7 @@ use crate::row;
 use crate::schema::Schema;
 use crate::segment::Segment;
 use crate::write::Sequencer;
+use crate::write_stall::Stalls;
 
 mod decode;
 mod line;
@@ -119,7 +120,7 @@ pub(crate) fn open(place: Place, settings: &Settings, create: bool) -> Result<(A
             flush::seal(writer, entry.id);
         }
     }
-    drain_after_syncs(&sequencer);
+    drain_after_syncs(&sequencer, &engine.stalls);
     Ok((engine, report))
 }
 
@@ -144,12 +145,13 @@ fn remove_orphans(
 }
 
 /// Whoever finished a sync shows what it covered, with none of the log's locks held.
-fn drain_after_syncs(sequencer: &Arc<Sequencer<EngineLog, Memory>>) {
-    let drained = Arc::downgrade(sequencer);
+fn drain_after_syncs(sequencer: &Arc<Sequencer<EngineLog, Memory>>, stalls: &Arc<Stalls>) {
+    let (drained, stalls) = (Arc::downgrade(sequencer), Arc::clone(stalls));
     sequencer.log().inner().on_synced(Arc::new(move |synced| {
         if let Some(sequencer) = drained.upgrade() {
             sequencer.log().note_synced(synced);
             sequencer.drain();
+            stalls.notify_at_queue();
         }
     }));
 }
@@ -326,7 +328,7 @@ fn load_collection(place: &Place, entry: &CollectionMeta) -> Result<CollectionSt
 
 /// What frames are applied to, with the keys of batches that the log does not tell again.
 pub(crate) fn memory(limits: &Limits, manifest: &Manifest) -> Memory {
-    Memory { keys: RecentKeys::new(limits.batch_keys, &manifest.idempotency_keys) }
+    Memory::new(RecentKeys::new(limits.batch_keys, &manifest.idempotency_keys))
 }
 
 /// A collection with nothing in memory.

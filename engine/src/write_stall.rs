@@ -1,6 +1,6 @@
 //! Bounds that hold writers back: which one is reached, and the wait for it to pass.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -73,13 +73,15 @@ impl Pending {
 pub(crate) struct Stalls {
     changes: Mutex<u64>,
     changed: Condvar,
+    /// Somebody waits until less is queued.
+    at_queue: AtomicBool,
     /// Those that hold no thread meanwhile.
     pub(crate) turns: Arc<Turns>,
 }
 
 impl Stalls {
     pub(crate) fn new(turns: Arc<Turns>) -> Self {
-        Self { changes: Mutex::default(), changed: Condvar::new(), turns }
+        Self { changes: Mutex::default(), changed: Condvar::new(), at_queue: AtomicBool::new(false), turns }
     }
 
     /// Called whenever a bound may have passed: a flush ended, the log was truncated, the disk was measured.
@@ -87,6 +89,18 @@ impl Stalls {
         *self.changes.lock().unwrap_or_else(PoisonError::into_inner) += 1;
         self.changed.notify_all();
         self.turns.wake_all();
+    }
+
+    /// Says that somebody is about to wait until less is queued: before the look that he waits upon.
+    pub(crate) fn note_at_queue(&self) {
+        self.at_queue.store(true, Ordering::SeqCst);
+    }
+
+    /// Called after what was synced is applied; costs one swap while nobody waits for it.
+    pub(crate) fn notify_at_queue(&self) {
+        if self.at_queue.swap(false, Ordering::SeqCst) {
+            self.notify();
+        }
     }
 
     /// Waits for as long as it `is_so`, for so long at most.

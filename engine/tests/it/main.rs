@@ -36,6 +36,7 @@ mod oracle;
 mod pace;
 mod promised;
 mod promises;
+mod queued;
 mod repair;
 mod replay;
 mod rest;
