@@ -43,8 +43,8 @@ impl Db {
             Self::start_encoder(&engine);
             return Ok(Self::over(engine, recovery, Arc::new(Uploads::none())));
         }
-        let (engine, recovery) = recovery::open(place, &settings, create)?;
-        let uploads = Arc::new(Uploads::start(&settings, &engine)?);
+        let (engine, recovery, backends) = recovery::open(place, &settings, create)?;
+        let uploads = Arc::new(Uploads::start(backends, &settings, &engine)?);
         let driver = Box::new(Driver::new(Arc::downgrade(&engine), Arc::clone(&uploads)));
         let ticker = engine.place.spawn.ticker("akidb-driver", driver, Arc::clone(&engine.place.clock));
         let ticker = ticker

@@ -21,6 +21,7 @@ mod docs;
 mod durability;
 mod every_file_flips;
 mod expiry;
+mod failing_opens;
 mod filters;
 mod flips;
 mod history;
