@@ -6,7 +6,7 @@ use akidb_host::seeded_bug;
 
 use crate::lsn::Lsn;
 use crate::sync::{Arc, Mutex, MutexGuard};
-use crate::version::{ApplyLock, Published};
+use crate::version::{ApplyLock, Published, Version};
 
 /// What frames are applied to: the memtables and overlays of a version.
 pub(crate) trait Target {
@@ -29,6 +29,17 @@ pub(crate) trait Target {
     /// Finds what the frame hides; may read files, is called without locks. What cannot be found is remembered in
     /// the frame and makes it prepared all the same.
     fn prepare(&self, content: &Self::Content, frame: &Self::Frame);
+
+    /// The content that has room for the frame, where this one has none: what writes go to is sealed at `shown`, up to which
+    /// everything is visible. It holds for whatever was prepared.
+    fn with_room(
+        &self,
+        _content: &Self::Content,
+        _frame: &Self::Frame,
+        _shown: Lsn,
+    ) -> Option<Self::Content> {
+        None
+    }
 
     /// Applies the frame, whose records have the LSNs `first..=last`, to the version's memtables and overlays.
     fn apply(&self, content: &Self::Content, frame: &Self::Frame, first: Lsn, last: Lsn);
@@ -174,7 +185,7 @@ impl<T: Target> Applier<T> {
         let apply =
             if seeded_bug("drain_skips_when_busy") { self.lock.try_lock()? } else { self.lock.lock() };
         let limit = limit();
-        let current = self.published.current();
+        let mut current = self.published.current();
         let mut shown = None;
         let stale = loop {
             let Some((first, last, frame)) = self.front_up_to(limit) else { break None };
@@ -185,6 +196,7 @@ impl<T: Target> Applier<T> {
             if early {
                 self.pop(&frame);
             }
+            self.make_room(&mut current, &frame, shown, &apply);
             self.target.apply(current.content(), &frame, first, last);
             // Only now: whoever asks for the newest write of a row finds it here or applied.
             if !early {
@@ -207,18 +219,36 @@ impl<T: Target> Applier<T> {
     {
         frames.clone().for_each(|(frame, _, last)| self.target.note_appended(frame, last));
         let apply = self.lock.lock();
-        let current = self.published.current();
+        let mut current = self.published.current();
         let mut shown = None;
         for (frame, first, last) in frames {
             if !self.target.is_prepared(current.content(), frame) {
                 self.target.prepare(current.content(), frame);
             }
+            self.make_room(&mut current, frame, shown, &apply);
             self.target.apply(current.content(), frame, first, last);
             shown = Some(last);
         }
         if let Some(last) = shown {
             self.published.set_visible(last, &apply);
         }
+    }
+
+    /// Publishes a version with room for the frame, where the current one has none: a writer looks before it appends, and what
+    /// was appended and not applied by then it does not see. Everything up to `shown` is applied.
+    fn make_room(
+        &self,
+        current: &mut Arc<Version<T::Content>>,
+        frame: &T::Frame,
+        shown: Option<Lsn>,
+        apply: &MutexGuard<'_, ApplyLock>,
+    ) {
+        let visible = shown.unwrap_or_else(|| self.published.visible());
+        let Some(next) = self.target.with_room(current.content(), frame, visible) else { return };
+        // What was applied to the memtables that are sealed is shown with them: a seal hides nothing of theirs.
+        self.published.set_visible(visible, apply);
+        self.published.publish(next, apply);
+        *current = self.published.current();
     }
 
     /// The frame in front, if it may be shown. It stays there; whoever asks holds the apply lock.

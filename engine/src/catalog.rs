@@ -139,6 +139,15 @@ impl CollectionState {
         sealed.chain(self.active.first_op()).min()
     }
 
+    /// The same with its active memtable sealed, where everything up to `sealed_at` is visible, and an empty one in its place.
+    pub(crate) fn sealed_when_full(&self, sealed_at: Lsn) -> Self {
+        let mut next = self.clone();
+        next.sealed.push((Arc::clone(&self.active), sealed_at));
+        next.active = Arc::new(self.active.next());
+        next.active.begin_codes(self.active.coding().cloned());
+        next
+    }
+
     /// How rows are encoded as they arrive.
     pub(crate) fn coding(&self) -> Option<Coding> {
         index::coding(self.schema.metric, usize::from(self.schema.dim))

@@ -10,7 +10,9 @@ use crate::filter::Filter;
 use crate::handle::{Handle, Moment};
 use crate::id::Id;
 use crate::lsn::Lsn;
+use crate::memtable::MAX_SLOTS;
 use crate::read;
+use crate::record::HEADER_BYTES;
 use crate::row::{self, Payload, Row};
 use crate::schema::{IdKind, Schema};
 use crate::version::View;
@@ -40,6 +42,9 @@ pub use write::Receipt;
 
 /// Most bytes of one batch as logged.
 pub const MAX_BATCH_BYTES: usize = 64 << 20;
+
+/// A batch finds room in an empty memtable: a record has a key of a byte and a vector of a number at least.
+const _: () = assert!(MAX_BATCH_BYTES / (HEADER_BYTES + 1 + size_of::<f32>()) <= MAX_SLOTS);
 
 /// A collection of an open database. Cheap to clone.
 #[derive(Clone, Debug)]

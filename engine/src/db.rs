@@ -4,7 +4,6 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use crate::backends::Backends;
-use crate::catalog::CollectionState;
 use crate::cold;
 use crate::collection::{self, Batch, Collection, Receipt};
 use crate::compact::{self, Spared, policy};
@@ -44,8 +43,8 @@ impl Db {
             Self::start_encoder(&engine);
             return Ok(Self::over(engine, recovery, Arc::new(Uploads::none())));
         }
-        let (engine, recovery) = recovery::open(place, &settings, create)?;
-        let uploads = Arc::new(Uploads::start(&settings, &engine)?);
+        let (engine, recovery, backends) = recovery::open(place, &settings, create)?;
+        let uploads = Arc::new(Uploads::start(backends, &settings, &engine)?);
         let driver = Box::new(Driver::new(Arc::downgrade(&engine), Arc::clone(&uploads)));
         let ticker = engine.place.spawn.ticker("akidb-driver", driver, Arc::clone(&engine.place.clock));
         let ticker = ticker
@@ -156,7 +155,7 @@ impl Db {
     }
 
     /// Creates a collection, durable on return. One that exists with the same schema, or had it before fields were added,
-    /// is returned.
+    /// is returned. Waits for no flush; for another call that makes or changes a collection, until what that made is shown.
     ///
     /// # Errors
     /// `Invalid` for a bad name or schema; `Conflict` if the name is taken with another schema (case does not tell
@@ -166,10 +165,16 @@ impl Db {
         schema.check()?;
         let engine = self.engine();
         let writer = engine.writer()?;
-        let mut existing = None;
+        let _altering = writer.altering.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(existing) = writer.committer.newest().manifest.collection(name) {
+            if existing.name == name && has_had(existing, &schema) {
+                return Ok(Collection::new(Arc::clone(&self.handle), existing.id));
+            }
+            let message = format!("collection \"{}\" exists with another schema or case", existing.name);
+            return Err(Error::new(ErrorKind::Conflict, "AKI-0211", message));
+        }
         let mut created = None;
-        let committed = writer.committer.commit(Reason::Ddl, |manifest| {
-            existing = manifest.collection(name).cloned();
+        writer.committer.commit(Reason::Ddl, |manifest| {
             let id = manifest.add_collection(name, schema.clone(), engine.place.rng.u64())?;
             let entry = manifest.collection_by_id(id).expect("just added");
             let dir = engine.place.collection_dir(&entry.dir);
@@ -182,30 +187,12 @@ impl Db {
                 &engine.place.memory,
             ));
             Ok(())
-        });
-        match existing {
-            Some(existing) if existing.name == name && has_had(&existing, &schema) => {
-                return Ok(Collection::new(Arc::clone(&self.handle), existing.id));
-            }
-            Some(existing) => {
-                let message = format!("collection \"{}\" exists with another schema or case", existing.name);
-                return Err(Error::new(ErrorKind::Conflict, "AKI-0211", message));
-            }
-            None => committed?,
-        };
-        Ok(self.publish_collection(created.expect("the edit ran")))
-    }
-
-    fn publish_collection(&self, state: CollectionState) -> Collection {
-        let id = state.id;
-        let writer = self.engine().writer_if_any().expect("a collection was just created by it");
-        state.active.begin_codes(writer.coding(&state));
-        writer.sequencer.applier().change(|published, apply| {
-            let next = published.current().content().with(state);
-            published.publish(next, apply);
-        });
-        self.handle.uploads.offer(self.engine());
-        Collection::new(Arc::clone(&self.handle), id)
+        })?;
+        let created = created.expect("the edit ran");
+        let id = created.id;
+        ddl::publish(writer, created);
+        self.handle.uploads.offer(engine);
+        Ok(Collection::new(Arc::clone(&self.handle), id))
     }
 
     /// Gives a collection another name, durable on return. Handles of it stay good; its directory keeps its name.
@@ -227,6 +214,7 @@ impl Db {
     pub fn drop_collection(&self, name: &str) -> Result<()> {
         let id = self.collection(name)?.id();
         let writer = self.engine().writer()?;
+        let altering = writer.altering.lock().unwrap_or_else(PoisonError::into_inner);
         flush::drop_collection(writer, id, || {
             let gone = writer.sequencer.applier().change(|published, apply| {
                 let mut next = published.current().content().clone();
@@ -241,6 +229,7 @@ impl Db {
             // Segments that close take their pages out of the cache: work for no lock.
             drop(gone);
         })?;
+        drop(altering);
         self.engine().stalls.notify();
         self.handle.uploads.offer(self.engine());
         Ok(())

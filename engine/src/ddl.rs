@@ -1,9 +1,9 @@
-//! Changes of a collection that stays: its name and its fields. The manifest first, then the version.
+//! Collections that begin, and changes of those that stay: names and fields. The manifest first, then the version.
 
 use std::sync::{Arc, PoisonError};
 
 use crate::catalog::CollectionState;
-use crate::engine::Engine;
+use crate::engine::{Engine, Writer};
 use crate::error::Result;
 use crate::manifest::{Manifest, Reason};
 
@@ -15,6 +15,7 @@ use crate::manifest::{Manifest, Reason};
 pub(crate) fn alter(engine: &Engine, id: u32, edit: impl FnOnce(&mut Manifest) -> Result<()>) -> Result<()> {
     let writer = engine.writer()?;
     let _flushing = writer.flushing.lock().unwrap_or_else(PoisonError::into_inner);
+    let _altering = writer.altering.lock().unwrap_or_else(PoisonError::into_inner);
     let committed = writer.committer.commit(Reason::Ddl, edit)?;
     let Some(entry) = committed.manifest.collection_by_id(id) else { return Ok(()) };
     writer.sequencer.applier().change(|published, apply| {
@@ -29,4 +30,13 @@ pub(crate) fn alter(engine: &Engine, id: u32, edit: impl FnOnce(&mut Manifest) -
         published.publish(current.content().with(next), apply);
     });
     Ok(())
+}
+
+/// Shows a collection whose manifest is durable; under the lock of [`Writer::altering`], held since before that.
+pub(crate) fn publish(writer: &Writer, created: CollectionState) {
+    created.active.begin_codes(writer.coding(&created));
+    writer.sequencer.applier().change(|published, apply| {
+        let next = published.current().content().with(created);
+        published.publish(next, apply);
+    });
 }

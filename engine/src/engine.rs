@@ -33,7 +33,7 @@ mod room;
 
 use dirs::Dirs;
 use removals::Removals;
-pub(crate) use room::{MEMORY, Room, upserts};
+pub(crate) use room::{MEMORY, PENDING_WRITES, Room, upserts};
 
 /// Where the machine and the directory are.
 #[derive(Clone, Debug)]
@@ -91,6 +91,9 @@ pub(crate) struct Writer {
     pub(crate) flushing: Mutex<()>,
     /// Held for a whole merge, before `flushing`.
     pub(crate) compacting: Mutex<()>,
+    /// Held from the commit that makes, changes or ends a collection until that is published, after `flushing`: nobody works on
+    /// what a manifest says and no version shows.
+    pub(crate) altering: Mutex<()>,
     /// Whether rows are encoded as they arrive: not while the log is replayed, which must be quick.
     encodes: AtomicBool,
 }
@@ -112,6 +115,7 @@ impl Writer {
             merging: Mutex::new(None),
             flushing: Mutex::new(()),
             compacting: Mutex::new(()),
+            altering: Mutex::new(()),
             encodes: AtomicBool::new(false),
         }
     }
@@ -209,7 +213,7 @@ pub(crate) struct Engine {
     pub(crate) limits: Limits,
     reading: Reading,
     writer: Option<Writer>,
-    pub(crate) stalls: Stalls,
+    pub(crate) stalls: Arc<Stalls>,
     /// How fast writes go while flushes are behind.
     pub(crate) pace: WritePace,
     /// What backends lack.
@@ -266,7 +270,7 @@ impl Engine {
             limits,
             reading,
             writer,
-            stalls: Stalls::new(turns),
+            stalls: Arc::new(Stalls::new(turns)),
             pace: WritePace::default(),
             pending: Pending::default(),
             workers,

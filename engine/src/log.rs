@@ -1,11 +1,13 @@
 //! The write-ahead log as the engine uses it: its errors in our words, its sync as our drain.
 
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use akidb_host::{LockGuard, seeded_bug};
-use akidb_wal::{Error as WalError, ErrorKind as Wal, Log};
+use akidb_wal::{Error as WalError, ErrorKind as Wal, Log, State, Synced};
 
 use crate::config::Durability;
 use crate::error::{Error, ErrorKind, Fate, Result};
@@ -54,6 +56,19 @@ impl EngineLog {
     /// Notes that everything up to `lsn` is synced.
     pub(crate) fn note_synced(&self, lsn: Lsn) {
         self.synced.fetch_max(lsn.as_u64(), Ordering::AcqRel);
+    }
+
+    /// Has what is appended synced at once, for as long as the answer is held: somebody waits for it.
+    pub(crate) fn hurry(&self) -> Synced<'_> {
+        let mut synced = self.log.synced(self.log.watermarks().appended);
+        // Whoever waits looks again by himself.
+        let _ = Pin::new(&mut synced).poll(&mut Context::from_waker(Waker::noop()));
+        synced
+    }
+
+    /// Whether nothing that is appended will be synced any more.
+    pub(crate) fn is_poisoned(&self) -> bool {
+        self.log.watermarks().state == State::Poisoned
     }
 
     /// As [`WriteLog::wait`], for those who do not block. Dropping the future cancels only the waiting.

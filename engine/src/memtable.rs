@@ -10,12 +10,18 @@ use crate::lsn::Lsn;
 use crate::memory_budget::{Account, Charge, MemoryUse};
 use crate::row::Row;
 
+#[cfg(test)]
+mod full_tests;
 mod newest;
 
 use newest::Newest;
 
 const CHUNK_SLOTS: usize = 1_024;
 const MAX_CHUNKS: usize = 2_048;
+/// Rows that a memtable holds at most, dead ones included: more than any one write has.
+pub(crate) const MAX_SLOTS: usize = CHUNK_SLOTS * MAX_CHUNKS;
+/// Writers seal it where one part in so many is left.
+const SPARE_SHARE: usize = 32;
 const NO_SLOT: u32 = u32::MAX;
 /// What a slot costs beside its row's own bytes: slot, map entry, allocation headers.
 const SLOT_OVERHEAD_BYTES: u64 = 160;
@@ -65,6 +71,8 @@ pub(crate) struct Memtable {
     earlier_codes: OnceLock<Tail>,
     /// `bytes`, held of the budget.
     charge: Charge,
+    /// [`MAX_SLOTS`], fewer in tests.
+    most: usize,
 }
 
 impl std::fmt::Debug for Memtable {
@@ -88,6 +96,7 @@ impl Memtable {
             codes: OnceLock::new(),
             earlier_codes: OnceLock::new(),
             charge: memory.charge(MemoryUse::Memtables, 0),
+            most: most_slots(),
         }
     }
 
@@ -98,7 +107,7 @@ impl Memtable {
 
     /// The next one of its collection, empty.
     pub(crate) fn next(&self) -> Self {
-        Self::new(self.account())
+        Self { most: self.most, ..Self::new(self.account()) }
     }
 
     /// Its rows are in a segment: from now on it is in memory for the sake of those who read it.
@@ -114,7 +123,7 @@ impl Memtable {
     /// Encodes the rows inserted from now on. Apply lock.
     pub(crate) fn begin_codes(&self, coding: Option<Coding>) {
         if let Some(coding) = coding {
-            let most = u32::try_from(CHUNK_SLOTS * MAX_CHUNKS).expect("slots are u32");
+            let most = u32::try_from(MAX_SLOTS).expect("slots are u32");
             self.codes.get_or_init(|| Tail::new(coding, self.len(), most));
         }
     }
@@ -150,9 +159,19 @@ impl Memtable {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Whether no more slots fit; it is sealed long before, by its bytes.
+    /// Whether writers seal it for its rows; it is sealed long before, by its bytes, unless those are tiny.
     pub(crate) fn is_full(&self) -> bool {
-        self.len() as usize >= CHUNK_SLOTS * (MAX_CHUNKS - 64)
+        self.len() as usize + self.most / SPARE_SHARE >= self.most
+    }
+
+    /// Whether so many more rows find room.
+    pub(crate) fn has_room_for(&self, rows: usize) -> bool {
+        self.len() as usize + rows <= self.most
+    }
+
+    /// How rows are encoded as they come, if they are.
+    pub(crate) fn coding(&self) -> Option<&Coding> {
+        self.codes.get().map(Tail::coding)
     }
 
     /// LSN of the first operation applied while this was the active memtable.
@@ -170,9 +189,10 @@ impl Memtable {
     /// Appends the newest version of its id, which has this mark. Apply lock.
     ///
     /// # Panics
-    /// If the memtable is full, which sealing by bytes and [`Memtable::is_full`] prevent.
+    /// If the memtable is full: whoever applies a frame asks [`Memtable::has_room_for`] first.
     pub(crate) fn insert(&self, lsn: Lsn, row: Arc<Row>, mark: u64) {
         let at = self.len.load(Ordering::Relaxed);
+        assert!((at as usize) < self.most, "a memtable of {at} rows has no room for another");
         let (chunk, slot) = place(at);
         let chunk = self.chunks[chunk].get_or_init(|| (0..CHUNK_SLOTS).map(|_| OnceLock::new()).collect());
         let mut newest = self.newest.write().unwrap_or_else(PoisonError::into_inner);
@@ -248,6 +268,16 @@ impl Memtable {
         let newest = self.newest.read().unwrap_or_else(PoisonError::into_inner);
         newest.get(id, |slot| &self.slot(slot).row.id)
     }
+}
+
+#[cfg(not(test))]
+fn most_slots() -> usize {
+    MAX_SLOTS
+}
+
+#[cfg(test)]
+fn most_slots() -> usize {
+    full_tests::MOST_SLOTS.get()
 }
 
 fn place(at: u32) -> (usize, usize) {

@@ -1,6 +1,7 @@
 //! The operations of a logged frame, what each of them hides, and how they are applied to memtables and overlays.
 
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::apply::{Applier, Target};
@@ -131,6 +132,11 @@ impl Op {
             Change::Upsert(row) => bytes_of(row),
             _ => 0,
         }
+    }
+
+    /// Rows it adds to the memtable.
+    fn rows(&self) -> usize {
+        usize::from(matches!(self.change, Change::Upsert(_)))
     }
 
     pub(crate) fn collection(&self) -> u32 {
@@ -335,6 +341,24 @@ impl Op {
 #[derive(Debug)]
 pub(crate) struct Memory {
     pub(crate) keys: RecentKeys,
+    /// Bytes of the frames that are appended and not applied.
+    queued_bytes: AtomicU64,
+}
+
+impl Memory {
+    pub(crate) fn new(keys: RecentKeys) -> Self {
+        Self { keys, queued_bytes: AtomicU64::new(0) }
+    }
+
+    /// Bytes that frames take which are appended and not applied, about.
+    pub(crate) fn queued_bytes(&self) -> u64 {
+        self.queued_bytes.load(Ordering::SeqCst)
+    }
+}
+
+/// What a frame takes in memory before its rows are a memtable's.
+fn bytes_in_queue(ops: &[Op]) -> u64 {
+    ops.iter().map(|op| size_of::<Op>() as u64 + op.memtable_bytes()).sum()
 }
 
 impl Target for Memory {
@@ -346,6 +370,7 @@ impl Target for Memory {
     }
 
     fn note_appended(&self, ops: &Vec<Op>, last: Lsn) {
+        self.queued_bytes.fetch_add(bytes_in_queue(ops), Ordering::SeqCst);
         if let Some(key) = ops.last().and_then(Op::batch_key) {
             self.keys.remember(key.kept(last));
         }
@@ -366,6 +391,26 @@ impl Target for Memory {
         }
     }
 
+    fn with_room(&self, catalog: &Catalog, ops: &Vec<Op>, shown: Lsn) -> Option<Catalog> {
+        let state_of = |op: &Op| catalog.collections.get(&op.collection);
+        // The look that most frames need.
+        if ops.iter().filter_map(state_of).all(|state| state.active.has_room_for(ops.len())) {
+            return None;
+        }
+        let mut rows: BTreeMap<u32, usize> = BTreeMap::new();
+        ops.iter().for_each(|op| *rows.entry(op.collection).or_default() += op.rows());
+        let mut next = catalog.clone();
+        let mut any = false;
+        for (id, rows) in rows {
+            let Some(state) = catalog.collections.get(&id) else { continue };
+            if !state.active.has_room_for(rows) {
+                next.insert(state.sealed_when_full(shown));
+                any = true;
+            }
+        }
+        any.then_some(next)
+    }
+
     fn apply(&self, catalog: &Catalog, ops: &Vec<Op>, first: Lsn, last: Lsn) {
         assert_eq!(first.plus(ops.len() as u64 - 1), last, "a frame has one LSN a record");
         for (n, op) in ops.iter().enumerate() {
@@ -374,6 +419,7 @@ impl Target for Memory {
                 op.apply(collection, first.plus(n as u64));
             }
         }
+        self.queued_bytes.fetch_sub(bytes_in_queue(ops), Ordering::SeqCst);
         if let Some(last) = ops.last() {
             // Its rows are held by memtables now.
             drop(last.held.lock().unwrap_or_else(PoisonError::into_inner).take());

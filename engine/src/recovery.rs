@@ -19,14 +19,19 @@ use crate::idempotency::RecentKeys;
 use crate::limits::Limits;
 use crate::log::{EngineLog, from_wal};
 use crate::lsn::Lsn;
-use crate::manifest::{CollectionMeta, Committed, Manifest, Reason, Stamp, Store};
+use crate::manifest::{
+    CollectionMeta, Committed, Kept, Manifest, Reason, Stamp, Store, named_manifests_stay,
+};
 use crate::memory_budget::{Account, MemoryUse};
 use crate::memtable::Memtable;
+use crate::named_snapshots;
 use crate::ops::Memory;
 use crate::row;
 use crate::schema::Schema;
 use crate::segment::Segment;
+use crate::upload::{OpenBackends, Uploads};
 use crate::write::Sequencer;
+use crate::write_stall::Stalls;
 
 mod decode;
 mod line;
@@ -46,16 +51,14 @@ const TABLE_BYTES_OF_TAIL: u64 = 8;
 /// Log files above which what an open replayed is flushed, so that the next one is short.
 const MAX_LOG_FILES: usize = 6;
 
+/// A database that runs, what its open found, and the backends that nothing was started for yet.
+type Opened = (Arc<Engine>, RecoveryReport, OpenBackends);
+
 /// Opens a directory for writing, making it if it does not exist and `create` says so.
-pub(crate) fn open(place: Place, settings: &Settings, create: bool) -> Result<(Arc<Engine>, RecoveryReport)> {
+pub(crate) fn open(place: Place, settings: &Settings, create: bool) -> Result<Opened> {
     let limits = Limits::new(settings, &place.memory);
-    let fs = &*place.fs;
     if create {
-        for dir in [place.wal_dir(), place.manifest_dir(), place.dir.join("collections")] {
-            fs.create_dir_all(&dir)
-                .map_err(|cause| Error::io("AKI-0220", &dir, "could not create", &cause))?;
-        }
-        settle_dirs(&place)?;
+        make_dirs(&place)?;
     }
     refuse_network_disk(&place)?;
     let lock = take_lock(&place)?;
@@ -65,6 +68,9 @@ pub(crate) fn open(place: Place, settings: &Settings, create: bool) -> Result<(A
     report.manifest = newest.manifest.number;
     let was_unsynced = newest.manifest.shows_unsynced();
 
+    // What can be refused is, before anything is written: a start that fails is tried again and again.
+    let (catalog, schemas) = load_catalog(&place, &newest.manifest, &limits)?;
+    let backends = Uploads::open(settings, &place)?;
     let log_files = log_files(&place);
     let (log, recovered) = open_log(&place, limits.log_config(), &newest.manifest, false)?;
     let epoch = log.epoch();
@@ -86,8 +92,7 @@ pub(crate) fn open(place: Place, settings: &Settings, create: bool) -> Result<(A
     // A message for people; nothing depends on it.
     let _ = lock.write_text(&text);
 
-    let removal = remove_orphans(&place, committer.store(), opened, &mut report);
-    let (catalog, schemas) = load_catalog(&place, opened, &limits)?;
+    let removal = remove_old(&place, committer.store(), opened, &limits, &mut report);
     let applier = Applier::new(memory(&limits, opened), catalog, opened.floor.pred());
     let log = EngineLog::new(log, limits.durability, lock);
     // The log need not hold them any more, and knows no better than what it holds.
@@ -120,8 +125,16 @@ pub(crate) fn open(place: Place, settings: &Settings, create: bool) -> Result<(A
             flush::seal(writer, entry.id);
         }
     }
-    drain_after_syncs(&sequencer);
-    Ok((engine, report))
+    drain_after_syncs(&sequencer, &engine.stalls);
+    Ok((engine, report, backends))
+}
+
+fn make_dirs(place: &Place) -> Result<()> {
+    for dir in [place.wal_dir(), place.manifest_dir(), place.dir.join("collections")] {
+        let made = place.fs.create_dir_all(&dir);
+        made.map_err(|cause| Error::io("AKI-0220", &dir, "could not create", &cause))?;
+    }
+    settle_dirs(place)
 }
 
 /// Directories that are there may have been made by a process that died before it synced their names: what is written into
@@ -139,28 +152,44 @@ fn settle_dirs(place: &Place) -> Result<()> {
     }
 }
 
-/// Removes what a crash left of files that no manifest names; returns why it could not, or cannot yet. An older manifest that cannot be read
-/// costs space, not rows: it must not keep the database shut.
-fn remove_orphans(
+/// Removes manifests beyond the number that is kept, and what a crash left of files that no manifest names; returns why it could
+/// not, or cannot yet. An older manifest that cannot be read costs space, not rows: it must not keep the database shut.
+fn remove_old(
     place: &Place,
     store: &Store,
     opened: &Manifest,
+    limits: &Limits,
     report: &mut RecoveryReport,
 ) -> Result<Option<Error>> {
-    let swept = gc::remove_unnamed(place, store, opened, &|_| false).inspect_err(|error| {
+    let swept = expire_manifests(place, store, opened, limits.manifests)
+        .and_then(|()| gc::remove_unnamed(place, store, opened, &|_| false));
+    let swept = swept.inspect_err(|error| {
         tracing::warn!(%error, "files that no manifest names were not removed; it is tried again");
     })?;
     report.orphans_removed = swept.removed;
     Ok(swept.held_up)
 }
 
+/// By their number alone: an open that fails behind its manifest leaves one each time, and no driver comes to remove them.
+fn expire_manifests(place: &Place, store: &Store, opened: &Manifest, kept: Kept) -> Result<()> {
+    if store.numbers()?.len() <= kept.count {
+        return Ok(());
+    }
+    let kept = Kept { for_secs: u64::MAX, ..kept };
+    let expired = store.expired(kept, place.clock.unix_micros(), &named_snapshots::kept(opened))?;
+    let broken = named_manifests_stay(opened, &expired).err();
+    assert!(broken.is_none(), "{broken:?}");
+    store.delete(&expired)
+}
+
 /// Whoever finished a sync shows what it covered, with none of the log's locks held.
-fn drain_after_syncs(sequencer: &Arc<Sequencer<EngineLog, Memory>>) {
-    let drained = Arc::downgrade(sequencer);
+fn drain_after_syncs(sequencer: &Arc<Sequencer<EngineLog, Memory>>, stalls: &Arc<Stalls>) {
+    let (drained, stalls) = (Arc::downgrade(sequencer), Arc::clone(stalls));
     sequencer.log().inner().on_synced(Arc::new(move |synced| {
         if let Some(sequencer) = drained.upgrade() {
             sequencer.log().note_synced(synced);
             sequencer.drain();
+            stalls.notify_at_queue();
         }
     }));
 }
@@ -337,7 +366,7 @@ fn load_collection(place: &Place, entry: &CollectionMeta) -> Result<CollectionSt
 
 /// What frames are applied to, with the keys of batches that the log does not tell again.
 pub(crate) fn memory(limits: &Limits, manifest: &Manifest) -> Memory {
-    Memory { keys: RecentKeys::new(limits.batch_keys, &manifest.idempotency_keys) }
+    Memory::new(RecentKeys::new(limits.batch_keys, &manifest.idempotency_keys))
 }
 
 /// A collection with nothing in memory.

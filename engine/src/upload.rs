@@ -15,7 +15,7 @@ use akidb_host::{publish_over, read_file};
 use serde::Serialize;
 
 use crate::config::{BackendSettings, Settings};
-use crate::engine::Engine;
+use crate::engine::{Engine, Place};
 use crate::error::{Error, ErrorKind, Fate, Result};
 use crate::manifest::Committed;
 
@@ -23,6 +23,14 @@ mod memory;
 
 /// Segments above this go up last: small ones make more rows safe in less time.
 const LARGE_BYTES: u64 = 64 << 20;
+
+/// Backends that nothing was started for yet.
+#[derive(Debug)]
+pub(crate) struct OpenBackends {
+    backends: Vec<Backend>,
+    /// None without a backend.
+    letters: Option<Arc<DeadLetters>>,
+}
 
 /// Where a backend stands.
 #[derive(Clone, Debug, Serialize)]
@@ -117,24 +125,33 @@ impl Uploads {
         Self { backends: Vec::new(), letters: None, offered: AtomicU64::new(0) }
     }
 
-    /// Starts an uploader for each backend; none of them has to answer.
-    pub(crate) fn start(settings: &Settings, engine: &Arc<Engine>) -> Result<Self> {
-        if settings.backends.is_empty() && engine.place.stores.is_empty() {
-            return Ok(Self::none());
+    /// Opens the backends that the settings and the program name, and their dead letters; none of them has to answer. What is
+    /// refused here is refused before an open writes anything.
+    pub(crate) fn open(settings: &Settings, place: &Place) -> Result<OpenBackends> {
+        if settings.backends.is_empty() && place.stores.is_empty() {
+            return Ok(OpenBackends { backends: Vec::new(), letters: None });
         }
-        let letters = Arc::new(open_letters(settings, engine)?);
+        let letters = Arc::new(open_letters(settings, place)?);
         let mut backends = Vec::new();
         for backend in &settings.backends {
             let config = of_breakers(settings, backend_config(backend, settings.engine.upload_attempts));
-            let backend = akidb_backends::open(&config).map_err(|error| from_backend(&error))?;
-            backends.push(start_one(backend, settings, engine, &letters)?);
+            backends.push(akidb_backends::open(&config).map_err(|error| from_backend(&error))?);
         }
-        for (name, store) in &engine.place.stores {
+        for (name, store) in &place.stores {
             let config = BackendConfig {
                 attempts: settings.engine.upload_attempts,
                 ..of_breakers(settings, BackendConfig::new(name, store.to_string()))
             };
-            let backend = Backend::over(&config, Arc::clone(store)).map_err(|error| from_backend(&error))?;
+            backends.push(Backend::over(&config, Arc::clone(store)).map_err(|error| from_backend(&error))?);
+        }
+        Ok(OpenBackends { backends, letters: Some(letters) })
+    }
+
+    /// Starts an uploader for each backend.
+    pub(crate) fn start(opened: OpenBackends, settings: &Settings, engine: &Arc<Engine>) -> Result<Self> {
+        let Some(letters) = opened.letters else { return Ok(Self::none()) };
+        let mut backends = Vec::new();
+        for backend in opened.backends {
             backends.push(start_one(backend, settings, engine, &letters)?);
         }
         let uploads = Self { backends, letters: Some(letters), offered: AtomicU64::new(0) };
@@ -302,9 +319,9 @@ impl One {
     }
 }
 
-fn open_letters(settings: &Settings, engine: &Engine) -> Result<DeadLetters> {
-    let path = settings.dlq_config.path_in(&engine.place.dir);
-    let (fs, clock) = (Arc::clone(&engine.place.fs), Arc::clone(&engine.place.clock));
+fn open_letters(settings: &Settings, place: &Place) -> Result<DeadLetters> {
+    let path = settings.dlq_config.path_in(&place.dir);
+    let (fs, clock) = (Arc::clone(&place.fs), Arc::clone(&place.clock));
     let opened = DeadLetters::open(fs, clock, &path, settings.dlq_config.clone());
     opened.map(|(letters, _)| letters).map_err(|error| from_backend(&error))
 }

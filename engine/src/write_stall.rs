@@ -1,6 +1,6 @@
 //! Bounds that hold writers back: which one is reached, and the wait for it to pass.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -76,13 +76,15 @@ pub(crate) struct Stalls {
     /// Held for a look and for a notice, so that none comes between a look and the wait after it.
     looks: Mutex<()>,
     changed: Condvar,
+    /// Somebody waits until less is queued.
+    at_queue: AtomicBool,
     /// Those that hold no thread meanwhile.
     pub(crate) turns: Arc<Turns>,
 }
 
 impl Stalls {
     pub(crate) fn new(turns: Arc<Turns>) -> Self {
-        Self { looks: Mutex::default(), changed: Condvar::new(), turns }
+        Self { looks: Mutex::default(), changed: Condvar::new(), at_queue: AtomicBool::new(false), turns }
     }
 
     /// Called whenever a bound may have passed: a flush ended, the log was truncated, the disk was measured.
@@ -90,6 +92,18 @@ impl Stalls {
         drop(self.looks.lock().unwrap_or_else(PoisonError::into_inner));
         self.changed.notify_all();
         self.turns.wake_all();
+    }
+
+    /// Says that somebody is about to wait until less is queued: before the look that he waits upon.
+    pub(crate) fn note_at_queue(&self) {
+        self.at_queue.store(true, Ordering::SeqCst);
+    }
+
+    /// Called after what was synced is applied; costs one swap while nobody waits for it.
+    pub(crate) fn notify_at_queue(&self) {
+        if self.at_queue.swap(false, Ordering::SeqCst) {
+            self.notify();
+        }
     }
 
     /// Waits for as long as it `is_so`, for so long at most.

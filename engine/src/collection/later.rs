@@ -85,6 +85,7 @@ impl Collection {
         let engine = &self.handle.engine;
         write::check_size(engine, &encoded)?;
         engine.await_turn(upserts(&encoded.ops)).await;
+        engine.await_queue(encoded.log_bytes()).await;
         let (_, state) = self.view()?;
         while self.may_append_here(&state, &encoded)? {
             let sequencer = &engine.writer()?.sequencer;

@@ -12,7 +12,7 @@ use akidb_host::seeded_bug;
 use super::encode::{self, Encoded};
 use super::{Collection, NewRow, as_payload};
 use crate::catalog::{CollectionState, Damage};
-use crate::engine::{Engine, MEMORY, Room, Writer};
+use crate::engine::{Engine, MEMORY, PENDING_WRITES, Room, Writer};
 use crate::error::{Error, ErrorKind, Fate, Result};
 use crate::flush;
 use crate::id::Id;
@@ -468,10 +468,17 @@ fn wait_for_room(engine: &Engine, collection: u32, bytes: u64, patience: &mut Du
     engine.wake_driver();
     let (memory, since) = (&engine.place.memory, engine.place.clock.now());
     let lacks_memory = memory.holds_back(bytes);
+    let (log, hurried) = (engine.writer()?.sequencer.log(), RefCell::new(None));
     let waited = engine.stalls.wait(patience, || {
         let stall = engine.stall(collection, bytes)?;
-        if stall.which == MEMORY {
-            memory.want(bytes);
+        match stall.which {
+            MEMORY => memory.want(bytes),
+            PENDING_WRITES => {
+                engine.stalls.note_at_queue();
+                hurried.replace(Some(log.hurry()));
+                return engine.stall(collection, bytes);
+            }
+            _ => {}
         }
         Some(stall)
     });

@@ -1,5 +1,6 @@
 //! Whether there is room for a write, or for a merge: the bounds of memory, log and disk, and which of them holds it back.
 
+use std::cell::RefCell;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -9,12 +10,15 @@ use super::Engine;
 use crate::catalog::{Catalog, CollectionState, LiveSegment};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lsn::Lsn;
+use crate::memory_budget::MemoryUse;
 use crate::ops::Op;
 use crate::write_pace::{LONGEST, LONGEST_FOR_OTHERS};
 use crate::write_stall::Stall;
 
 /// The name of the bound that memory is.
 pub(crate) const MEMORY: &str = "memory_bytes";
+/// The name of the bound on what is appended and not applied.
+pub(crate) const PENDING_WRITES: &str = "pending_writes";
 
 /// Whether a write may go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,6 +134,9 @@ impl Engine {
             let detail = format!("{small} small segments wait to be merged, and a merge is under way");
             return Some(Stall { which: "max_small_segments", detail });
         }
+        if let Some(stall) = self.queue_stall(bytes) {
+            return Some(stall);
+        }
         if self.place.memory.holds_back(bytes) {
             let budget = self.place.memory.budget();
             let (used, limit) = (budget.used_bytes(), budget.limit_bytes());
@@ -152,6 +159,38 @@ impl Engine {
             return Some(Stall { which: "min_free_disk", detail });
         }
         self.pending.stall(self.limits.max_pending_bytes)
+    }
+
+    /// Whether too much is queued for so many bytes more. What is appended is applied once it is synced: while a sync stands
+    /// still the queue grows, and no memtable does.
+    fn queue_stall(&self, bytes: u64) -> Option<Stall> {
+        let (queued, most) =
+            (self.applier().target().queued_bytes(), self.place.memory.share(MemoryUse::Writes));
+        if queued == 0 || queued + bytes <= most {
+            return None;
+        }
+        // A log that syncs nothing more has its own word for it.
+        let log = self.writer.as_ref()?.sequencer.log();
+        if log.shows_unsynced() || log.is_poisoned() {
+            return None;
+        }
+        let detail = format!("{queued} bytes of writes wait for the log's sync, of {most} allowed");
+        Some(Stall { which: PENDING_WRITES, detail })
+    }
+
+    /// Waits while too much is queued for so many bytes more, as long as a write waits at any bound, and holds no thread.
+    pub(crate) async fn await_queue(&self, bytes: u64) {
+        if self.queue_stall(bytes).is_none() {
+            return;
+        }
+        let turns = &self.stalls.turns;
+        let hurried = RefCell::new(None);
+        let is_held = move || {
+            self.stalls.note_at_queue();
+            hurried.replace(self.writer.as_ref().map(|writer| writer.sequencer.log().hurry()));
+            !self.is_closed() && self.queue_stall(bytes).is_some()
+        };
+        turns.wait(turns.now() + self.limits.write_stall_timeout, is_held).await;
     }
 
     /// How many small segments a collection has beside those that are being merged, if that is too many and they are

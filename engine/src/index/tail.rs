@@ -98,6 +98,10 @@ impl Tail {
         }
     }
 
+    pub(crate) fn coding(&self) -> &Coding {
+        &self.coding
+    }
+
     /// Encodes the next row. One thread at a time: whoever holds the apply lock, for rows that were there before one of its own.
     pub(crate) fn push(&self, vector: &[f32]) {
         let kernel = Kernel::best();
