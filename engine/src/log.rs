@@ -121,6 +121,8 @@ pub(crate) fn from_wal(error: &WalError) -> Error {
         Wal::NoSpace { file } => (ErrorKind::NoSpace, "AKI-0242", Some(file), None),
         Wal::Poisoned { .. } => (ErrorKind::Poisoned, "AKI-0243", None, None),
         Wal::Closed => (ErrorKind::Closed, "AKI-0206", None, None),
+        // Not `Full`: that heals by waiting, and this by no wait.
+        Wal::Spent { .. } => (ErrorKind::Closed, "AKI-0520", None, None),
         Wal::Corrupt { file, offset, .. } => (ErrorKind::Corrupt, "AKI-0244", Some(file), Some(*offset)),
         Wal::ForeignLog { file } => (ErrorKind::Conflict, "AKI-0245", Some(file), None),
         Wal::NewerFormat { file, .. } => (ErrorKind::NewerFormat, "AKI-0246", Some(file), None),
