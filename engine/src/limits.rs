@@ -134,6 +134,11 @@ impl Limits {
         Catalog::new(filters, PageCache::new(self.page_cache_bytes, memory))
     }
 
+    /// The largest write that the log takes when nothing else is in it.
+    pub(crate) fn largest_logged_write(&self) -> u64 {
+        self.wal_max_bytes.saturating_sub(akidb_wal::OVERHEAD_BYTES)
+    }
+
     /// How the log is opened.
     pub(crate) fn log_config(&self) -> akidb_wal::Config {
         let mut config = akidb_wal::Config::default();

@@ -73,6 +73,9 @@ impl EngineLog {
 
     /// As [`WriteLog::wait`], for those who do not block. Dropping the future cancels only the waiting.
     pub(crate) async fn when_synced(&self, lsn: Lsn) -> Result<()> {
+        if self.synced() >= lsn {
+            return Ok(());
+        }
         self.log.synced(lsn).await.map_err(|error| from_wal(&error).fate_is(Fate::Unknown))?;
         self.note_synced(lsn);
         Ok(())
@@ -107,6 +110,10 @@ impl WriteLog for EngineLog {
 
     fn wait(&self, lsn: Lsn) -> Result<()> {
         let _span = tracing::debug_span!("sync", %lsn).entered();
+        // Below the floor the log may know less than its owner: it need not hold those records, and a repair may have cut it.
+        if self.synced() >= lsn {
+            return Ok(());
+        }
         self.log.wait(lsn).map_err(|error| from_wal(&error).fate_is(Fate::Unknown))?;
         self.note_synced(lsn);
         Ok(())
@@ -129,6 +136,8 @@ pub(crate) fn from_wal(error: &WalError) -> Error {
         Wal::NoSpace { file } => (ErrorKind::NoSpace, "AKI-0242", Some(file), None),
         Wal::Poisoned { .. } => (ErrorKind::Poisoned, "AKI-0243", None, None),
         Wal::Closed => (ErrorKind::Closed, "AKI-0206", None, None),
+        // Not `Full`: that heals by waiting, and this by no wait.
+        Wal::Spent { .. } => (ErrorKind::Closed, "AKI-0520", None, None),
         Wal::Corrupt { file, offset, .. } => (ErrorKind::Corrupt, "AKI-0244", Some(file), Some(*offset)),
         Wal::ForeignLog { file } => (ErrorKind::Conflict, "AKI-0245", Some(file), None),
         Wal::NewerFormat { file, .. } => (ErrorKind::NewerFormat, "AKI-0246", Some(file), None),

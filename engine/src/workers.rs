@@ -9,7 +9,7 @@ use std::time::Duration;
 use akidb_host::{Spawn, panic_text};
 use tokio::sync::oneshot;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Fate, Result};
 
 /// Threads; searches are bound by the processor, and the machines we run on are small.
 const THREADS: usize = 2;
@@ -102,7 +102,9 @@ fn work_off(waiting: &Mutex<Receiver<Work>>) {
 }
 
 fn panicked(panic: &(dyn Any + Send)) -> Error {
-    Error::new(ErrorKind::Internal, "AKI-0291", format!("an async call panicked: {}", panic_text(panic)))
+    let message = format!("an async call panicked: {}", panic_text(panic));
+    // What it was to write may be in the log by then.
+    Error::new(ErrorKind::Internal, "AKI-0291", message).fate_is(Fate::Unknown)
 }
 
 fn no_thread(cause: &str) -> Error {
@@ -139,6 +141,7 @@ mod tests {
             let error = block_on(asked).unwrap_err();
             assert_eq!((error.kind(), error.code()), (ErrorKind::Internal, "AKI-0291"), "{error}");
             assert!(error.to_string().contains("panicked: with "), "{error}");
+            assert_eq!(error.fate(), Fate::Unknown, "its write may be in the log");
             workers.start(Box::new(|| panic!("nobody waits for this"))).unwrap();
         }
         all_are_there(&workers);

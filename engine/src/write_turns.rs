@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
-use akidb_host::{Clock, Next, Spawn, Tick, Ticker, seeded_bug};
+use akidb_host::{Clock, Next, Spawn, Tick, Ticker, panic_text, seeded_bug};
 
 use crate::sync::{Mutex, MutexGuard};
 
@@ -97,9 +97,18 @@ impl Turns {
 
 /// Wakers are other people's code, called by threads that others wait for: flushes, the driver, the one that calls turns.
 fn wake(waker: Waker) {
-    if catch_unwind(AssertUnwindSafe(|| waker.wake())).is_err() {
-        tracing::error!("the waker of an async write panicked: whoever polls it may not hear of its turn");
+    if let Some(panic) = panic_of(waker) {
+        tracing::error!(
+            panic,
+            "the waker of an async write panicked: whoever polls it may not hear of its turn"
+        );
     }
+}
+
+/// Wakes; the text of its panic, if it did.
+fn panic_of(waker: Waker) -> Option<String> {
+    let panic = catch_unwind(AssertUnwindSafe(|| waker.wake())).err()?;
+    Some(panic_text(&*panic).to_owned())
 }
 
 /// The core of the thread. It holds what it serves weakly: a dropped database ends it.

@@ -80,6 +80,12 @@ pub enum ErrorKind {
     /// The log was closed, or opened for reading only.
     #[error("the log is closed for writing")]
     Closed,
+    /// The epoch has no LSNs left for the batch, after 2^40 records since the open. The next open begins another.
+    #[error("epoch {epoch} of the log has too few record numbers left for the batch")]
+    Spent {
+        /// The epoch.
+        epoch: u32,
+    },
     /// Acknowledged records are damaged or missing. Nothing was modified.
     #[error("log file {} is damaged at offset {offset}: record {lsn} was acknowledged ({evidence})", file.display())]
     Corrupt {
@@ -180,6 +186,7 @@ impl Error {
                 shell_word(file)
             ),
             ErrorKind::Poisoned { .. } => "check the disk, then reopen the database".into(),
+            ErrorKind::Spent { .. } => "reopen the database: the numbers of the next epoch begin at 1".into(),
             ErrorKind::NoSpace { .. } => "free space on this disk; writing goes on by itself".into(),
             ErrorKind::Full { .. } => "let a flush finish, or raise the limit of the live log".into(),
             ErrorKind::TooLarge { .. } => "split the batch".into(),

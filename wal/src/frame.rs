@@ -165,8 +165,7 @@ pub(crate) fn read_head(bytes: &[u8], at: usize, salt: u64) -> Result<Head, Misf
         return Err(Misfit::Unknown { kind: raw[20], flags: raw[21] });
     };
     let count = u16_at(raw, 22);
-    let counters_left = (1 << 40) - 1 - lsn.counter();
-    if (kind == FrameType::Batch) != (count > 0) || u64::from(count) > counters_left {
+    if (kind == FrameType::Batch) != (count > 0) || u64::from(count) > lsn.left() {
         return Err(Misfit::Header);
     }
     Ok(Head { kind, lsn, count, len: u32_at(raw, 4), pcrc: u32_at(raw, 16), durable })

@@ -46,6 +46,7 @@ pub use findings::Cut;
 pub use frame::fuzz_frame;
 pub use inspect::{FrameFacts, HeaderFacts, Inspection, inspect, inspect_records};
 pub use log::{Appended, Counters, Log, State, Watermarks};
+pub use log_file::OVERHEAD_BYTES;
 pub use lsn::{Lsn, ParseLsnError};
 pub use reader::{Reader, Step};
 pub use repair::{CutReport, cut_at};

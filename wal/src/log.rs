@@ -154,7 +154,7 @@ impl Log {
     /// Blocks only when the next file is not ready yet, with no lock held.
     ///
     /// # Errors
-    /// `Invalid` (no records), `TooLarge`, `Full`, `NoSpace`, `Poisoned`, `Closed`, `Forked`, `Io`: nothing was
+    /// `Invalid` (no records), `TooLarge`, `Full`, `NoSpace`, `Poisoned`, `Closed`, `Spent`, `Forked`, `Io`: nothing was
     /// logged, and no open will ever show this batch. Only when the write call of staged frames fails is the fate
     /// `Unknown`.
     pub fn append(&self, records: &[&[u8]]) -> Result<Appended> {
@@ -180,6 +180,10 @@ impl Log {
         let pcrc = payload_crc(records);
         let mut writing = room(inner, frame_bytes(u64::from(len)))?;
         let first = writing.next;
+        // One is kept for what follows the batch: a mark carries the next LSN.
+        if u64::from(count) > first.left() {
+            return Err(Error::refused(ErrorKind::Spent { epoch: first.epoch() }));
+        }
         let durable = if seeded_bug("stamp_ahead") { writing.last } else { inner.commit.synced() };
         let head = Head { kind: FrameType::Batch, lsn: first, count, len, pcrc, durable };
         let last = head.last();

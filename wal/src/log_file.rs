@@ -14,8 +14,8 @@ use crate::frame::{ALIGN, FrameType, Head, START_PAYLOAD_BYTES, TRAILER_BYTES, e
 use crate::header::{BadHeader, HEADER_PAGE_BYTES, Header, Origin, file_name};
 use crate::lsn::Lsn;
 
-/// Bytes that every file spends on itself: header page, up to two STARTs, trailer.
-pub(crate) const OVERHEAD_BYTES: u64 =
+/// Bytes that every log file spends on itself: header page, up to two STARTs, trailer.
+pub const OVERHEAD_BYTES: u64 =
     HEADER_PAGE_BYTES as u64 + 2 * (40 + START_PAYLOAD_BYTES as u64) + TRAILER_BYTES;
 
 /// The most that one stored byte may cost the disk before stores give way to write calls.

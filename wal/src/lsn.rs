@@ -68,6 +68,11 @@ impl Lsn {
         Self::new(self.epoch(), self.counter() + n)
     }
 
+    /// How many LSNs lie above this one in its epoch.
+    pub(crate) const fn left(self) -> u64 {
+        COUNTER_MASK - self.counter()
+    }
+
     /// The number just above this one (`MAX` stays).
     #[must_use]
     pub const fn next(self) -> Self {

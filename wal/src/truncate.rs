@@ -33,11 +33,27 @@ impl Inner {
                 gone.push_back((old, retired));
             }
         }
+        let mut retired = Vec::new();
+        let freed = self.leave_all(gone, &mut retired);
+        match &freed {
+            Ok(_) if retired.is_empty() => {}
+            Ok(_) => lock(&self.append).spares.retired.append(&mut retired),
+            // Their old names may come back with a power cut, so none of them serves again.
+            Err(_) => retired.iter().for_each(|file| drop(self.fs.unlink(&file.path))),
+        }
+        freed
+    }
+
+    /// Takes the names of all of these away, for good; gives the bytes freed. What keeps its name after a failure is put back.
+    fn leave_all(
+        &self,
+        mut gone: VecDeque<(Old, Option<PathBuf>)>,
+        retired: &mut Vec<Retired>,
+    ) -> Result<u64> {
         let mut freed = 0;
         let any = !gone.is_empty();
-        let mut retired = Vec::new();
         while let Some((mut old, name)) = gone.pop_front() {
-            if let Err(e) = self.leave(&mut old, name, &mut retired) {
+            if let Err(e) = self.leave(&mut old, name, retired) {
                 gone.push_front((old, None));
                 self.put_back(gone.into_iter().map(|(old, _)| old).collect());
                 return Err(e);
@@ -47,9 +63,6 @@ impl Inner {
         if any && !seeded_bug("retired_name_not_synced") {
             // A retired file gets its new header only after this: its old name is gone by then, whatever happens.
             self.fs.sync_dir(&self.dir).map_err(|e| Error::io("sync", &self.dir, e))?;
-        }
-        if !retired.is_empty() {
-            lock(&self.append).spares.retired.append(&mut retired);
         }
         Ok(freed)
     }

@@ -439,9 +439,19 @@ pub(super) fn check(engine: &Engine, encoded: &Encoded, differing: &Differing) -
     }
 }
 
-/// Refuses what finds no room beside anything else.
+/// Refuses what finds no room even where there is nothing else: who waited for it would wait in vain.
 pub(super) fn check_size(engine: &Engine, encoded: &Encoded) -> Result<()> {
-    let (bytes, most) = (encoded.log_bytes(), engine.place.memory.largest_write());
+    let (bytes, most) = (encoded.log_bytes(), engine.limits.largest_logged_write());
+    if bytes > most {
+        let limit = engine.limits.wal_max_bytes;
+        let message = format!(
+            "a write of {bytes} bytes, and the log takes {most} of the {limit} of engine.wal_max_bytes"
+        );
+        return Err(Error::invalid("AKI-0215", message)
+            .fate_is(Fate::NotWritten)
+            .help_is("write it in parts, or raise engine.wal_max_bytes"));
+    }
+    let most = engine.place.memory.largest_write();
     if bytes <= most {
         return Ok(());
     }

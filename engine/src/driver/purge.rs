@@ -59,7 +59,7 @@ impl Purge {
                 return None;
             }
             Err(error) => {
-                if error.kind() != ErrorKind::Closed {
+                if !engine.is_closed() {
                     tracing::warn!(%error, "expired rows could not be deleted; they stay hidden, and it is tried again");
                 }
                 self.found.clear();

@@ -102,6 +102,12 @@ impl Wake for Panics {
 }
 
 #[test]
+fn what_a_waker_said_as_it_panicked_is_told() {
+    assert_eq!(panic_of(Waker::from(Arc::new(Panics))).as_deref(), Some("a waker that panics, on purpose"));
+    assert_eq!(panic_of(Waker::noop().clone()), None);
+}
+
+#[test]
 fn a_waker_that_panics_takes_nobody_along() {
     let world = World::new();
     let bad = Waker::from(Arc::new(Panics));

@@ -7,11 +7,21 @@ use std::time::Duration;
 use akidb::{CallKind, Db, ErrorKind, Metric, NewRow, Reason, Schema, Settings, State, Which};
 use akidb_backends::fault::{Cause, Fault, FaultStore};
 use akidb_host::sim::CrashDisk;
-use akidb_host::{RealClock, RealSpawn};
+use akidb_host::{Clock, RealClock, RealSpawn};
 use object_store::memory::InMemory;
 use serde_json::json;
 
 const LONG: Duration = Duration::from_secs(60);
+
+/// Looks until it is so: what happens on a backend has no event to wait for.
+#[track_caller]
+fn until(is_so: impl Fn() -> bool) {
+    let since = RealClock.now();
+    while !is_so() {
+        assert!(RealClock.now().duration_since(since) < LONG, "it did not come to be");
+        std::thread::yield_now();
+    }
+}
 
 fn open_over(dir: &Path, backends: &[(&str, &Path, bool)], engine: &str) -> Db {
     let mut text = format!(
@@ -80,13 +90,13 @@ fn a_dead_backend_delays_neither_writes_nor_the_other_backend() {
     for n in 0..5 {
         rows.upsert(format!("{n}"), &[n as f32, 1.0], json!({})).unwrap();
         db.flush().unwrap();
-        let newest = |db: &Db| db.stats().unwrap().backends[0].uploaded_manifest;
-        let before = newest(&db);
+        let flushed = Some(db.stats().unwrap().newest_manifest);
         // The wait covers all backends, so it ends at the dead one; the other is up to date by then or soon.
         db.wait_uploaded(Duration::ZERO).unwrap_err();
-        while newest(&db) == before {
-            std::thread::yield_now();
-        }
+        until(|| {
+            let near = &db.stats().unwrap().backends[0];
+            near.uploaded_manifest >= flushed && near.pending_files == 0
+        });
     }
     let stats = db.stats().unwrap();
     assert_eq!((stats.backends[0].pending_files, stats.backends[0].required), (0, true));
@@ -145,9 +155,7 @@ fn a_damaged_file_is_a_dead_letter_that_survives_a_close_and_goes_up_once_it_is_
     bad[middle] ^= 1;
     std::fs::write(segment, bad).unwrap();
     db.backends().reset_breaker(None, None).unwrap();
-    while db.backends().dead_letters().unwrap().stats().poison == 0 {
-        std::thread::yield_now();
-    }
+    until(|| db.backends().dead_letters().unwrap().stats().poison > 0);
     let stats = db.stats().unwrap();
     assert_eq!((stats.backends[0].parked_files, stats.backends[0].pending_files), (1, 1));
     drop(rows);
@@ -186,15 +194,11 @@ fn writers_are_held_back_by_what_a_required_backend_lacks_and_go_on_by_themselve
     break_place(&far);
     rows.upsert_batch(&batch(0)).unwrap();
     db.flush().unwrap();
-    while db.stats().unwrap().backends[0].pending_files > 0 {
-        std::thread::yield_now();
-    }
+    until(|| db.stats().unwrap().backends[0].pending_files == 0);
     rows.upsert_batch(&batch(2_000)).unwrap();
     db.backends().open_breaker(Some("near"), None).unwrap();
     db.flush().unwrap();
-    while db.stats().unwrap().held_back_by.is_none() {
-        std::thread::yield_now();
-    }
+    until(|| db.stats().unwrap().held_back_by.is_some());
     let full = rows.upsert("late", &[0.0; 256], json!({})).unwrap_err();
     let ErrorKind::Full { which, .. } = full.kind() else { panic!("{full}") };
     assert_eq!((which, full.fate()), ("max_pending_bytes", akidb::Fate::NotWritten));
@@ -202,14 +206,12 @@ fn writers_are_held_back_by_what_a_required_backend_lacks_and_go_on_by_themselve
     assert_eq!(rows.count().unwrap(), 4_000, "searches go on, and the refused row is not there");
     assert!(db.stats().unwrap().held_back_by.unwrap().starts_with("max_pending_bytes"));
     db.backends().reset_breaker(Some("near"), None).unwrap();
-    while rows.upsert("late", &[0.0; 256], json!({})).is_err() {}
+    until(|| rows.upsert("late", &[0.0; 256], json!({})).is_ok());
     assert_eq!(db.stats().unwrap().held_back_by, None);
     // Of a backend that is down at the open nothing is known: what was uploaded before does not count against it.
     drop(rows);
     db.flush().unwrap();
-    while db.stats().unwrap().backends[0].pending_files > 0 {
-        std::thread::yield_now();
-    }
+    until(|| db.stats().unwrap().backends[0].pending_files == 0);
     db.close().unwrap();
     // Nothing can be claimed there.
     break_place(&near.join("manifest"));
@@ -219,7 +221,5 @@ fn writers_are_held_back_by_what_a_required_backend_lacks_and_go_on_by_themselve
     assert!(db.stats().unwrap().backends[0].pending_bytes > 1 << 20);
     rows.upsert_batch(&batch(4_000)).unwrap();
     db.flush().unwrap();
-    while db.stats().unwrap().held_back_by.is_none() {
-        std::thread::yield_now();
-    }
+    until(|| db.stats().unwrap().held_back_by.is_some());
 }

@@ -1,19 +1,20 @@
 //! Batches with a key: sent again they are answered and not written again, whatever came in between.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::time::Duration;
 
 use akidb::{
     BackendSettings, Batch, Db, Error, ErrorKind, Expect, Fate, FieldType, Lsn, Metric, NewRow, Schema,
-    Settings, restore,
+    Settings, inspect, repair_wal_cut, restore,
 };
 use akidb_host::sim::{Act, Call, CrashDisk, FakeClock, Gate, HookFs, InlineSpawn, Op};
 use akidb_host::{Clock, Fs, Rng};
 use serde_json::json;
 
+use crate::arrow_and_async::block_on_all;
 use crate::support::{hooked, in_dir};
 
 const LONG: Duration = Duration::from_secs(60);
@@ -311,6 +312,34 @@ fn a_restored_copy_knows_the_keys_of_the_batches_it_has() {
     assert_repeat(&restored, &keyed("flushed", "a", 1), (last.pred(), last));
     assert!(restored.write(&keyed("not flushed", "b", 1)).unwrap() > lost);
     assert_eq!(number(&restored, "b"), Some(1));
+}
+
+/// The manifest knows batches that a log no longer holds which was cut by order: they are durable, whatever the log says.
+#[test]
+fn a_repeat_of_a_batch_that_the_log_was_cut_below_is_answered_however_it_is_sent() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Db::open(dir.path()).unwrap();
+    db.create_collection("rows", schema()).unwrap();
+    let batch = keyed("k", "a", 1);
+    let last = db.write(&batch).unwrap();
+    db.flush().unwrap();
+    db.close().unwrap();
+    let first_batch = |file: &PathBuf| {
+        let frames = inspect(file).unwrap()["frames"].as_array().unwrap().clone();
+        let batch = frames.into_iter().find(|frame| frame["records"].as_u64() > Some(0));
+        batch.map(|frame| frame["offset"].as_u64().unwrap())
+    };
+    let files = std::fs::read_dir(dir.path().join("wal")).unwrap().map(|entry| entry.unwrap().path());
+    let logs = files.filter(|file| file.extension().is_some_and(|ends| ends == "wal"));
+    let (file, offset) = logs.filter_map(|file| Some((file.clone(), first_batch(&file)?))).min().unwrap();
+    repair_wal_cut(&file, offset, false).unwrap();
+
+    let db = Db::open(dir.path()).unwrap();
+    // Nothing was appended since: the log's last record lies below.
+    assert_repeat(&db, &batch, (last.pred(), last));
+    let again = block_on_all(vec![Box::pin(db.write_async(batch.clone()))]).pop().unwrap();
+    assert_eq!(again.unwrap(), last);
+    assert_eq!((db.write(&batch).unwrap(), number(&db, "a")), (last, Some(1)));
 }
 
 /// A failed sync leaves it open whether the batch is there; the same key says it after the reopen.

@@ -23,6 +23,45 @@ pub(crate) fn options(dir: &Path) -> Options {
     }
 }
 
+/// A log that has given out most of its numbers stops at the last one with an error; the next open begins anew.
+#[test]
+fn the_end_of_an_epochs_numbers_is_a_typed_error_and_a_reopen_begins_at_one() {
+    const LAST: u64 = (1 << 40) - 2;
+    let dir = tempfile::tempdir().unwrap();
+    let (log, _) = Log::open(options(dir.path())).unwrap();
+    {
+        let mut writing = lock(&log.inner.append);
+        (writing.last, writing.next) = (Lsn::new(1, LAST - 20), Lsn::new(1, LAST - 19));
+    }
+    let mut model = Vec::new();
+    let refused = |records: &[&[u8]]| {
+        for error in [log.append(records).unwrap_err(), log.append_nowait(records).unwrap_err()] {
+            assert!(matches!(error.kind(), ErrorKind::Spent { epoch: 1 }), "{error}");
+            assert_eq!(error.fate(), crate::Fate::NotWritten);
+            assert!(error.help().unwrap().contains("reopen"), "{error}");
+        }
+    };
+    for i in 0..18_u8 {
+        append(&log, &[&[i; 700]], &mut model);
+    }
+    refused(&[b"one", b"too", b"many"]);
+    append(&log, &[b"the last", b"two"], &mut model);
+    assert_eq!(model.last().unwrap().0, Lsn::new(1, LAST));
+    refused(&[b"more"]);
+    assert_eq!(log.watermarks().appended, Lsn::new(1, LAST));
+    log.wait(Lsn::new(1, LAST)).unwrap();
+    // What was not numbered from 1 is no whole log: from the first rotation on it is.
+    let rotated = log.counters().rotations;
+    assert!(rotated > 0, "all of it lies in one file");
+    let floor = model[10].0;
+    assert!(log.truncate_below(floor).unwrap() > 0);
+    log.close().unwrap();
+    drop(log);
+    let (log, recovered) = Log::open(Options { floor, ..options(dir.path()) }).unwrap();
+    assert_eq!(rows(&recovered), model[10..]);
+    assert_eq!(log.append(&[b"next"]).unwrap().first, Lsn::new(2, 1));
+}
+
 type Row = (Lsn, Lsn, Vec<u8>);
 
 fn rows(recovered: &Recovered) -> Vec<Row> {

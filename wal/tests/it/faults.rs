@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use akidb_host::RealFs;
-use akidb_host::sim::{Act, EIO, ENOSPC, Gate, HookFs, Op};
-use akidb_wal::{ErrorKind, Fate, Log, State};
+use akidb_host::sim::{Act, Call, EIO, ENOSPC, Gate, HookFs, InlineSpawn, Op};
+use akidb_wal::{ErrorKind, Fate, Log, Options, State};
 
 use crate::support::{Place, append, append_synced, rows};
 
@@ -50,6 +50,56 @@ fn eio_on_sync_poisons_all_waiters_and_reopening_is_the_repair() {
     assert_eq!(rows(&recovered), model, "what is still readable was copied and synced anew");
 }
 
+/// Bytes and names of the files in the log's directory that hold records, may come to, or did.
+fn listed(place: &Place) -> (u64, Vec<String>) {
+    let entries = std::fs::read_dir(place.path()).unwrap().map(Result::unwrap);
+    let logs = entries.filter(|entry| entry.file_name().to_str().unwrap().contains(".wal"));
+    let (mut bytes, mut names) = (0, Vec::new());
+    for entry in logs {
+        bytes += entry.metadata().unwrap().len();
+        names.push(entry.file_name().into_string().unwrap());
+    }
+    (bytes, names)
+}
+
+/// What a truncation has renamed before it fails must not serve again, and is not forgotten: it goes.
+#[test]
+fn a_truncation_that_fails_leaves_no_file_that_nobody_counts() {
+    // The one call that fails: of which kind, after how many of them.
+    for (failing, after) in [(Op::SyncDir, 0), (Op::Rename, 1), (Op::Unlink, 0)] {
+        let mut place = Place::new();
+        let left = Arc::new(AtomicU64::new(u64::MAX));
+        let counted = Arc::clone(&left);
+        let hook = move |call: &Call<'_>| {
+            let hit = call.op == failing && counted.fetch_sub(1, Ordering::SeqCst) == 0;
+            if hit { Act::Fail(EIO) } else { Act::Go }
+        };
+        place.fs = Arc::new(HookFs::new(Arc::new(RealFs), Arc::new(hook)));
+        place.spawn = Arc::new(InlineSpawn::default());
+        let (log, _) = place.open();
+        let (record, mut model) = (vec![7; 3_000], Vec::new());
+        let mut fill = |log: &Log| (0..60).map(|_| append_synced(log, &[&record], &mut model).last).last();
+        let floor = fill(&log).unwrap();
+        left.store(after, Ordering::SeqCst);
+        let error = log.truncate_below(floor).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Io { .. }), "{error}");
+        let (bytes, names) = listed(&place);
+        assert!(!names.iter().any(|name| name.starts_with("retired-")), "{failing:?}: {names:?}");
+        assert_eq!(log.disk_bytes(), bytes, "{failing:?}: {names:?}");
+        log.truncate_below(floor).unwrap();
+        assert_eq!(log.disk_bytes(), listed(&place).0, "{failing:?}");
+        // Later ones go on as if nothing had been.
+        let floor = fill(&log).unwrap();
+        log.truncate_below(floor).unwrap();
+        fill(&log).unwrap();
+        assert!(log.counters().recycled > 0, "{failing:?}");
+        assert_eq!(log.disk_bytes(), listed(&place).0, "{failing:?}");
+        drop(log);
+        let (_, recovered) = Log::open(Options { floor, ..place.options() }).unwrap();
+        assert_eq!(rows(&recovered), model[119..], "{failing:?}");
+    }
+}
+
 #[test]
 fn no_space_for_the_next_file_is_typed_and_heals() {
     let mut place = Place::new();
@@ -90,8 +140,7 @@ fn a_next_file_whose_name_could_not_be_synced_is_not_used_and_writing_heals() {
         let mut place = Place::new();
         let bad = Arc::new(AtomicBool::new(false));
         let says = bad.clone();
-        let hook = move |call: &akidb_host::sim::Call<'_>| match call.op == op && says.load(Ordering::SeqCst)
-        {
+        let hook = move |call: &Call<'_>| match call.op == op && says.load(Ordering::SeqCst) {
             true => Act::Fail(EIO),
             false => Act::Go,
         };
@@ -157,7 +206,7 @@ fn one_failure_at_any_call_loses_no_acknowledged_record() {
             drop(log);
             let calls = Arc::new(AtomicU64::new(0));
             let count = calls.clone();
-            let hook = move |call: &akidb_host::sim::Call<'_>| {
+            let hook = move |call: &Call<'_>| {
                 if !call.op.changes() || !call.op.can_fail() {
                     return Act::Go;
                 }

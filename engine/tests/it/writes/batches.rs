@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use akidb::{Batch, Db, ErrorKind, Expect, Fate, NewRow, Settings};
+use akidb::{Batch, Db, Error, ErrorKind, Expect, Fate, NewRow, Settings};
 use akidb_host::sim::Gate;
 use serde_json::json;
 
 use super::{is_log_sync, number, row, schema, spawn};
+use crate::arrow_and_async::block_on_all;
 use crate::support::{copy_dir, hooked};
 
 /// Promise 3: across collections too. A reader looks at two of them one after the other, in both orders: neither is ever
@@ -173,4 +174,43 @@ fn a_batch_survives_a_replay_where_one_collection_is_flushed_beyond_it() {
     for name in ["left", "right"] {
         assert_eq!(number(&db.collection(name).unwrap(), "x"), Some(1), "{name}");
     }
+}
+
+/// To wait for room would be in vain: nothing that is flushed makes any.
+#[test]
+fn a_write_that_not_even_an_empty_log_takes_is_too_large_and_not_told_to_try_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = "wal_flush_bytes = 65536\nwal_max_bytes = 4194304\nwrite_stall_timeout_ms = 100";
+    let settings = Settings::from_toml(&format!("[engine]\n{engine}\n")).unwrap();
+    let db = Db::builder(dir.path()).settings(settings).open().unwrap();
+    let rows = db.create_collection("rows", schema()).unwrap();
+    let payload = json!({ "fill": "f".repeat((1 << 20) - (10 << 10)) });
+    let rows_of = |n: usize| -> Vec<NewRow> {
+        (0..n).map(|n| NewRow::new(format!("{n}"), [1.0], payload.clone()).unwrap()).collect()
+    };
+    let too_large = |error: Error| {
+        assert_eq!(
+            (error.kind(), error.code(), error.fate()),
+            (ErrorKind::Invalid, "AKI-0215", Fate::NotWritten),
+            "{error}"
+        );
+        assert!(error.message().contains("engine.wal_max_bytes"), "{error}");
+    };
+    for n in [5, 8] {
+        let mut batch = Batch::new();
+        for row in rows_of(n) {
+            batch.upsert("rows", row);
+        }
+        too_large(rows.upsert_batch(&rows_of(n)).unwrap_err());
+        too_large(rows.submit(&rows_of(n)).unwrap_err());
+        too_large(db.write(&batch).unwrap_err());
+        too_large(
+            block_on_all(vec![Box::pin(rows.upsert_batch_async(rows_of(n)))]).pop().unwrap().unwrap_err(),
+        );
+        too_large(block_on_all(vec![Box::pin(db.write_async(batch))]).pop().unwrap().unwrap_err());
+    }
+    assert_eq!(rows.count().unwrap(), 0);
+    // An empty log takes what is a little less.
+    rows.upsert_batch(&rows_of(4)).unwrap();
+    assert_eq!(rows.count().unwrap(), 4);
 }
