@@ -1,6 +1,7 @@
 //! The one committer of manifests.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Instant;
 
 use akidb_host::{Clock, SharedRng};
 
@@ -19,6 +20,8 @@ pub(crate) struct Committer {
     /// Held across the files of a commit: there is one committer.
     newest: Mutex<Arc<Committed>>,
     poisoned: OnceLock<Error>,
+    /// The wall clock at the open, and when that was.
+    opened_at: (i64, Instant),
 }
 
 impl Committer {
@@ -32,7 +35,16 @@ impl Committer {
         writer_id: u32,
     ) -> Self {
         let newest = Mutex::new(Arc::new(newest));
-        Self { store, clock, rng, writer_epoch, writer_id, newest, poisoned: OnceLock::new() }
+        let opened_at = (clock.unix_micros(), clock.now());
+        Self { store, clock, rng, writer_epoch, writer_id, newest, poisoned: OnceLock::new(), opened_at }
+    }
+
+    /// Microseconds since the Unix epoch by the wall clock at the open and what has passed since: what is kept for a time goes
+    /// by it, so that setting the clock takes nothing away.
+    pub(crate) fn steady_unix_micros(&self) -> i64 {
+        let (micros, at) = self.opened_at;
+        let passed = self.clock.now().saturating_duration_since(at).as_micros();
+        micros.saturating_add(i64::try_from(passed).unwrap_or(i64::MAX))
     }
 
     pub(crate) fn store(&self) -> &Store {
@@ -80,6 +92,7 @@ impl Committer {
         match self.store.commit(Some(&newest), next) {
             Ok(committed) => {
                 let committed = Arc::new(committed);
+                self.store.grows_old_from(committed.manifest.number, self.steady_unix_micros());
                 *newest = Arc::clone(&committed);
                 Ok(committed)
             }

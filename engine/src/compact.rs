@@ -180,7 +180,8 @@ fn merge(
     let merged = write(engine, writer, state, inputs)?;
     commit(engine, writer, state.id, inputs, &merged).or_else(|error| {
         merged.discard(engine, &error);
-        // Dropped meanwhile: there is nothing to merge.
+        // Dropped meanwhile: there is nothing to merge, but what was written for it may lie there yet.
+        engine.removals.owe();
         if error.is_dropped() { Ok(()) } else { Err(error) }
     })
 }

@@ -263,7 +263,6 @@ impl Engine {
 
     fn new(place: Place, limits: Limits, min_free: u64, reading: Reading, writer: Option<Writer>) -> Self {
         let workers = Workers::new(Arc::clone(&place.spawn));
-        let removals = Removals::since(&*place.clock);
         let turns = Turns::new(Arc::clone(&place.clock), Arc::clone(&place.spawn));
         Self {
             place,
@@ -278,7 +277,7 @@ impl Engine {
             free_disk_bytes: AtomicU64::new(u64::MAX),
             min_free_disk_bytes: min_free,
             flush_failure: Mutex::new(None),
-            removals,
+            removals: Removals::default(),
             dirs: Dirs::default(),
             compactor: OnceLock::new(),
             encoder: OnceLock::new(),

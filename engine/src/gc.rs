@@ -20,14 +20,15 @@ pub(crate) fn collect(engine: &Engine, pinned: &dyn Fn() -> BTreeSet<u64>) -> Re
     let writer = engine.writer()?;
     engine.current().content().filters.forget_dropped();
     let store = writer.committer.store();
-    let now = engine.removals.steady_unix_micros(engine.place.clock.now());
+    let now = writer.committer.steady_unix_micros();
     let expired = || {
         let pinned = &pinned() | &named_snapshots::kept(&writer.committer.newest().manifest);
         store.expired(engine.limits.manifests, now, &pinned)
     };
     let swept = || {
         // Of a manifest whose fate is unknown nobody owes anything: a reopen tells.
-        let is_owed = engine.removals.is_owed() && writer.committer.poisoned().is_none();
+        let is_owed =
+            engine.removals.is_due(engine.place.clock.now()) && writer.committer.poisoned().is_none();
         if expired()?.is_empty() && !is_owed {
             return Ok(None);
         }
@@ -46,7 +47,7 @@ pub(crate) fn collect(engine: &Engine, pinned: &dyn Fn() -> BTreeSet<u64>) -> Re
     match swept() {
         Ok(None) => Ok(()),
         Ok(Some(swept)) => {
-            engine.removals.note(Ok(swept.held_up));
+            engine.removals.note(Ok(swept.held_up), engine.place.clock.now());
             let current = engine.current();
             let homes: Vec<&Path> =
                 current.content().collections.values().map(|state| state.dir.as_path()).collect();
@@ -54,7 +55,7 @@ pub(crate) fn collect(engine: &Engine, pinned: &dyn Fn() -> BTreeSet<u64>) -> Re
             Ok(())
         }
         Err(error) => {
-            engine.removals.note(Err(error.clone()));
+            engine.removals.note(Err(error.clone()), engine.place.clock.now());
             Err(error)
         }
     }

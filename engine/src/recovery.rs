@@ -102,7 +102,7 @@ pub(crate) fn open(place: Place, settings: &Settings, create: bool) -> Result<Op
     let disk_bytes = place.fs.statfs(&place.dir).map_or(u64::MAX, |stats| stats.total_bytes);
     let min_free = settings.engine.min_free_disk(disk_bytes);
     let engine = Arc::new(Engine::writing(place, limits, min_free, writer));
-    engine.removals.note(removal);
+    engine.removals.note(removal, engine.place.clock.now());
 
     note_cut(&recovered, &mut report);
     if was_unsynced {

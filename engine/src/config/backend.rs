@@ -211,6 +211,9 @@ impl fmt::Display for BackendSettings {
         if self.allow_http {
             writeln!(f, "allow_http = true")?;
         }
+        if self.single_writer_unchecked {
+            writeln!(f, "single_writer_unchecked = true")?;
+        }
         if self.required { Ok(()) } else { writeln!(f, "required = false") }
     }
 }

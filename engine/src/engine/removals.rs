@@ -1,28 +1,31 @@
-//! How the removal of files that nothing names goes, and by what time they grow old.
+//! How the removal of files that nothing names goes, and when what failed is tried again.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
-
-use akidb_host::Clock;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 
+/// After the second failure in a row; the first is tried again at once, one more after twice as long each time.
+const FIRST_PAUSE: Duration = Duration::from_secs(2);
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+
 /// What is known of the removals of a database.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Removals {
     /// Why files that nothing names are not removed, until they are.
     failure: Mutex<Option<Error>>,
     /// Files may lie around that nothing names and no manifest that expires will name.
     is_owed: AtomicBool,
-    /// The wall clock at the open, and when that was.
-    opened_at: (i64, Instant),
+    /// Tried again from then on, after so long.
+    retry: Mutex<(Option<Instant>, Duration)>,
 }
 
 impl Removals {
-    pub(crate) fn since(clock: &dyn Clock) -> Self {
-        let opened_at = (clock.unix_micros(), clock.now());
-        Self { failure: Mutex::new(None), is_owed: AtomicBool::new(false), opened_at }
+    /// Whether one is due that no manifest's expiry asks for.
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
+        let waits = self.lock_retry().0.is_some_and(|at| now < at);
+        self.is_owed.load(Ordering::Acquire) && !waits
     }
 
     /// One begins, of all that is owed by now.
@@ -30,10 +33,16 @@ impl Removals {
         self.is_owed.store(false, Ordering::Release);
     }
 
-    /// Notes how the last one went: done, held up until a manifest expires, or failed and owed.
-    pub(crate) fn note(&self, outcome: Result<Option<Error>>) {
+    /// Notes how the last one went: done, held up until a manifest expires, or failed, and so owed after a pause that doubles.
+    pub(crate) fn note(&self, outcome: Result<Option<Error>>, now: Instant) {
+        let mut retry = self.lock_retry();
+        *retry = match outcome.is_err() {
+            true => (Some(now + retry.1), (2 * retry.1).clamp(FIRST_PAUSE, LONGEST_PAUSE)),
+            false => (None, Duration::ZERO),
+        };
+        drop(retry);
         if outcome.is_err() {
-            self.owe();
+            self.is_owed.store(true, Ordering::Release);
         }
         let failure = outcome.unwrap_or_else(Some);
         *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
@@ -44,19 +53,11 @@ impl Removals {
         self.is_owed.store(true, Ordering::Release);
     }
 
-    pub(crate) fn is_owed(&self) -> bool {
-        self.is_owed.load(Ordering::Acquire)
-    }
-
     pub(crate) fn failure(&self) -> Option<Error> {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Microseconds since the Unix epoch by the wall clock at the open and what has passed since: what is kept for a time
-    /// goes by it, so that a clock that is set ahead takes nothing away.
-    pub(crate) fn steady_unix_micros(&self, now: Instant) -> i64 {
-        let (micros, at) = self.opened_at;
-        let passed = now.saturating_duration_since(at).as_micros();
-        micros.saturating_add(i64::try_from(passed).unwrap_or(i64::MAX))
+    fn lock_retry(&self) -> MutexGuard<'_, (Option<Instant>, Duration)> {
+        self.retry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

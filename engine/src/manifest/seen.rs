@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use akidb_host::seeded_bug;
-use jiff::Timestamp;
 
 use super::Manifest;
 
@@ -18,7 +17,8 @@ pub(super) struct Seen {
 
 #[derive(Debug)]
 struct One {
-    created_at: Timestamp,
+    /// Microseconds since the Unix epoch: what its file says, or for one that this process wrote what its steady clock said.
+    created_at: i64,
     files: Arc<[Arc<str>]>,
 }
 
@@ -29,7 +29,7 @@ impl Seen {
             return files;
         }
         let files: Arc<[Arc<str>]> = files_of(manifest).map(|name| self.shared(name)).collect();
-        let one = One { created_at: manifest.created_at, files: Arc::clone(&files) };
+        let one = One { created_at: manifest.created_at.as_microsecond(), files: Arc::clone(&files) };
         self.manifests.insert(manifest.number, one);
         files
     }
@@ -43,8 +43,14 @@ impl Seen {
         name
     }
 
-    pub(super) fn created_at(&self, number: u64) -> Option<Timestamp> {
+    pub(super) fn created_at(&self, number: u64) -> Option<i64> {
         self.manifests.get(&number).map(|one| one.created_at)
+    }
+
+    pub(super) fn grows_old_from(&mut self, number: u64, unix_micros: i64) {
+        if let Some(one) = self.manifests.get_mut(&number) {
+            one.created_at = unix_micros;
+        }
     }
 
     /// The directories and files that it names, below `collections/`.

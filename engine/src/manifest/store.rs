@@ -177,6 +177,12 @@ impl Store {
         Ok(Committed { manifest: next, crc32 })
     }
 
+    /// Manifest `number`, committed just now, is so old by the clock that is asked for what [`Store::expired`] answers; its
+    /// file says what the wall clock said.
+    pub(crate) fn grows_old_from(&self, number: u64, unix_micros: i64) {
+        self.lock_seen().grows_old_from(number, unix_micros);
+    }
+
     /// The dropped collections of a manifest whose directory is gone: no manifest that is kept names anything in it.
     pub(crate) fn gone<'a>(&'a self, manifest: &'a Manifest) -> impl Iterator<Item = u32> + 'a {
         let root = self.dir.with_file_name("collections");
@@ -244,9 +250,10 @@ impl Store {
 
     fn is_older(&self, number: u64, secs: u64, now_unix_micros: i64) -> Option<bool> {
         let known = self.lock_seen().created_at(number);
-        let created = known.or_else(|| self.load(number).ok().map(|c| c.manifest.created_at));
+        let created =
+            known.or_else(|| self.load(number).ok().map(|c| c.manifest.created_at.as_microsecond()));
         let limit = i64::try_from(secs).unwrap_or(i64::MAX).saturating_mul(1_000_000);
-        created.map(|at| now_unix_micros.saturating_sub(at.as_microsecond()) > limit)
+        created.map(|at| now_unix_micros.saturating_sub(at) > limit)
     }
 
     /// Removes the files of these manifests and syncs the directory; ones already gone do not matter.
