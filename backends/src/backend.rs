@@ -64,7 +64,7 @@ impl Backend {
     }
 
     /// The same over a store whose multipart uploads have ids: large files go in parallel parts, and what a crash
-    /// leaves half-written can be aborted.
+    /// leaves half-written can be aborted. A panic of such a store is not caught.
     #[must_use]
     pub fn from_parts_store<T: ObjectStore + MultipartStore>(name: &str, store: Arc<T>) -> Self {
         Self::assemble_with_parts(&BackendConfig::new(name, format!("{store}")), Kind::Custom, store)
@@ -81,7 +81,7 @@ impl Backend {
     }
 
     /// The same backend with its store behind a decorator. Its multipart uploads have no ids then: a decorator of the
-    /// one is none of the other.
+    /// one is none of the other. A panic of the decorator is not caught.
     #[must_use]
     pub fn decorated(&self, decorate: impl FnOnce(Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore>) -> Self {
         let store = decorate(Arc::clone(&self.0.store));

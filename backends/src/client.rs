@@ -68,11 +68,11 @@ impl Client {
     }
 
     /// The pause after one more failed attempt, or `None` to give up: the attempts are used up, repeating cannot
-    /// help, or the backend's retry budget is empty.
+    /// help, or the backend's retry budget is empty. What this machine's disk said is not charged to the backend.
     pub(crate) fn pause_after(&self, error: &Error, tries: &mut Tries) -> Option<Duration> {
         let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
         let pause = self.schedule.next(tries, error.class(), error.retry_after(), &mut rng)?;
-        self.budget.spend(error.class()).then_some(pause)
+        (error.disk().is_some() || self.budget.spend(error.class())).then_some(pause)
     }
 
     /// 128 random bits as 32 hex digits.

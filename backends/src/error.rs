@@ -12,8 +12,8 @@ use crate::guard::Held;
 use crate::refusal::{Refusal, is_missing_bucket};
 use crate::retry::retry_after;
 
-/// The number of a failed device.
-const EIO: i32 = 5;
+/// What a machine answers that is short of something, or busy, at this moment: EINTR, EAGAIN, ENOMEM, ENFILE, EMFILE.
+const OF_THE_MOMENT: [i32; 5] = [4, 11, 12, 23, 24];
 
 /// What an error asks of the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -226,25 +226,31 @@ impl Error {
         Self::new(ErrorKind::Corrupt, Class::Local, backend, what).at(&path.display().to_string())
     }
 
-    /// What the disk said when a local file was to be read. A file that is not there, or ends too soon, is not what its
-    /// manifest says; so may one be whose device fails. Anything else is about this machine at this moment: too many
-    /// open files, no memory, a call that was interrupted.
+    /// What the disk said when a local file was to be read. Too many open files, no memory, a call that was interrupted:
+    /// that is about this machine at this moment. A file that is not there, or ends too soon, is not what its manifest says;
+    /// anything else is said of its device, or of what lies on it.
     pub(crate) fn unread(backend: &str, path: &std::path::Path, error: io::Error) -> Self {
-        let is_of_file = matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof)
-            || error.raw_os_error() == Some(EIO);
+        let is_of_moment = error.raw_os_error().is_some_and(|errno| OF_THE_MOMENT.contains(&errno));
         let what = "cannot read local file";
-        let unread = if is_of_file {
-            Self::local(backend, path, what)
-        } else {
+        let unread = if is_of_moment {
             Self::new(ErrorKind::Unavailable, Class::Transient, backend, what).at(&path.display().to_string())
+        } else {
+            Self::local(backend, path, what)
         };
         unread.because(error)
     }
 
-    /// Whether the device failed to read a local file: it may yet, so this is about the file only if it goes on.
+    /// Whether a local file that is there could not be read: it may be yet, so this is about the file only if it goes on.
     pub(crate) fn is_of_device(&self) -> bool {
-        let source = self.source().and_then(|source| source.downcast_ref::<io::Error>());
-        self.class() == Class::Local && source.is_some_and(|error| error.raw_os_error() == Some(EIO))
+        let is_of_file = |error: &io::Error| {
+            matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof)
+        };
+        self.class() == Class::Local && self.disk().is_some_and(|error| !is_of_file(error))
+    }
+
+    /// What the local disk said, if it was not a store that failed.
+    pub(crate) fn disk(&self) -> Option<&io::Error> {
+        self.source()?.downcast_ref()
     }
 
     /// What a store answered, classed.

@@ -1,6 +1,6 @@
 //! The sweep of a backend: objects that no kept document names and no plan needs.
 
-use std::cmp::Ordering;
+use std::cmp::{Ordering, Reverse};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -20,6 +20,10 @@ use crate::publish::Publisher;
 const DELETE_LEN_BYTES: u64 = 64 << 20;
 /// Objects removed after one look whether this writer is the newest still: what stores take in one request.
 const LOOK_EVERY_KEYS: usize = 1_000;
+/// Documents removed at once: each is a request of its own, after the one before it was answered.
+pub(crate) const MOST_PRUNED: usize = 200;
+/// Of them after one look.
+const LOOK_EVERY_DOCUMENTS: usize = 50;
 
 /// When and where what nothing names is removed from a backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,7 +103,11 @@ impl Publisher {
     }
 
     /// Removes remote documents beyond those that are kept: the newest `keep` that are younger than `keep_for`, and
-    /// the newest always. Answers their numbers. With `dry_run` they are only named.
+    /// the newest always; the 200 oldest of them at most. Answers their numbers. With `dry_run` they are only named.
+    ///
+    /// They go one after the other, the oldest first, and this ends at the first that cannot be removed: whatever
+    /// happens, those that are there are the end of the chain, which is how a writer that stood still tells that it is
+    /// behind it.
     ///
     /// # Errors
     /// As [`Publisher::sweep`].
@@ -112,17 +120,23 @@ impl Publisher {
             let number = meta.location.filename().and_then(numbered::number_of);
             documents.extend(number.map(|number| (number, meta.last_modified.timestamp_micros())));
         }
-        documents.sort_unstable_by_key(|(number, _)| std::cmp::Reverse(*number));
-        let is_old = |(at, (_, modified)): &(usize, &(u64, i64))| *at >= keep || *modified < oldest_kept;
-        let old = documents.iter().enumerate().skip(1).filter(is_old).map(|(_, (number, _))| *number);
-        // The oldest first: what stays is the end of the chain, whenever this ends.
-        let mut old: Vec<u64> = old.collect();
-        old.reverse();
+        let mut old = old_of(documents, keep, oldest_kept);
+        old.truncate(MOST_PRUNED);
         if !dry_run {
-            let keys: Vec<String> = old.iter().map(|number| numbered::key_of(*number)).collect();
-            self.remove(&keys).await?;
+            self.remove_in_order(&old).await?;
         }
         Ok(old)
+    }
+
+    async fn remove_in_order(&self, documents: &[u64]) -> Result<()> {
+        let client = self.client.background();
+        for numbers in documents.chunks(LOOK_EVERY_DOCUMENTS) {
+            self.check_still_newest().await?;
+            for number in numbers {
+                client.delete(&numbered::key_of(*number)).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Removes objects, for as long as this writer is the newest: it looks again right before each request, however long
@@ -187,6 +201,16 @@ impl Publisher {
             }
         }
     }
+}
+
+/// The numbers of documents, with their dates, that are kept no longer, ascending: one that is old and all before it,
+/// whatever the server says of their dates. Never the newest.
+fn old_of(mut documents: Vec<(u64, i64)>, keep: usize, oldest_kept: i64) -> Vec<u64> {
+    documents.sort_unstable_by_key(|(number, _)| Reverse(*number));
+    let mut newest_first = documents.iter().enumerate().skip(1);
+    let newest_old = newest_first.find(|(at, (_, modified))| *at >= keep || *modified < oldest_kept);
+    let old = newest_old.map_or(&[][..], |(at, _)| &documents[at..]);
+    old.iter().rev().map(|(number, _)| *number).collect()
 }
 
 /// Removes objects, many a request where the store can; those that are not there are removed already.

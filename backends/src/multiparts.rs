@@ -30,6 +30,8 @@ const FIRST_WAIT: Duration = Duration::from_secs(60);
 const LONGEST_WAIT: Duration = Duration::from_secs(3_600);
 /// So many refusals for good, of the right or of the request, and this process leaves it to the lifecycle rule.
 const MOST_REFUSALS: u32 = 3;
+/// Aborts tried at a time: a plan may be waiting behind them.
+const MOST_ABORTS: usize = 10;
 
 /// One upload that has begun.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -152,24 +154,27 @@ impl Multiparts {
     }
 
     /// Aborts what an earlier process, or a call that was dropped, left half-written, and is due. To be called at a start,
-    /// and again whenever [`Multiparts::due_in`] says so. One that cannot be aborted holds up no other; it is due again later
-    /// and later, and given up after three refusals for good. Dropped half-way it has lost nothing.
+    /// and again whenever [`Multiparts::due_in`] says so: ten are tried at a time, once each, those that were tried least
+    /// lately first. One that cannot be aborted holds up no other; it is due again later and later, and given up after three
+    /// refusals for good. Dropped half-way it has lost nothing.
     pub async fn abort_leftovers(&self, client: &Client, now: Instant) -> Aborted {
         let mut done = Aborted::default();
         let Some(parts) = client.backend().parts() else { return done };
         let is_due = |left: &Left| left.due.is_none_or(|due| due <= now);
-        let left: Vec<Upload> = self
+        let due = self
             .lock()
             .left
             .iter()
             .filter(|(_, left)| is_due(left))
-            .map(|(upload, _)| upload.clone())
+            .map(|(u, l)| (l.due, u.clone()))
             .collect();
-        for upload in left {
+        let mut due: Vec<(Option<Instant>, Upload)> = due;
+        due.sort();
+        for (_, upload) in due.into_iter().take(MOST_ABORTS) {
+            // It has pauses of its own, so the backend's retry budget is not asked.
             let aborted = async {
                 let path = client.path(&upload.key)?;
-                let abort = || parts.abort_multipart(&path, &upload.id);
-                client.repeat(Op::Delete, &upload.key, 0, abort).await
+                client.once(Op::Delete, &upload.key, 0, parts.abort_multipart(&path, &upload.id)).await
             };
             match aborted.await {
                 Ok(()) => done.aborted += 1,

@@ -109,6 +109,7 @@ async fn chaos_a_writer_that_stood_still_for_minutes_meets_one_whose_claim_was_p
     assert_eq!(pruned, (1..=22).collect::<Vec<_>>());
     let refused = old.publish(&plan(2, &[])).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Fenced, "{refused}");
+    assert_eq!(numbers_of(&rig.client).await, (23..=122).collect::<Vec<_>>(), "nothing of it stays behind");
     assert_eq!(old.publish(&plan(3, &[])).await.unwrap_err().kind(), ErrorKind::Fenced, "for good");
     new.publish(&plan(121, &[])).await.unwrap();
     assert_eq!(newest_of(&rig.client).await, (123, 2));
@@ -128,11 +129,18 @@ async fn chaos_a_claim_that_stood_still_is_made_after_what_was_published_and_pru
         }
         rival.prune(100, Duration::from_secs(24 * 3_600), false).await.unwrap();
         assert_eq!(chain.claim(identity(2, 2)).await.unwrap(), 122);
+        assert_eq!(numbers_of(&rig.client).await, (22..=122).collect::<Vec<_>>());
         assert_eq!(rival.publish(&plan(121, &[])).await.unwrap_err().kind(), ErrorKind::Fenced);
         let content = plan(7, &[]).content();
         assert_eq!(chain.commit(content).await.unwrap(), 123);
         assert_eq!(newest_of(&rig.client).await, (123, 2));
     }
+}
+
+async fn numbers_of(client: &Client) -> Vec<u64> {
+    let mut numbers = crate::numbered::numbers(client).await.unwrap();
+    numbers.sort_unstable();
+    numbers
 }
 
 /// Number and epoch of the newest document.

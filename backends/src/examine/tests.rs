@@ -7,7 +7,7 @@ use object_store::ObjectStore;
 use super::*;
 use crate::class::Op;
 use crate::fault::{Cause, Fault, FaultStore};
-use crate::test_support::{client_like_s3, client_over, faulty};
+use crate::test_support::{client_like_s3, client_of, client_over, faulty};
 
 fn found(store: &Arc<dyn ObjectStore>) -> Vec<Finding> {
     examine(client_over(store, 1), Arc::new(RealClock), Arc::new(RealSpawn)).unwrap()
@@ -86,6 +86,21 @@ async fn a_store_that_lies_is_found_out() {
     store.script(Op::Put, "probe", 0, Fault::Flip);
     let failed = with(&found(&shared), Verdict::Failed);
     assert!(failed.contains(&"get".to_owned()), "{failed:?}");
+    assert_eq!(left(&store).await, 0);
+}
+
+#[tokio::test]
+async fn an_operator_who_vouches_for_one_writer_is_warned_of_what_he_vouches_for() {
+    let (store, shared) = faulty();
+    store.set_lying(true);
+    let config =
+        crate::BackendConfig { single_writer_unchecked: true, ..crate::BackendConfig::new("t", "x") };
+    let client = client_of(crate::Backend::over(&config, shared).unwrap(), 1);
+    let findings = examine(client, Arc::new(RealClock), Arc::new(RealSpawn)).unwrap();
+    assert_eq!(with(&findings, Verdict::Warning), ["conditions"], "{findings:?}");
+    assert_eq!(with(&findings, Verdict::Failed), [""; 0]);
+    let finding = findings.iter().find(|finding| finding.check == Check::Conditions).unwrap();
+    assert!(finding.said.contains("two writers are not told apart"), "{finding:?}");
     assert_eq!(left(&store).await, 0);
 }
 

@@ -10,7 +10,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use tokio::sync::Notify;
 
 use super::*;
-use crate::fault::{Fault, FaultStore};
+use crate::fault::{Cause, Fault, FaultStore};
 use crate::known::Known;
 use crate::publish::PublishOptions;
 use crate::retry::Sleep;
@@ -140,4 +140,44 @@ async fn documents_are_pruned_by_nobody_who_stalled_while_another_claimed() {
     let (pruned, ()) = futures::future::join(prune, meanwhile).await;
     assert_eq!(pruned.unwrap_err().kind(), ErrorKind::Fenced);
     assert_eq!(judge(&store).await.len(), 7, "all of them");
+}
+
+/// Whatever cannot be removed, what is there is the end of the chain.
+#[tokio::test]
+async fn documents_go_in_order_and_none_after_one_that_cannot() {
+    let (faults, store) = faulty();
+    let mut writer = sweeper(&store, 1);
+    for number in 1..=9 {
+        writer.publish(&plan(number, &[])).await.unwrap();
+    }
+    faults.script(Op::Delete, &numbered::key_of(4), 0, Fault::Fail(Cause::Denied));
+    faults.clear_calls();
+    assert_eq!(writer.prune(2, DAY, false).await.unwrap_err().class(), Class::Auth);
+    let removals = |call: &&crate::fault::Call| call.op == Op::Delete && call.key.starts_with("manifest");
+    let asked: Vec<String> = faults.calls().iter().filter(removals).map(|call| call.key.clone()).collect();
+    assert_eq!(asked, [1, 2, 3, 4].map(numbered::key_of));
+    let client = client_over(&store, 0);
+    let left = async || {
+        let mut left = numbered::numbers(&client).await.unwrap();
+        left.sort_unstable();
+        left
+    };
+    assert_eq!(left().await, [4, 5, 6, 7, 8, 9, 10]);
+    assert_eq!(writer.prune(2, DAY, false).await.unwrap(), [4, 5, 6, 7, 8]);
+    assert_eq!(left().await, [9, 10]);
+}
+
+#[test]
+fn what_is_older_than_a_document_that_goes_goes_too_and_the_newest_never() {
+    for (documents, keep, old) in [
+        (vec![], 3, vec![]),
+        (vec![(7, 0)], 0, vec![]),
+        (vec![(4, 9), (1, 9), (3, 9), (2, 9)], 3, vec![1]),
+        (vec![(4, 9), (1, 9), (3, 9), (2, 9)], 0, vec![1, 2, 3]),
+        // By their dates the third alone.
+        (vec![(1, 9), (2, 9), (3, 1), (4, 9)], 9, vec![1, 2, 3]),
+        (vec![(1, 9), (2, 9), (3, 9), (4, 1)], 9, vec![]),
+    ] {
+        assert_eq!(old_of(documents.clone(), keep, 5), old, "{documents:?} {keep}");
+    }
 }

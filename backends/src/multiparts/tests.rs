@@ -139,6 +139,26 @@ async fn one_that_may_not_be_aborted_is_tried_three_times_an_open_and_one_that_f
     }
 }
 
+#[tokio::test]
+async fn many_that_cannot_be_aborted_cost_one_call_each_and_none_of_the_retry_budget() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = FaultStore::over_parts(Arc::new(InMemory::new()));
+    let client = client_of(Backend::from_parts_store("b", Arc::new(store.clone())), 1);
+    let journal = open(dir.path());
+    for n in 0..25 {
+        drop(journal.begin(&format!("k{n:02}"), "id"));
+    }
+    store.set_dead(Some(Cause::Reset));
+    let (now, tokens) = (RealClock.now(), client.budget_tokens());
+    for failed in [10, 10, 5, 0] {
+        store.clear_calls();
+        assert_eq!(journal.abort_leftovers(&client, now).await.failed, failed);
+        assert_eq!(store.calls().len() as u64, failed);
+    }
+    assert_eq!(client.budget_tokens(), tokens);
+    assert_eq!((journal.leftovers(), journal.due_in(now)), (25, Some(Duration::from_secs(60))));
+}
+
 #[test]
 fn chaos_disk_full_a_disk_that_cannot_hold_the_journal_stops_no_upload() {
     let dir = tempfile::tempdir().unwrap();

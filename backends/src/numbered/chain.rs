@@ -166,17 +166,23 @@ impl Chain {
             }
         }
         let newest = self.passed_over(&pending.sealed).await.map_err(|e| e.fated(Fate::Unknown))?;
-        self.pending = None;
         if let Some(newest) = newest {
+            // Nobody follows it. If it stays, the next to prune removes it.
+            if let Err(error) = self.client.delete(&key).await {
+                tracing::debug!(%error, "a document out of place stays for the next sweep");
+            }
+            self.pending = None;
             return Ok(Settled::PassedOver(Box::new(newest)));
         }
+        self.pending = None;
         self.newest = Some(pending.sealed);
         Ok(Settled::Ours)
     }
 
     /// The newest document, if this one that has just been created is not among those before it. Documents are removed
-    /// oldest first and the newest never: as long as the parent is there, no number after it was ever taken and freed. So a
-    /// writer that stood still, for however long, meets whoever has published since, or finds its parent gone.
+    /// in the order of their numbers, one after the other, and the newest never: as long as the parent is there, no
+    /// number after it was ever taken and freed. So a writer that stood still, for however long, meets whoever has
+    /// published since, or finds its parent gone.
     async fn passed_over(&self, created: &Sealed) -> Result<Option<Sealed>> {
         let number = created.document.number;
         if let Some(parent) = created.document.parent

@@ -6,6 +6,7 @@ use super::wait::Then;
 use super::worker::Worker;
 use crate::breaker::State;
 use crate::error::Error;
+use crate::gc::MOST_PRUNED;
 use crate::guard::CallKind;
 
 impl Worker {
@@ -41,11 +42,19 @@ impl Worker {
         let swept = async {
             // First: what only a pruned document names is no longer named.
             let pruned = self.publisher.prune(sweep.keep_documents, sweep.keep_documents_for, false).await?;
+            let documents = pruned.len() as u64;
+            if pruned.len() >= MOST_PRUNED {
+                return Ok::<_, Error>((documents, 0, true));
+            }
             let swept = self.publisher.sweep(&sweep.prefix, &pinned, false).await?;
-            Ok::<_, Error>((pruned.len() as u64, swept.removed.len() as u64))
+            Ok((documents, swept.removed.len() as u64, false))
         };
         match swept.await {
-            Ok((documents, objects)) => {
+            Ok((documents, objects, goes_on)) => {
+                if goes_on {
+                    // After the next plan, if one is there: pruning holds up none for long.
+                    self.next_sweep = Some(now);
+                }
                 tracing::info!(backend = %self.client.name(), documents, objects, "swept");
                 self.shared.change(|status| {
                     status.swept_objects += objects;

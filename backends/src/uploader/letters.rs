@@ -7,12 +7,24 @@ use std::time::Duration;
 use akidb_host::Clock;
 
 use super::worker::{PlanTurn, Worker};
+use crate::breaker::State;
 use crate::class::Op;
 use crate::dlq::{Attempt, Claim, DeadLetters, LetterId, LetterState, NewLetter, Which};
 use crate::error::{Error, Result};
 use crate::guard::CallKind;
 use crate::plan::PlanItem;
 use crate::publish::{Blame, Failed, Tried};
+
+/// What became of the items that failed in a plan's turn.
+#[derive(Debug, Default)]
+pub(super) struct Buried {
+    /// The error of the last one that has a letter now.
+    pub(super) last: Option<Error>,
+    /// What the first one failed with that does not count: the backend was not well, or there is no queue.
+    pub(super) left: Option<Error>,
+    /// Whether nothing more is to be asked of the backend in this turn.
+    pub(super) is_over: bool,
+}
 
 /// Letters claimed at once, and the pause after each: 10 a second at most.
 const CLAIMED: usize = 10;
@@ -118,18 +130,19 @@ fn attempt(tried: &Tried) -> Attempt {
 }
 
 impl Worker {
-    /// Writes letters for items that failed by their own fault. Answers the last one's error, if any was written.
-    ///
-    /// # Errors
-    /// What an item failed with that does not count: the backend was not well, or there is no queue.
-    pub(super) async fn bury(&self, local_number: u64, failed: Vec<Failed>) -> Result<Option<Error>> {
+    /// Writes letters for items that failed by their own fault.
+    pub(super) async fn bury(&self, local_number: u64, failed: Vec<Failed>) -> Buried {
         let is_open = failed.iter().any(|failed| matches!(failed.blame, Blame::Open | Blame::Item));
-        let is_well = is_open && self.takes_small_puts().await;
-        let (mut buried, mut left) = (None, None);
+        let takes_puts = is_open && self.takes_small_puts().await;
+        let guard = self.client.backend().guard();
+        let is_calm = guard.is_none_or(|guard| guard.calm().0);
+        let mut buried = Buried { is_over: is_open && !takes_puts, ..Buried::default() };
         for failed in failed {
             let own = match failed.blame {
                 Blame::LocalFile => true,
-                Blame::Open | Blame::Item => is_well,
+                // A refusal of this one is not about lists, removals or reads.
+                Blame::Item => takes_puts,
+                Blame::Open => takes_puts && is_calm,
                 Blame::Backend => false,
             };
             if own && self.shared.letters.add(local_number, &failed) {
@@ -137,19 +150,26 @@ impl Worker {
                     backend = %self.client.name(), key = %failed.item.key, error = %failed.error,
                     "a file will not go up; it is a dead letter now, and stays pending"
                 );
-                buried = Some(failed.error);
+                buried.last = Some(failed.error);
             } else {
-                left = left.or(Some(failed.error));
+                buried.is_over |= failed.is_of_all();
+                buried.left = buried.left.or(Some(failed.error));
             }
         }
-        left.map_or(Ok(buried), Err)
+        buried.is_over |= buried.left.is_some() && !self.may_upload();
+        buried
     }
 
     /// Neither attempts nor a refusal prove anything of a file alone: a backend that takes nothing looks the same. It is
     /// asked to take something small.
     async fn takes_small_puts(&self) -> bool {
+        self.probe(CallKind::Upload).await.is_ok() && self.may_upload()
+    }
+
+    /// Whether the breaker of uploads is closed.
+    fn may_upload(&self) -> bool {
         let guard = self.client.backend().guard();
-        self.probe(CallKind::Upload).await.is_ok() && guard.is_none_or(|guard| guard.calm().0)
+        guard.is_none_or(|guard| guard.breaker(CallKind::Upload).state() == State::Closed)
     }
 
     /// Tries the letters whose time has come, at a pace and a share that leave room for others. `true` if it was ended

@@ -172,8 +172,12 @@ impl Worker {
         });
         let not_tried = round.not_tried;
         self.passed_over = if not_tried > 0 { self.passed_over + 1 } else { 0 };
-        let buried = self.bury(plan.local_number, round.failed).await?;
-        let more = if not_tried > 0 { true } else { self.redrive(turn, &missing).await? };
+        let buried = self.bury(plan.local_number, round.failed).await;
+        // One that does not count keeps no letter from its time, unless nothing goes up at all.
+        let more = not_tried > 0 || (!buried.is_over && self.redrive(turn, &missing).await?);
+        if let Some(left) = buried.left {
+            return Err(left);
+        }
         if self.publisher.has_all(plan) || seeded_bug("document_before_its_files") {
             let remote_number = self.publisher.commit(plan).await?;
             shared.letters.supersede(&[]);
@@ -181,7 +185,7 @@ impl Worker {
             let local_number = plan.local_number;
             return Ok(Outcome::Published(Published { local_number, remote_number, files_put, bytes_put }));
         }
-        Ok(if more || turn.is_over() { Outcome::GoOn } else { Outcome::Parked(buried) })
+        Ok(if more || turn.is_over() { Outcome::GoOn } else { Outcome::Parked(buried.last) })
     }
 
     /// Writes down what came of a turn, and says what comes next.

@@ -7,6 +7,7 @@ use akidb_host::sim::{EIO, HookFs};
 use super::simulated::Sim;
 use super::*;
 use crate::fault::Fault;
+use crate::guard::CallKind;
 use crate::uploader::worker::Worker;
 use crate::{Class, DeadLetters, DlqSettings, LetterState, Which};
 
@@ -171,6 +172,7 @@ async fn a_file_that_cannot_be_opened_or_read_for_now_goes_up_later_without_anyb
         sim.offer(&items);
         sim.drive(1).await;
         assert_eq!(sim.letters.stats().poison, 0, "{op:?} {errno} {times}");
+        assert_eq!(sim.worker.client.budget_tokens(), 500, "the backend is not charged with it");
         sim.drive(24 * 3_600).await;
         sim.assert_drained().await;
     }
@@ -179,22 +181,82 @@ async fn a_file_that_cannot_be_opened_or_read_for_now_goes_up_later_without_anyb
 #[tokio::test]
 async fn a_file_whose_device_goes_on_failing_is_poison_at_its_third_redrive() {
     use akidb_host::sim::{Act, Call, Op as HookOp};
-    let hook = |call: &Call<'_>| {
-        let is_it = call.op == HookOp::ReadAt && call.path.ends_with("a.parquet");
-        if is_it { Act::Fail(EIO) } else { Act::Go }
-    };
-    let mut sim = Sim::over(Arc::new(HookFs::new(real_fs(), Arc::new(hook))));
-    let items = [sim.item("a.parquet"), sim.item("b.parquet")];
-    sim.offer(&items);
-    // Redriven after one, two and four minutes.
-    for (after_secs, state) in [(30, LetterState::Dead), (330, LetterState::Dead), (100, LetterState::Poison)]
-    {
-        sim.drive(after_secs).await;
-        let letter = sim.letters.list(&Which::all(), 9).remove(0);
-        assert_eq!((letter.state, letter.class), (state, Class::Local), "{letter:?}");
-        assert!(letter.error_message.starts_with("AKI-0707"), "{}", letter.error_message);
+    const EACCES: i32 = 13;
+    const ELOOP: i32 = 40;
+    const ENODATA: i32 = 61;
+    const EBADMSG: i32 = 74;
+    const ESTALE: i32 = 116;
+    const EUCLEAN: i32 = 117;
+    for (op, errno) in [
+        (HookOp::ReadAt, EIO),
+        (HookOp::Open, EACCES),
+        (HookOp::Open, ELOOP),
+        (HookOp::ReadAt, ENODATA),
+        (HookOp::ReadAt, EBADMSG),
+        (HookOp::ReadAt, ESTALE),
+        (HookOp::Open, EUCLEAN),
+    ] {
+        let hook = move |call: &Call<'_>| {
+            let is_it = call.op == op && call.path.ends_with("a.parquet");
+            if is_it { Act::Fail(errno) } else { Act::Go }
+        };
+        let mut sim = Sim::over(Arc::new(HookFs::new(real_fs(), Arc::new(hook))));
+        let items = [sim.item("a.parquet"), sim.item("b.parquet")];
+        sim.offer(&items);
+        // Redriven after one, two and four minutes.
+        for (after_secs, state) in
+            [(30, LetterState::Dead), (330, LetterState::Dead), (100, LetterState::Poison)]
+        {
+            sim.drive(after_secs).await;
+            let letter = sim.letters.list(&Which::all(), 9).remove(0);
+            assert_eq!((letter.state, letter.class), (state, Class::Local), "{errno}: {letter:?}");
+            assert!(letter.error_message.starts_with("AKI-0707"), "{}", letter.error_message);
+        }
+        assert_eq!(sim.puts_of("a.parquet"), 0, "{errno}");
     }
-    assert_eq!(sim.puts_of("a.parquet"), 0);
+}
+
+#[tokio::test]
+async fn a_refused_file_is_buried_while_lists_and_removals_are_held_back() {
+    for status in [400, 413] {
+        let mut sim = Sim::new();
+        let items = [sim.item("a.parquet"), sim.item("b.parquet")];
+        sim.drive(1).await;
+        sim.guard().breaker(CallKind::ListDelete).force_open();
+        sim.faults.set_poison(Some(("a.parquet", Fault::Fail(Cause::Status(status, None)))));
+        sim.offer(&items);
+        sim.drive(3_600).await;
+        assert!(!sim.is_calm());
+        assert_eq!((sim.letters.stats().poison, sim.puts_of("a.parquet")), (1, 1), "{status}");
+        assert_eq!((sim.status().pending_files, sim.status().parked_files), (1, 1), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn letters_are_tried_again_beside_a_file_that_fails_while_lists_are_held_back() {
+    let mut sim = Sim::new();
+    let items = [sim.item("a.parquet"), sim.item("b.parquet")];
+    sim.drive(1).await;
+    for _ in 0..3 {
+        sim.faults.script(Op::Put, "b.parquet", 0, Fault::Fail(Cause::Status(500, None)));
+    }
+    sim.offer(&items[1..]);
+    sim.drive(30).await;
+    assert_eq!(sim.letters.stats().size, 1);
+    // Past the letter's minute, and what the breaker of uploads remembers.
+    sim.clock.advance(Duration::from_secs(60));
+    sim.guard().breaker(CallKind::ListDelete).force_open();
+    // Nobody can say whose fault it is while a breaker is open: no letter.
+    sim.faults.set_poison(Some(("a.parquet", Fault::Fail(Cause::Status(500, None)))));
+    sim.offer(&items);
+    sim.drive(1).await;
+    assert!(!sim.is_calm());
+    assert_eq!((sim.letters.stats().size, sim.puts_of("b.parquet")), (0, 4));
+    assert_eq!(sim.status().pending_files, 1);
+    sim.faults.set_poison(None);
+    sim.guard().breaker(CallKind::ListDelete).reset();
+    sim.drive(600).await;
+    sim.assert_drained().await;
 }
 
 #[tokio::test]
