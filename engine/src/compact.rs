@@ -59,10 +59,7 @@ pub(crate) fn compact(
     let mut held = None;
     loop {
         let waited = held.is_some();
-        // Owed once what it wrote no longer counts as in the making.
-        let once =
-            compact_once(engine, collection, choose, held, spared).inspect_err(|_| engine.removals.owe());
-        let needed = match once? {
+        let needed = match compact_once(engine, collection, choose, held, spared)? {
             Once::Merged(merged) => return Ok(merged),
             Once::Needs(bytes) => bytes,
         };
@@ -117,10 +114,19 @@ fn compact_once(
     let inputs: Vec<Arc<LiveSegment>> = chosen.iter().map(|at| Arc::clone(&state.segments[*at])).collect();
     let grown_rows = policy::grown_rows(max_rows);
     let small_inputs = inputs.iter().filter(|live| engine.is_small(live, grown_rows)).count();
-    let _merging = writer.begin_merge(Merging { collection, grown_rows, small_inputs });
+    let merging = writer.begin_merge(Merging { collection, grown_rows, small_inputs });
     let _span = tracing::info_span!("compact", collection = %state.name, segments = inputs.len()).entered();
     let bytes = chosen.iter().map(|at| loads[*at].live_bytes()).sum();
-    let result = engine.has_disk_for(bytes).and_then(|()| merge(engine, writer, state, &inputs));
+    let result = engine.has_disk_for(bytes).and_then(|()| {
+        let merged = merge(engine, writer, state, &inputs);
+        drop(merging);
+        merged.or_else(|error| {
+            // Now that what it wrote no longer counts as in the making.
+            engine.removals.owe();
+            // Dropped meanwhile: there is nothing to merge.
+            if error.is_dropped() { Ok(()) } else { Err(error) }
+        })
+    });
     if result.is_err() || spared.files.is_empty() {
         engine.compactions.note(collection, result.as_ref().err().cloned());
     }
@@ -178,12 +184,7 @@ fn merge(
     inputs: &[Arc<LiveSegment>],
 ) -> Result<()> {
     let merged = write(engine, writer, state, inputs)?;
-    commit(engine, writer, state.id, inputs, &merged).or_else(|error| {
-        merged.discard(engine, &error);
-        // Dropped meanwhile: there is nothing to merge, but what was written for it may lie there yet.
-        engine.removals.owe();
-        if error.is_dropped() { Ok(()) } else { Err(error) }
-    })
+    commit(engine, writer, state.id, inputs, &merged).inspect_err(|error| merged.discard(engine, error))
 }
 
 /// Makes the manifest name the output instead of the inputs, and publishes that.

@@ -141,7 +141,10 @@ impl Db {
     /// As [`Db::write`]; `Full` when 4,096 async calls wait for a thread already.
     pub async fn write_async(&self, batch: Batch) -> Result<Lsn> {
         let engine = Arc::clone(self.engine());
-        engine.await_turn(collection::rows_of(&engine, &batch).into_iter()).await;
+        let rows = collection::rows_of(&engine, &batch);
+        let bytes = rows.iter().map(|(_, bytes)| bytes).sum();
+        engine.await_turn(rows.into_iter()).await;
+        engine.await_queue(bytes, engine.patience_ends()).await?;
         let receipt = self.engine().workers.run(move || collection::submit(&engine, &batch, false)).await??;
         receipt.acknowledged_async().await
     }

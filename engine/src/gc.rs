@@ -26,9 +26,11 @@ pub(crate) fn collect(engine: &Engine, pinned: &dyn Fn() -> BTreeSet<u64>) -> Re
         store.expired(engine.limits.manifests, now, &pinned)
     };
     let swept = || {
+        if engine.removals.is_paused(engine.place.clock.now()) {
+            return Ok(None);
+        }
         // Of a manifest whose fate is unknown nobody owes anything: a reopen tells.
-        let is_owed =
-            engine.removals.is_due(engine.place.clock.now()) && writer.committer.poisoned().is_none();
+        let is_owed = engine.removals.is_owed() && writer.committer.poisoned().is_none();
         if expired()?.is_empty() && !is_owed {
             return Ok(None);
         }
@@ -40,9 +42,10 @@ pub(crate) fn collect(engine: &Engine, pinned: &dyn Fn() -> BTreeSet<u64>) -> Re
         let newest = writer.committer.newest();
         let broken = named_manifests_stay(&newest.manifest, &expired).err();
         assert!(broken.is_none(), "{broken:?}");
-        store.delete(&expired)?;
+        let stays = store.remove(&expired)?;
         let in_the_making = |name| !seeded_bug("gc_takes_merges") && writer.may_be_merging(name);
-        remove_unnamed(&engine.place, store, &newest.manifest, &in_the_making).map(Some)
+        let swept = remove_unnamed(&engine.place, store, &newest.manifest, &in_the_making)?;
+        stays.map_or(Ok(Some(swept)), Err)
     };
     match swept() {
         Ok(None) => Ok(()),

@@ -161,8 +161,10 @@ fn remove_old(
     limits: &Limits,
     report: &mut RecoveryReport,
 ) -> Result<Option<Error>> {
-    let swept = expire_manifests(place, store, opened, limits.manifests)
-        .and_then(|()| gc::remove_unnamed(place, store, opened, &|_| false));
+    let swept = expire_manifests(place, store, opened, limits.manifests).and_then(|stays| {
+        let swept = gc::remove_unnamed(place, store, opened, &|_| false)?;
+        stays.map_or(Ok(swept), Err)
+    });
     let swept = swept.inspect_err(|error| {
         tracing::warn!(%error, "files that no manifest names were not removed; it is tried again");
     })?;
@@ -171,15 +173,15 @@ fn remove_old(
 }
 
 /// By their number alone: an open that fails behind its manifest leaves one each time, and no driver comes to remove them.
-fn expire_manifests(place: &Place, store: &Store, opened: &Manifest, kept: Kept) -> Result<()> {
+fn expire_manifests(place: &Place, store: &Store, opened: &Manifest, kept: Kept) -> Result<Option<Error>> {
     if store.numbers()?.len() <= kept.count {
-        return Ok(());
+        return Ok(None);
     }
     let kept = Kept { for_secs: u64::MAX, ..kept };
     let expired = store.expired(kept, place.clock.unix_micros(), &named_snapshots::kept(opened))?;
     let broken = named_manifests_stay(opened, &expired).err();
     assert!(broken.is_none(), "{broken:?}");
-    store.delete(&expired)
+    store.remove(&expired)
 }
 
 /// Whoever finished a sync shows what it covered, with none of the log's locks held.

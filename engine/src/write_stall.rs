@@ -19,7 +19,7 @@ pub(crate) struct Stall {
 }
 
 impl Stall {
-    fn error(self) -> Error {
+    pub(crate) fn error(self) -> Error {
         let retry_after = Duration::from_millis(100);
         let kind = if self.which == "min_free_disk" {
             ErrorKind::NoSpace
@@ -94,9 +94,10 @@ impl Stalls {
         self.turns.wake_all();
     }
 
-    /// Says that somebody is about to wait until less is queued: before the look that he waits upon.
-    pub(crate) fn note_at_queue(&self) {
-        self.at_queue.store(true, Ordering::SeqCst);
+    /// Says that somebody is about to wait until less is queued: before the look that he waits upon. Answers whether he is the
+    /// first since they were called last: it is enough that one of them hurries the log.
+    pub(crate) fn note_at_queue(&self) -> bool {
+        !self.at_queue.swap(true, Ordering::SeqCst)
     }
 
     /// Called after what was synced is applied; costs one swap while nobody waits for it.

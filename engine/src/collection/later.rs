@@ -54,7 +54,9 @@ impl Collection {
             drop(state);
             self.append_async(encoded, span).await?
         } else {
-            self.handle.engine.await_turn(std::iter::once((self.id, bytes as u64))).await;
+            let engine = &self.handle.engine;
+            engine.await_turn(std::iter::once((self.id, bytes as u64))).await;
+            engine.await_queue(bytes as u64, engine.patience_ends()).await?;
             let collection = self.clone();
             let write = move || {
                 let now_micros = collection.now_micros();
@@ -85,7 +87,8 @@ impl Collection {
         let engine = &self.handle.engine;
         write::check_size(engine, &encoded)?;
         engine.await_turn(upserts(&encoded.ops)).await;
-        engine.await_queue(encoded.log_bytes()).await;
+        let due = engine.patience_ends();
+        engine.await_queue(encoded.log_bytes(), due).await?;
         let (_, state) = self.view()?;
         while self.may_append_here(&state, &encoded)? {
             let sequencer = &engine.writer()?.sequencer;
@@ -107,6 +110,8 @@ impl Collection {
                 Placed::Stale => break,
             }
         }
+        // Others may have come first; a worker waits for the disk, not for them.
+        engine.await_queue(encoded.log_bytes(), due).await?;
         let writing = Arc::clone(engine);
         let work = move || span.clone().in_scope(|| write::append(&writing, &[state], &encoded, true, span));
         engine.workers.run(work).await?
@@ -126,6 +131,7 @@ impl Collection {
 fn show_or_let_show(engine: &Arc<Engine>) {
     let Some(writer) = engine.writer_if_any() else { return };
     if writer.sequencer.drain_ready() {
+        engine.stalls.notify_at_queue();
         return;
     }
     let draining = Arc::clone(engine);
@@ -137,6 +143,7 @@ fn show_or_let_show(engine: &Arc<Engine>) {
 fn drain(engine: &Engine) {
     if let Some(writer) = engine.writer_if_any() {
         writer.sequencer.drain();
+        engine.stalls.notify_at_queue();
     }
 }
 

@@ -352,6 +352,8 @@ pub(super) fn append_unless(
             Err(error) => return Err(error),
         }
     };
+    // The append shows what was synced meanwhile, too.
+    engine.stalls.notify_at_queue();
     Ok(receipt(engine, encoded, first, last, span))
 }
 

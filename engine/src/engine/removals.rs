@@ -23,9 +23,13 @@ pub(crate) struct Removals {
 
 impl Removals {
     /// Whether one is due that no manifest's expiry asks for.
-    pub(crate) fn is_due(&self, now: Instant) -> bool {
-        let waits = self.lock_retry().0.is_some_and(|at| now < at);
-        self.is_owed.load(Ordering::Acquire) && !waits
+    pub(crate) fn is_owed(&self) -> bool {
+        self.is_owed.load(Ordering::Acquire)
+    }
+
+    /// Whether the last one failed, and the next is not tried yet.
+    pub(crate) fn is_paused(&self, now: Instant) -> bool {
+        self.lock_retry().0.is_some_and(|at| now < at)
     }
 
     /// One begins, of all that is owed by now.

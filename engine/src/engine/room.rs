@@ -178,19 +178,29 @@ impl Engine {
         Some(Stall { which: PENDING_WRITES, detail })
     }
 
-    /// Waits while too much is queued for so many bytes more, as long as a write waits at any bound, and holds no thread.
-    pub(crate) async fn await_queue(&self, bytes: u64) {
-        if self.queue_stall(bytes).is_none() {
-            return;
+    /// Until when a write that begins now waits at bounds.
+    pub(crate) fn patience_ends(&self) -> Instant {
+        self.stalls.turns.now() + self.limits.write_stall_timeout
+    }
+
+    /// Waits while too much is queued for so many bytes more, until `due` at most, and holds no thread.
+    ///
+    /// # Errors
+    /// `Full` if it still is too much then; nothing was written.
+    pub(crate) async fn await_queue(&self, bytes: u64, due: Instant) -> Result<()> {
+        let stall = || if self.is_closed() { None } else { self.queue_stall(bytes) };
+        if stall().is_none() {
+            return Ok(());
         }
-        let turns = &self.stalls.turns;
         let hurried = RefCell::new(None);
         let is_held = move || {
-            self.stalls.note_at_queue();
-            hurried.replace(self.writer.as_ref().map(|writer| writer.sequencer.log().hurry()));
-            !self.is_closed() && self.queue_stall(bytes).is_some()
+            if self.stalls.note_at_queue() {
+                hurried.replace(self.writer.as_ref().map(|writer| writer.sequencer.log().hurry()));
+            }
+            stall().is_some()
         };
-        turns.wait(turns.now() + self.limits.write_stall_timeout, is_held).await;
+        self.stalls.turns.wait(due, is_held).await;
+        stall().map_or(Ok(()), |stall| Err(stall.error()))
     }
 
     /// How many small segments a collection has beside those that are being merged, if that is too many and they are

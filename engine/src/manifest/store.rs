@@ -259,23 +259,33 @@ impl Store {
     /// Removes the files of these manifests and syncs the directory; ones already gone do not matter.
     ///
     /// # Errors
-    /// `Unavailable`: the first file that could not be removed, or the sync. The rest stay; calling again is safe.
+    /// `Unavailable`: the first file that could not be removed, or the sync. Nothing else is held up; calling again is safe.
     pub fn delete(&self, numbers: &[u64]) -> Result<()> {
-        self.lock_seen().forget(numbers);
+        self.remove(numbers)?.map_or(Ok(()), Err)
+    }
+
+    /// As [`Store::delete`], and answers apart why one is still there: that the others are gone is durable on return.
+    ///
+    /// # Errors
+    /// `Unavailable`: the directory could not be synced. What they name has to stay.
+    pub(crate) fn remove(&self, numbers: &[u64]) -> Result<Option<Error>> {
+        let (mut gone, mut failure) = (Vec::new(), None);
         for number in numbers {
             let path = self.path(*number);
             match self.fs.unlink(&path) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                    return Err(Error::io("AKI-0316", &path, "removing an old manifest", &e));
+                    failure.get_or_insert(Error::io("AKI-0316", &path, "removing an old manifest", &e));
                 }
-                _ => {}
+                _ => gone.push(*number),
             }
         }
-        if numbers.is_empty() {
-            return Ok(());
+        self.lock_seen().forget(&gone);
+        if !gone.is_empty() {
+            let synced = self.fs.sync_dir(&self.dir);
+            synced
+                .map_err(|e| Error::io("AKI-0316", &self.dir, "syncing after removing old manifests", &e))?;
         }
-        let synced = self.fs.sync_dir(&self.dir);
-        synced.map_err(|e| Error::io("AKI-0316", &self.dir, "syncing after removing old manifests", &e))
+        Ok(failure)
     }
 
     fn lock_seen(&self) -> MutexGuard<'_, Seen> {

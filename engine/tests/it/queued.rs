@@ -7,7 +7,9 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
-use akidb::{Collection, Db, Error, ErrorKind, Lsn, Metric, NewRow, Receipt, Result, Schema, Settings};
+use akidb::{
+    Batch, Collection, Db, Error, ErrorKind, Lsn, Metric, NewRow, Receipt, Result, Schema, Settings,
+};
 use akidb_host::sim::{Act, EIO, Gate, Op};
 use serde_json::json;
 
@@ -149,4 +151,60 @@ fn a_log_that_syncs_nothing_more_says_so_and_is_not_just_full() {
     assert_eq!(taken.last().unwrap().wait().unwrap_err().kind(), ErrorKind::Poisoned);
     let refused = rows.submit(&[row(0)]).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Poisoned, "{refused}");
+}
+
+/// Polls until it is there, at most for so long between two calls of its waker.
+fn answer_of<T>(mut future: Pin<Box<dyn Future<Output = T> + '_>>) -> T {
+    let (woken, is_woken) = channel();
+    let waker = Waker::from(Arc::new(Woken(Arc::new(Mutex::new(woken)))));
+    loop {
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(answer) => return answer,
+            Poll::Pending => is_woken.recv_timeout(Duration::from_secs(30)).expect("nobody was called"),
+        }
+    }
+}
+
+#[test]
+fn async_writes_that_wait_at_the_queue_hold_no_thread_that_searches_need() {
+    let gate = log_syncs();
+    // A write's patience is longer than the test's.
+    let (_dir, db, rows) = open(&gate, 120_000);
+    rows.upsert("near", &row(1).vector, json!({})).unwrap();
+    gate.shut();
+    let large: Vec<NewRow> = (0..700).map(row).collect();
+    rows.submit(&large).unwrap();
+    let mut context = Context::from_waker(Waker::noop());
+    let mut waiting: Vec<Upsert<'_>> = Vec::new();
+    for n in 0..4 {
+        // Larger than what is encoded on the caller's thread.
+        waiting.push(Box::pin(rows.upsert_batch_async((n * 500..(n + 1) * 500).map(row).collect())));
+        let mut batch = Batch::new();
+        for n in 0..500 {
+            batch.upsert("rows", row(n));
+        }
+        let db = &db;
+        waiting.push(Box::pin(async move { db.write_async(batch).await }));
+    }
+    assert!(waiting.iter_mut().all(|write| write.as_mut().poll(&mut context).is_pending()));
+    let vector = row(1).vector;
+    let hits = answer_of(Box::pin(rows.search(&vector).k(1).run_async())).unwrap();
+    assert_eq!(hits.len(), 1);
+    gate.release();
+    for write in waiting {
+        answer_of(write).unwrap();
+    }
+    db.close().unwrap();
+}
+
+#[test]
+fn an_async_write_is_refused_once_its_patience_is_over() {
+    let gate = log_syncs();
+    let (_dir, _db, rows) = open(&gate, 50);
+    gate.shut();
+    let (_taken, refused) = fill(&rows);
+    assert!(is_pending_writes(&refused), "{refused}");
+    let refused = answer_of(Box::pin(rows.upsert_async("more", &row(0).vector, json!({})))).unwrap_err();
+    assert!(is_pending_writes(&refused), "{refused}");
+    gate.release();
 }

@@ -56,7 +56,10 @@ async fn more_documents_than_one_turn_prunes_go_in_the_turns_after_it() {
     sim.drive(2_000).await;
     assert_eq!(documents(&sim).await.len(), 501);
     sim.faults.clear_calls();
+    let mut turns = 0;
     while sim.status().pruned_documents == 0 {
+        turns += 1;
+        assert!(turns < 100_000, "nothing is pruned");
         sim.clock.advance(Duration::from_secs(1));
         sim.worker.turn().await;
     }
