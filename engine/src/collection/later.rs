@@ -112,6 +112,8 @@ impl Collection {
         }
         // Others may have come first; a worker waits for the disk, not for them.
         engine.await_queue(encoded.log_bytes(), due).await?;
+        // A flush may have moved its rows meanwhile.
+        let (_, state) = self.view()?;
         let writing = Arc::clone(engine);
         let work = move || span.clone().in_scope(|| write::append(&writing, &[state], &encoded, true, span));
         engine.workers.run(work).await?
