@@ -28,7 +28,8 @@ pub use search::{
     SourceRow, SourceRows, bench_search, fill_settings,
 };
 pub use soak::{
-    SoakBench, SoakError, SoakFigures, SoakSample, SoakSearches, SoakWorkload, bench_soak, soak_writer,
+    SoakBench, SoakError, SoakFigures, SoakOpened, SoakSample, SoakSearches, SoakWorkload, bench_soak,
+    soak_writer,
 };
 pub use upsert::{UpsertError, UpsertFigures, Upserts, bench_upsert};
 pub use vectors::Vectors;

@@ -26,6 +26,7 @@ mod watch;
 mod writer;
 
 pub use figures::{SoakFigures, SoakSample, SoakSearches};
+pub use said::SoakOpened;
 pub use writer::soak_writer;
 
 /// Rows of a batch, for the floor.

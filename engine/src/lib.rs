@@ -187,7 +187,7 @@ pub use named_snapshots::NamedSnapshot;
 #[cfg(not(akidb_loom))]
 pub use ops::Expect;
 #[cfg(not(akidb_loom))]
-pub use recovery::{CutReport, RecoveryReport, UnsyncedReport};
+pub use recovery::{CutReport, OpenTimes, RecoveryReport, UnsyncedReport};
 #[cfg(not(akidb_loom))]
 pub use repair::{
     LostRows, RepairReport, repair_manifest, repair_segment_drop, repair_segment_drop_on, repair_wal_cut,

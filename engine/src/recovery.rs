@@ -38,11 +38,11 @@ mod line;
 mod replay;
 mod report;
 
-pub use report::{CutReport, RecoveryReport, UnsyncedReport};
+pub use report::{CutReport, OpenTimes, RecoveryReport, UnsyncedReport};
 
 use decode::{Piece, Schemas};
 use replay::{apply, give_memory_back, replay};
-use report::{note_cut, unsynced};
+use report::{Lap, note_cut, unsynced};
 
 /// How long an open waits for a handle that is being dropped in this process, in steps of 10 ms.
 const LOCK_TRIES: u32 = 100;
@@ -57,6 +57,7 @@ type Opened = (Arc<Engine>, RecoveryReport, OpenBackends);
 /// Opens a directory for writing, making it if it does not exist and `create` says so.
 pub(crate) fn open(place: Place, settings: &Settings, create: bool) -> Result<Opened> {
     let limits = Limits::new(settings, &place.memory);
+    let mut lap = Lap::new(&place.clock);
     if create {
         make_dirs(&place)?;
     }
@@ -71,8 +72,10 @@ pub(crate) fn open(place: Place, settings: &Settings, create: bool) -> Result<Op
     // What can be refused is, before anything is written: a start that fails is tried again and again.
     let (catalog, schemas) = load_catalog(&place, &newest.manifest, &limits)?;
     let backends = Uploads::open(settings, &place)?;
+    report.took.segments_ms = lap.ms();
     let log_files = log_files(&place);
     let (log, recovered) = open_log(&place, limits.log_config(), &newest.manifest, false)?;
+    report.took.log_ms = lap.ms();
     let epoch = log.epoch();
     let writer_id = place.rng.u32();
     let committer =
@@ -83,6 +86,7 @@ pub(crate) fn open(place: Place, settings: &Settings, create: bool) -> Result<Op
         Ok(())
     })?;
     let opened = &opened.manifest;
+    report.took.manifest_ms = lap.ms();
     report.epoch = epoch;
     let text = format!(
         "pid {}, epoch {epoch}, since {}",
@@ -93,6 +97,7 @@ pub(crate) fn open(place: Place, settings: &Settings, create: bool) -> Result<Op
     let _ = lock.write_text(&text);
 
     let removal = remove_old(&place, committer.store(), opened, &limits, &mut report);
+    report.took.removal_ms = lap.ms();
     let applier = Applier::new(memory(&limits, opened), catalog, opened.floor.pred());
     let log = EngineLog::new(log, limits.durability, lock);
     // The log need not hold them any more, and knows no better than what it holds.
@@ -126,6 +131,7 @@ pub(crate) fn open(place: Place, settings: &Settings, create: bool) -> Result<Op
         }
     }
     drain_after_syncs(&sequencer, &engine.stalls);
+    report.took.replay_ms = lap.ms();
     Ok((engine, report, backends))
 }
 

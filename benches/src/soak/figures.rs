@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::latencies::Latencies;
 use super::run::Ended;
-use super::said::Opened;
+use super::said::SoakOpened;
 use super::seen::{COUNTED_FROM, Seen};
 use super::watch::Files;
 use super::{SoakBench, SoakWorkload};
@@ -69,6 +69,8 @@ pub struct SoakFigures {
     pub open_call_ms_max: Option<f64>,
     /// The most processor time of an open with a first answer, all threads of the process.
     pub open_cpu_ms_max: Option<f64>,
+    /// The longest opens, and what was replayed in each.
+    pub longest_opens: Vec<SoakOpened>,
     /// Memory of the writer that is its own, at most.
     pub rss_anon_mib_max: f64,
     /// The same beyond what memtables may take (`memory_bytes`); negative where less.
@@ -217,6 +219,7 @@ impl SoakFigures {
             open_ms_max: most(seen, |open| open.answer_ms),
             open_call_ms_max: most(seen, |open| open.call_ms),
             open_cpu_ms_max: most(seen, |open| open.cpu_ms),
+            longest_opens: longest(&seen.opens),
             rss_anon_mib_max: tenth(seen.memory_max.anon_mib),
             rss_anon_over_budget_mib_max: tenth(seen.memory_max.anon_mib - budget_mib),
             budget_mib,
@@ -248,6 +251,8 @@ impl SoakFigures {
     }
 }
 
+/// Opens that are told one by one.
+const LONGEST_OPENS: usize = 8;
 const MIB: f64 = 1_048_576.0;
 
 /// MiB that the disk keeps, by ending.
@@ -259,8 +264,21 @@ fn ms(latencies: &Latencies, thousandths: u64) -> Option<f64> {
     latencies.per_mille_ms(thousandths).map(thousandth)
 }
 
-fn most(seen: &Seen, of: impl Fn(&Opened) -> f64) -> Option<f64> {
+fn most(seen: &Seen, of: impl Fn(&SoakOpened) -> f64) -> Option<f64> {
     seen.opens.iter().map(of).max_by(f64::total_cmp).map(tenth)
+}
+
+fn longest(opens: &[SoakOpened]) -> Vec<SoakOpened> {
+    let mut opens = opens.to_vec();
+    opens.sort_by(|a, b| b.answer_ms.total_cmp(&a.answer_ms));
+    opens.truncate(LONGEST_OPENS);
+    let rounded = |open: SoakOpened| SoakOpened {
+        call_ms: tenth(open.call_ms),
+        answer_ms: tenth(open.answer_ms),
+        cpu_ms: tenth(open.cpu_ms),
+        ..open
+    };
+    opens.into_iter().map(rounded).collect()
 }
 
 fn tenth(value: f64) -> f64 {

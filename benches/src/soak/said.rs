@@ -31,7 +31,7 @@ pub(super) struct Orders {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum Said {
     /// The database is open and has answered a search.
-    Opened(Opened),
+    Opened(SoakOpened),
     /// Every row was compared with what was acknowledged before.
     Compared(Compared),
     /// So many changes are acknowledged.
@@ -48,13 +48,17 @@ pub(super) enum Said {
 
 /// How long an open took.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Opened {
+pub struct SoakOpened {
     /// The call that opens.
-    pub(super) call_ms: f64,
+    pub call_ms: f64,
     /// The same and the first answer.
-    pub(super) answer_ms: f64,
+    pub answer_ms: f64,
     /// Processor time of the process for both, all threads.
-    pub(super) cpu_ms: f64,
+    pub cpu_ms: f64,
+    /// Records of the log that were applied again.
+    pub replayed: u64,
+    /// The parts of the call: segments, log, manifest, removal, replay.
+    pub parts_ms: [f64; 5],
 }
 
 /// Calls of about a second.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::latencies::Latencies;
-use super::said::{Compared, Opened, Said, Took};
+use super::said::{Compared, Said, SoakOpened, Took};
 use super::watch::{Files, Memory};
 
 /// Bytes over raw count from so much raw on: before, the log alone is larger than its rows.
@@ -30,7 +30,7 @@ pub(super) struct Seen {
     /// Bytes on disk at most before raw was enough to be compared with.
     pub(super) bytes_before: u64,
     pub(super) memory_max: Memory,
-    pub(super) opens: Vec<Opened>,
+    pub(super) opens: Vec<SoakOpened>,
     /// What all comparisons found wrong, and the last one right.
     pub(super) compared: Compared,
     pub(super) comparisons: u32,
@@ -82,7 +82,7 @@ impl Seen {
         }
     }
 
-    pub(super) fn opened(&mut self, opened: Opened) {
+    pub(super) fn opened(&mut self, opened: SoakOpened) {
         self.opens.push(opened);
     }
 

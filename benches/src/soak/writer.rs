@@ -13,7 +13,7 @@ use super::SoakError;
 use super::judge;
 use super::model::{Model, Unit, id_of};
 use super::rows::Rows;
-use super::said::{Opened, Orders, STOP, Said, Took, say};
+use super::said::{Orders, STOP, Said, SoakOpened, Took, say};
 use crate::search::Answer;
 
 const COLLECTION: &str = "soak";
@@ -76,7 +76,7 @@ pub(super) fn settings(manifest_keep: u32) -> Settings {
 }
 
 /// The database with an answer to its first search, and how long that took.
-pub(super) fn open_timed(orders: &Orders, rows: &Rows) -> Result<(Db, Collection, Opened), SoakError> {
+pub(super) fn open_timed(orders: &Orders, rows: &Rows) -> Result<(Db, Collection, SoakOpened), SoakError> {
     let query = rows.query(0).map_err(|cause| reading(&cause))?;
     let (began, before) = (RealClock.now(), process_cpu_time());
     let ms = |time: Duration| time.as_secs_f64() * 1e3;
@@ -91,7 +91,15 @@ pub(super) fn open_timed(orders: &Orders, rows: &Rows) -> Result<(Db, Collection
         found => found?,
     };
     docs.search(&query).k(K).run()?;
-    let opened = Opened { call_ms, answer_ms: since(), cpu_ms: ms(process_cpu_time() - before) };
+    let (replayed, took) = (db.recovery().replayed_records, db.recovery().took);
+    let parts_ms = [took.segments_ms, took.log_ms, took.manifest_ms, took.removal_ms, took.replay_ms];
+    let opened = SoakOpened {
+        call_ms,
+        answer_ms: since(),
+        cpu_ms: ms(process_cpu_time() - before),
+        replayed,
+        parts_ms,
+    };
     Ok((db, docs, opened))
 }
 

@@ -120,7 +120,7 @@ fn a_soak_loses_nothing_in_two_kills_and_its_figures_are_one_object() {
         "budget_mib bytes_counted_from_mib bytes_over_raw_max bytes_over_raw_settled comparisons deletes dim \
          disk_mib_max_before disk_mib_max_by_kind disk_mib_settled_by_kind durability exact_search_p50_ms files_max \
          files_max_by_kind files_settled floor_p50_us kills length_over_raw_max length_over_raw_settled load \
-         lost_rows manifest_keep open_call_ms_max open_cpu_ms_max open_ms_max opens raw_bytes_per_row recall \
+         longest_opens lost_rows manifest_keep open_call_ms_max open_cpu_ms_max open_ms_max opens raw_bytes_per_row recall \
          recall_min recalls rows rss_anon_mib_max rss_anon_over_budget_mib_max rss_file_mib_max scheduling \
          search_cpu_p50_last_over_first search_cpu_p99_last_over_first search_cpu_p99_ms \
          search_p50_last_over_first search_p50_ms search_p99_first_ms search_p99_last_ms \

@@ -1,7 +1,10 @@
 //! What an open found and did, for people and programs.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
 
+use akidb_host::Clock;
 use akidb_wal::Recovered;
 use serde::Serialize;
 
@@ -33,6 +36,42 @@ pub struct RecoveryReport {
     pub cut: Option<CutReport>,
     /// Files no manifest names, removed.
     pub orphans_removed: Vec<PathBuf>,
+    /// Where the time of the open went.
+    pub took: OpenTimes,
+}
+
+/// How long the parts of an open took, in milliseconds, in their order. They do not overlap.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct OpenTimes {
+    /// The lock, the newest manifest and the segments that it names.
+    pub segments_ms: f64,
+    /// The log: the scan of its files, the check of its frames, and of what may not be on disk the copy and its sync.
+    pub log_ms: f64,
+    /// The manifest that records the epoch, synced.
+    pub manifest_ms: f64,
+    /// The removal of files that no manifest names.
+    pub removal_ms: f64,
+    /// What the log holds beyond the segments, applied again.
+    pub replay_ms: f64,
+}
+
+/// Tells the time since it was asked last.
+pub(super) struct Lap {
+    clock: Arc<dyn Clock>,
+    since: Instant,
+}
+
+impl Lap {
+    pub(super) fn new(clock: &Arc<dyn Clock>) -> Self {
+        Self { clock: Arc::clone(clock), since: clock.now() }
+    }
+
+    /// Milliseconds since the last call, or since it was made.
+    pub(super) fn ms(&mut self) -> f64 {
+        let now = self.clock.now();
+        let passed = now.saturating_duration_since(std::mem::replace(&mut self.since, now));
+        (passed.as_secs_f64() * 1e4).round() / 10.0
+    }
 }
 
 /// Rows that were shown before they were synced. A power cut may have taken those above `kept_up_to`; the death of the
