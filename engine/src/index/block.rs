@@ -14,6 +14,15 @@ use crate::index::table::Table;
 const ADD_TOP: f32 = 32_000.0;
 const MUL_TOP: f32 = 32_700.0;
 const PADDING: i16 = i16::MAX;
+/// A row so many times as long as the median leaves the others eight of the 32,000 steps of their squares: as coarse as one bit a
+/// number is.
+pub(crate) const LONGEST_OF_MEDIAN: f32 = 64.0;
+
+/// The upper median of numbers; 0 of none. Leaves them in another order.
+pub(crate) fn median(numbers: &mut [f32]) -> f32 {
+    let middle = numbers.len() / 2;
+    if numbers.is_empty() { 0.0 } else { *numbers.select_nth_unstable_by(middle, f32::total_cmp).1 }
+}
 
 /// Bytes of a block whose codes have so many nibbles.
 pub(crate) fn block_len(nibbles: usize) -> usize {
@@ -52,6 +61,13 @@ impl Blocks {
             position[row % POSITION_LEN] |= nibble << (row / POSITION_LEN * 4);
         }
         self.factors.push((factors.add, factors.mul));
+    }
+
+    /// Whether a row is so much longer than half of the others that one scale for all would flatten the factors of those.
+    pub(crate) fn is_uneven(&self) -> bool {
+        let mut lengths: Vec<f32> = self.factors.iter().map(|(_, mul)| mul.abs()).collect();
+        let longest = lengths.iter().copied().fold(0.0, f32::max);
+        longest > LONGEST_OF_MEDIAN * median(&mut lengths)
     }
 
     /// The bytes of all blocks, and the scales of their factors. Leaves nothing.

@@ -31,7 +31,7 @@ pub(crate) struct Built {
 }
 
 /// Builds the index of `vectors`, by row number. `None` where exact search serves as well or better: no rows, a low
-/// dimension, magnitudes that codes do not hold; and soon after `go_on` says that it is no longer wanted. The same rows,
+/// dimension, magnitudes that codes do not hold, in a small segment one that dwarfs the others; and soon after `go_on` says that it is no longer wanted. The same rows,
 /// rotation and seed give the same bytes.
 pub(crate) fn build(
     metric: Metric,
@@ -171,6 +171,10 @@ impl<'a> Making<'a> {
                 stored.add -= norm_squared;
             }
             blocks.push(&self.nibbles, stored);
+        }
+        // One list of everything has one scale; where there are many, those of the others are their own.
+        if !numbered && blocks.is_uneven() {
+            return None;
         }
         let (bytes, scales) = blocks.finish();
         let count = primaries.len() + copies.len();

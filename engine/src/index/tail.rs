@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::distance::Kernel;
-use crate::index::block::{Blocks, Scales};
+use crate::index::block::{Blocks, LONGEST_OF_MEDIAN, Scales, median};
 use crate::index::coarse::Near;
 use crate::index::code::{self, Bits};
 use crate::index::lists::{Asked, List, Lists};
@@ -19,6 +19,8 @@ use crate::schema::Metric;
 pub(crate) const GROUP_ROWS: u32 = 64;
 /// Rows the centre is taken from.
 const CENTRE_ROWS: usize = 256;
+/// Residuals whose square is below so many of the rows' mean square are never too long for codes.
+const EQUAL_ROWS_NORM: f32 = 16.0;
 
 /// How rows of a collection are encoded.
 #[derive(Clone, Debug)]
@@ -67,6 +69,8 @@ struct Open {
     rotated: Vec<f32>,
     nibbles: Vec<u8>,
     centre: Vec<f32>,
+    /// The square of what a residual may be long, so that the factors of the others are not flattened.
+    longest_squared: f32,
     /// A row came that codes do not hold: what is published stays right, nothing more is.
     closed: bool,
 }
@@ -84,6 +88,7 @@ impl Tail {
             rotated: vec![0.0; coding.rotation.coded()],
             nibbles: vec![0; nibbles],
             centre: vec![0.0; coding.rotation.coded()],
+            longest_squared: f32::INFINITY,
             closed: false,
         };
         let groups = most.saturating_sub(start).div_ceil(GROUP_ROWS) as usize;
@@ -133,6 +138,17 @@ impl Tail {
         for row in waiting.chunks_exact(mean.len()) {
             mean.iter_mut().zip(row).for_each(|(sum, number)| *sum += number / CENTRE_ROWS as f32);
         }
+        let length_squared =
+            |row: &[f32]| code::sum(row, &mean, |number, mean| (number - mean) * (number - mean));
+        let mut lengths: Vec<f32> = waiting.chunks_exact(mean.len()).map(length_squared).collect();
+        // Rows that are all but equal say nothing of those to come.
+        let usual = (open.norms / CENTRE_ROWS as f32) * EQUAL_ROWS_NORM;
+        let longest = (LONGEST_OF_MEDIAN * LONGEST_OF_MEDIAN * median(&mut lengths)).max(usual);
+        open.longest_squared = if longest > 0.0 { longest } else { f32::INFINITY };
+        if lengths.iter().any(|length| *length > open.longest_squared) {
+            open.closed = true;
+            return;
+        }
         let Coding { metric, dim, bits, .. } = self.coding;
         let row_norm = (open.norms / CENTRE_ROWS as f32).sqrt();
         let shape = self.shape.get_or_init(|| Lists {
@@ -164,6 +180,10 @@ impl Tail {
                 code::encode(shape.bits, rotated, centre, nibbles)
             },
         );
+        if factors.norm_squared > open.longest_squared {
+            open.closed = true;
+            return;
+        }
         open.squares += factors.norm_squared;
         if shape.metric == Metric::Dot {
             factors.add -= norm * norm;

@@ -11,6 +11,7 @@ mod mixed;
 mod proven;
 mod replayed;
 mod thinned;
+mod uneven;
 
 const DIM: u16 = 64;
 const CLUSTERS: u64 = 40;

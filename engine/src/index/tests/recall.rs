@@ -92,6 +92,25 @@ fn few_rows_equal_rows_and_great_differences_of_size_are_found() {
 }
 
 #[test]
+fn a_row_that_dwarfs_the_others_leaves_a_small_segment_without_codes() {
+    let rotation = Rotation::new(100, 31);
+    for (factor, has_codes) in [(30.0, true), (1_000.0, false), (100_000.0, false)] {
+        let mut rows = clustered(3_000, 100, 50, 46);
+        rows[7].iter_mut().for_each(|number| *number *= factor);
+        for metric in [Metric::Cosine, Metric::L2, Metric::Dot] {
+            let built = build_from(usize::MAX, metric, &rotation, &slices(&rows), 3, &|| true);
+            // Under cosine all are as long.
+            assert_eq!(built.is_some(), has_codes || metric == Metric::Cosine, "{metric:?}, {factor} times");
+        }
+        if has_codes {
+            let queries = clustered(3_040, 100, 50, 46).split_off(3_000);
+            let got = recall(Metric::L2, &rows, &queries, usize::MAX, 0.99);
+            assert!(got >= 0.95, "{factor} times as long: {got}");
+        }
+    }
+}
+
+#[test]
 fn a_large_common_part_costs_no_recall() {
     let shift = |rows: Vec<Vec<f32>>| -> Vec<Vec<f32>> {
         rows.into_iter().map(|row| row.iter().map(|number| number + 20.0).collect()).collect()
