@@ -50,6 +50,7 @@ pub(crate) fn collect(engine: &Engine, pinned: &dyn Fn() -> BTreeSet<u64>) -> Re
     match swept() {
         Ok(None) => Ok(()),
         Ok(Some(swept)) => {
+            engine.removals.count(swept.removed);
             engine.removals.note(Ok(swept.held_up), engine.place.clock.now());
             let current = engine.current();
             let homes: Vec<&Path> =
@@ -67,7 +68,8 @@ pub(crate) fn collect(engine: &Engine, pinned: &dyn Fn() -> BTreeSet<u64>) -> Re
 /// What a removal did.
 #[derive(Debug, Default)]
 pub(crate) struct Swept {
-    pub(crate) removed: Vec<PathBuf>,
+    /// Files.
+    pub(crate) removed: usize,
     /// Why nothing was removed, if so.
     pub(crate) held_up: Option<Error>,
 }
@@ -95,7 +97,7 @@ pub(crate) fn remove_unnamed(
             Err(error) => return Err(error),
         }
     }
-    let mut removal = Removal { fs: &*place.fs, removed: Vec::new(), failure: None };
+    let mut removal = Removal { fs: &*place.fs, removed: 0, failure: None };
     let root = place.dir.join("collections");
     let named: HashSet<PathBuf> = named.iter().map(|name| root.join(&**name)).collect();
     for collection in list(&*place.fs, &root)? {
@@ -138,7 +140,7 @@ fn held_up_by(number: u64, newest: &Manifest, error: Error) -> Error {
 /// A removal that goes on past what cannot be removed.
 struct Removal<'a> {
     fs: &'a dyn Fs,
-    removed: Vec<PathBuf>,
+    removed: usize,
     /// The first.
     failure: Option<Error>,
 }
@@ -158,7 +160,7 @@ impl Removal<'_> {
             match self.fs.unlink(&path) {
                 Ok(()) => {
                     tracing::info!(file = %path.display(), "removed a file that no manifest names");
-                    self.removed.push(path);
+                    self.removed += 1;
                     any = true;
                 }
                 Err(cause) if cause.kind() == IoErrorKind::NotFound => {}

@@ -41,7 +41,7 @@ mod report;
 pub use report::{CutReport, OpenTimes, RecoveryReport, UnsyncedReport};
 
 use decode::{Piece, Schemas};
-use replay::{apply, give_memory_back, replay};
+use replay::{Relief, apply, replay};
 use report::{Lap, note_cut, unsynced};
 
 /// How long an open waits for a handle that is being dropped in this process, in steps of 10 ms.
@@ -68,6 +68,7 @@ pub(crate) fn open(place: Place, settings: &Settings, create: bool) -> Result<Op
     let newest = newest_or_first(&place, &store)?;
     report.manifest = newest.manifest.number;
     let was_unsynced = newest.manifest.shows_unsynced();
+    let did_nothing = newest.manifest.reason == Reason::Open;
 
     // What can be refused is, before anything is written: a start that fails is tried again and again.
     let (catalog, schemas) = load_catalog(&place, &newest.manifest, &limits)?;
@@ -96,7 +97,7 @@ pub(crate) fn open(place: Place, settings: &Settings, create: bool) -> Result<Op
     // A message for people; nothing depends on it.
     let _ = lock.write_text(&text);
 
-    let removal = remove_old(&place, committer.store(), opened, &limits, &mut report);
+    let removal = remove_old(&place, committer.store(), opened, &limits, did_nothing);
     report.took.removal_ms = lap.ms();
     let applier = Applier::new(memory(&limits, opened), catalog, opened.floor.pred());
     let log = EngineLog::new(log, limits.durability, lock);
@@ -107,17 +108,21 @@ pub(crate) fn open(place: Place, settings: &Settings, create: bool) -> Result<Op
     let disk_bytes = place.fs.statfs(&place.dir).map_or(u64::MAX, |stats| stats.total_bytes);
     let min_free = settings.engine.min_free_disk(disk_bytes);
     let engine = Arc::new(Engine::writing(place, limits, min_free, writer));
-    engine.removals.note(removal, engine.place.clock.now());
+    match removal.transpose() {
+        Some(removal) => {
+            engine.removals.count(removal.as_ref().map_or(0, |swept| swept.removed));
+            engine.removals.note(removal.map(|swept| swept.held_up), engine.place.clock.now());
+        }
+        None => engine.removals.owe(),
+    }
 
     note_cut(&recovered, &mut report);
     if was_unsynced {
         report.unsynced = Some(unsynced(&engine.place, &recovered, opened.floor));
     }
     let log_end = recovered.last;
-    let to = Arc::clone(&engine);
-    let applying = Box::new(move |piece: &Piece| {
-        apply(piece, to.applier(), || give_memory_back(&to, to.applier(), &limits))
-    });
+    let (to, mut relief) = (Arc::clone(&engine), Relief::new(Arc::clone(&engine)));
+    let applying = Box::new(move |piece: &Piece| apply(piece, to.applier(), || relief.give()));
     replay(&recovered.records, opened.floor, &schemas, &mut report, applying, &engine.place)?;
     drop(recovered);
     show_all(sequencer.applier(), log_end);
@@ -158,24 +163,25 @@ fn settle_dirs(place: &Place) -> Result<()> {
     }
 }
 
-/// Removes manifests beyond the number that is kept, and what a crash left of files that no manifest names; returns why it could
-/// not, or cannot yet. An older manifest that cannot be read costs space, not rows: it must not keep the database shut.
+/// Removes manifests beyond the number that is kept. The files that they named, and what a crash left of files that no manifest
+/// names, are removed behind the open, by the driver: each takes a while. But where the writer before `did_nothing`, as one
+/// whose open fails each time, no driver may come, and it is done here: `None` if it is not. An older manifest that
+/// cannot be read costs space, not rows: it must not keep the database shut.
 fn remove_old(
     place: &Place,
     store: &Store,
     opened: &Manifest,
     limits: &Limits,
-    report: &mut RecoveryReport,
-) -> Result<Option<Error>> {
-    let swept = expire_manifests(place, store, opened, limits.manifests).and_then(|stays| {
-        let swept = gc::remove_unnamed(place, store, opened, &|_| false)?;
-        stays.map_or(Ok(swept), Err)
+    did_nothing: bool,
+) -> Result<Option<gc::Swept>> {
+    let swept = expire_manifests(place, store, opened, limits.manifests).and_then(|stays| match stays {
+        Some(failure) => Err(failure),
+        None if did_nothing => gc::remove_unnamed(place, store, opened, &|_| false).map(Some),
+        None => Ok(None),
     });
-    let swept = swept.inspect_err(|error| {
+    swept.inspect_err(|error| {
         tracing::warn!(%error, "files that no manifest names were not removed; it is tried again");
-    })?;
-    report.orphans_removed = swept.removed;
-    Ok(swept.held_up)
+    })
 }
 
 /// By their number alone: an open that fails behind its manifest leaves one each time, and no driver comes to remove them.

@@ -44,6 +44,9 @@ pub struct Stats {
     /// Why files that nothing names any more are not removed, until they are: a manifest that is kept is damaged, whose
     /// snapshot is named then with the command that ends it, or the disk fails.
     pub removal_failure: Option<String>,
+    /// Files of collections that nothing named any more, removed since the open: what merges, deletes and drops freed, and what a
+    /// crash left.
+    pub files_removed: u64,
     /// What merges of segments did since the open.
     pub compaction: CompactionStats,
     /// Pages of segments that are kept unpacked.
@@ -237,6 +240,7 @@ pub(crate) fn stats(engine: &Engine, uploads: &Uploads) -> Result<Stats> {
         write_pace: write_pace(&engine.pace),
         flush_failure: engine.last_flush_failure().map(|error| error.to_string()),
         removal_failure: removal_failure(engine),
+        files_removed: engine.removals.removed(),
         poisoned: poisoned(engine),
         backends: uploads.stats(),
     })

@@ -1,6 +1,6 @@
 //! How the removal of files that nothing names goes, and when what failed is tried again.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,8 @@ pub(crate) struct Removals {
     is_owed: AtomicBool,
     /// Tried again from then on, after so long.
     retry: Mutex<(Option<Instant>, Duration)>,
+    /// Files since the open.
+    removed: AtomicU64,
 }
 
 impl Removals {
@@ -55,6 +57,16 @@ impl Removals {
     /// A flush or merge failed: what it wrote is to be removed.
     pub(crate) fn owe(&self) {
         self.is_owed.store(true, Ordering::Release);
+    }
+
+    /// Notes that so many files were removed.
+    pub(crate) fn count(&self, files: usize) {
+        self.removed.fetch_add(files as u64, Ordering::Relaxed);
+    }
+
+    /// How many were since the open.
+    pub(crate) fn removed(&self) -> u64 {
+        self.removed.load(Ordering::Relaxed)
     }
 
     pub(crate) fn failure(&self) -> Option<Error> {

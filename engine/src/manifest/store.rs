@@ -238,7 +238,10 @@ impl Store {
         let numbers = self.numbers()?;
         let (mut expired, mut is_older) = (Vec::new(), false);
         for (rank, number) in numbers.iter().rev().enumerate().skip(1) {
-            is_older = self.is_older(*number, kept.for_secs, unix_micros).unwrap_or(is_older);
+            // The age of one that is too many is not asked: its file would be read for it.
+            if rank < kept.count && kept.for_secs < u64::MAX {
+                is_older = self.is_older(*number, kept.for_secs, unix_micros).unwrap_or(is_older);
+            }
             let goes = rank >= kept.count || is_older;
             if goes && !pinned.contains(number) {
                 expired.push(*number);

@@ -1,6 +1,7 @@
 //! The log's tail into memtables, within the memory of a running database.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use akidb_wal::{Record, Records, RecordsIter};
 
@@ -8,10 +9,10 @@ use super::RecoveryReport;
 use super::decode::{Frame, Piece, Schemas};
 use super::line::{Apply, Line};
 use crate::apply::Applier;
+use crate::catalog::CollectionState;
 use crate::engine::{Engine, Place};
 use crate::error::Result;
 use crate::flush;
-use crate::limits::Limits;
 use crate::log::from_wal;
 use crate::lsn::Lsn;
 use crate::ops::{Memory, Op};
@@ -23,34 +24,61 @@ const PIECE_BYTES: usize = 2 << 20;
 /// Below so many bytes of frames a thread costs more than it saves.
 const WORTH_A_THREAD_BYTES: u64 = 4 << 20;
 
-/// Keeps a replay within the memory of a running database. A full memtable is only sealed: the driver flushes it behind
-/// the open; no more of them than the running database had, so a young collection's are as large as any. Above the bound of
-/// all memtables it is flushed here and now.
-pub(super) fn give_memory_back(engine: &Engine, applier: &Applier<Memory>, limits: &Limits) -> Result<()> {
-    loop {
-        let current = applier.published().current();
-        let catalog = current.content();
-        let healthy = || catalog.collections.values().filter(|state| state.damage.get().is_none());
-        if let Some(full) =
-            healthy().find(|s| s.active.bytes() >= limits.memtable_bytes || s.active.is_full())
-        {
-            flush::seal(engine.writer()?, full.id);
-            continue;
+/// Gives memory back during a replay.
+pub(super) struct Relief {
+    engine: Arc<Engine>,
+    /// Collections whose flush failed: their rows stay in memory, as they did before the crash, and the driver tries again behind
+    /// the open.
+    failing: BTreeSet<u32>,
+}
+
+impl Relief {
+    pub(super) fn new(engine: Arc<Engine>) -> Self {
+        Self { engine, failing: BTreeSet::new() }
+    }
+
+    /// Keeps a replay within the memory of a running database. A full memtable is only sealed: the driver flushes it behind
+    /// the open; no more of them than the running database had, so a young collection's are as large as any. Where all
+    /// memtables take what writers may, one is flushed here and now.
+    ///
+    /// # Errors
+    /// `Poisoned`: what a flush wrote cannot be named by a manifest any more. No other failure of a flush: the log holds its rows.
+    pub(super) fn give(&mut self) -> Result<()> {
+        let engine = &*self.engine;
+        loop {
+            let current = engine.applier().published().current();
+            let catalog = current.content();
+            let healthy = || catalog.collections.values().filter(|state| state.damage.get().is_none());
+            let is_full = |state: &&Arc<CollectionState>| {
+                state.active.bytes() >= engine.limits.memtable_bytes || state.active.is_full()
+            };
+            if let Some(full) = healthy().find(is_full) {
+                flush::seal(engine.writer()?, full.id);
+                continue;
+            }
+            let memory = &engine.place.memory;
+            memory.note_flushes(catalog.held_memtable_bytes(&self.failing), !self.failing.is_empty());
+            if !memory.is_full() {
+                // Where another database holds more, that one flushes.
+                memory.call_first();
+                return Ok(());
+            }
+            let able = || healthy().filter(|state| !self.failing.contains(&state.id));
+            let sealed = able().find(|state| !state.sealed.is_empty());
+            let largest = || able().filter(|s| s.active.bytes() > 0).max_by_key(|s| s.active.bytes());
+            let Some(due) = sealed.or_else(largest).map(|state| state.id) else { return Ok(()) };
+            if sealed.is_none() {
+                flush::seal(engine.writer()?, due);
+            }
+            match flush::flush_oldest(engine, due) {
+                Ok(_) => {}
+                Err(error) if engine.writer()?.committer.poisoned().is_some() => return Err(error),
+                Err(error) => {
+                    tracing::warn!(%error, "a flush failed while the log was replayed; its rows stay in memory");
+                    self.failing.insert(due);
+                }
+            }
         }
-        let memory = &engine.place.memory;
-        memory.note_flushes(catalog.held_memtable_bytes(&BTreeSet::new()), false);
-        if !memory.is_asked() {
-            // Where another database holds more, that one flushes.
-            memory.call_first();
-            return Ok(());
-        }
-        let sealed = healthy().find(|state| !state.sealed.is_empty());
-        let largest = || healthy().filter(|s| s.active.bytes() > 0).max_by_key(|s| s.active.bytes());
-        let Some(due) = sealed.or_else(largest).map(|state| state.id) else { return Ok(()) };
-        if sealed.is_none() {
-            flush::seal(engine.writer()?, due);
-        }
-        flush::flush_oldest(engine, due)?;
     }
 }
 

@@ -34,8 +34,6 @@ pub struct RecoveryReport {
     pub unsynced: Option<UnsyncedReport>,
     /// Where the log's tail was cut, if it was.
     pub cut: Option<CutReport>,
-    /// Files no manifest names, removed.
-    pub orphans_removed: Vec<PathBuf>,
     /// Where the time of the open went.
     pub took: OpenTimes,
 }
@@ -49,7 +47,8 @@ pub struct OpenTimes {
     pub log_ms: f64,
     /// The manifest that records the epoch, synced.
     pub manifest_ms: f64,
-    /// The removal of files that no manifest names.
+    /// The removal of old manifests; and of files that no manifest names, where the writer before did nothing but open: else they go
+    /// behind the open.
     pub removal_ms: f64,
     /// What the log holds beyond the segments, applied again.
     pub replay_ms: f64,

@@ -7,21 +7,11 @@ use std::time::Duration;
 use akidb::{CallKind, Db, ErrorKind, Metric, NewRow, Reason, Schema, Settings, State, Which};
 use akidb_backends::fault::{Cause, Fault, FaultStore};
 use akidb_host::sim::CrashDisk;
-use akidb_host::{Clock, RealClock, RealSpawn};
+use akidb_host::{RealClock, RealSpawn};
 use object_store::memory::InMemory;
 use serde_json::json;
 
-const LONG: Duration = Duration::from_secs(60);
-
-/// Looks until it is so: what happens on a backend has no event to wait for.
-#[track_caller]
-fn until(is_so: impl Fn() -> bool) {
-    let since = RealClock.now();
-    while !is_so() {
-        assert!(RealClock.now().duration_since(since) < LONG, "it did not come to be");
-        std::thread::yield_now();
-    }
-}
+use crate::support::{LONG, until};
 
 fn open_over(dir: &Path, backends: &[(&str, &Path, bool)], engine: &str) -> Db {
     let mut text = format!(

@@ -149,8 +149,10 @@ fn a_limit_below_what_the_log_holds_opens_flushes_and_goes_on() {
     let db = world.open(&disk, &budget, "");
     let rows = db.collection("rows").unwrap();
     let (bytes, segments) = held(&db);
-    assert!(bytes <= MIB && segments >= 9, "{bytes} bytes in memtables, {segments} segments");
-    assert!(budget.usage(MemoryUse::Memtables).peak_bytes <= MIB + 4 * ROW_BYTES, "{budget:?}");
+    // What writers may take.
+    let most = 2 * MIB / 8 * 7;
+    assert!(bytes <= most && segments >= 5, "{bytes} bytes in memtables, {segments} segments");
+    assert!(budget.usage(MemoryUse::Memtables).peak_bytes <= most + 4 * ROW_BYTES, "{budget:?}");
     for n in 600..800 {
         rows.upsert_batch(&[row(n)]).unwrap();
         world.work();

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use akidb::{Batch, Collection, Db, Id, Metric, NewRow, Schema, Settings};
-use akidb_host::sim::InlineSpawn;
+use akidb_host::sim::{Act, Call, ENOSPC, InlineSpawn, Op};
 use akidb_host::{RealClock, RealFs, RealSpawn, Rng, Spawn};
 use serde_json::json;
 
-use crate::support::copy_dir;
+use crate::support::{copy_dir, hooked, in_dir};
 
 const DIM: u16 = 96;
 const COLLECTIONS: [&str; 2] = ["ints", "texts"];
@@ -124,6 +125,31 @@ fn a_long_log_comes_back_row_by_row_whoever_applies_it_and_whatever_is_flushed_m
             drop(db);
         }
     }
+}
+
+/// More than memory has room for, and no room on the disk: what a running database bears, its open does.
+#[test]
+fn a_flush_that_fails_while_the_log_is_replayed_does_not_keep_the_database_shut() {
+    let seed = 20_261_128;
+    println!("seed {seed}");
+    let dir = tempfile::tempdir().unwrap();
+    let (db, full) = (dir.path().join("db"), Arc::new(AtomicBool::new(true)));
+    let (truth, _) = written(&db, seed);
+    let tight = "memtable_bytes = \"1 MiB\"\nmemory_bytes = \"8 MiB\"\n";
+    let is_full = Arc::clone(&full);
+    let hook = move |call: &Call<'_>| match is_full.load(Ordering::SeqCst) && in_dir(call.path, "1-ints") {
+        true if call.op == Op::CreateNew => Act::Fail(ENOSPC),
+        _ => Act::Go,
+    };
+    let before = files(&db);
+    let db = hooked(&db, Arc::new(hook), settings(tight));
+    assert!(db.recovery().replayed_records > 20_000, "{:?}", db.recovery());
+    assert!(files(&dir.path().join("db")) > before, "the other collection was flushed as it went");
+    assert!(shown(&db) == truth);
+    full.store(false, Ordering::SeqCst);
+    db.flush().unwrap();
+    assert!(shown(&db) == truth);
+    db.close().unwrap();
 }
 
 /// How many segments the directory has.

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use akidb::{Db, Settings};
 use akidb_host::sim::{Act, Call, HookFs};
-use akidb_host::{RealClock, RealFs, RealSpawn};
+use akidb_host::{Clock, RealClock, RealFs, RealSpawn};
 
 mod watched;
 
@@ -23,6 +24,19 @@ pub(crate) fn hooked(
         .components(fs, Arc::new(RealClock), Arc::new(RealSpawn))
         .open()
         .unwrap()
+}
+
+/// What is waited for at most.
+pub(crate) const LONG: Duration = Duration::from_secs(60);
+
+/// Looks until it is so: for what has no event to wait for.
+#[track_caller]
+pub(crate) fn until(is_so: impl Fn() -> bool) {
+    let since = RealClock.now();
+    while !is_so() {
+        assert!(RealClock.now().duration_since(since) < LONG, "it did not come to be");
+        std::thread::yield_now();
+    }
 }
 
 /// Memory of this process that is not of files: maps do not count.

@@ -109,7 +109,9 @@ fn gc_decodes_each_manifest_once_and_trusts_no_damaged_one_it_has_not_read() {
     assert!(world.collect(&db));
     let pass = reads.load(Ordering::SeqCst);
     println!("an open decodes {opening}, the pass after it {pass}");
-    assert!((25..=world.manifests().len() as u64 + 3).contains(&opening) && pass == 0);
+    assert!(opening <= 3 && (25..=world.manifests().len() as u64 + 3).contains(&(opening + pass)));
+    reads.store(0, Ordering::SeqCst);
+    assert!(world.collect(&db) && reads.load(Ordering::SeqCst) == 0, "each is decoded once");
     // Damaged at rest after it was read: what it names stays, what nobody names goes.
     let manifest = db.list_snapshots().unwrap()[0].manifest;
     let file = format!("/db/manifest/{manifest:020}.json");
