@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use akidb_wal::Lsn;
+pub(crate) use akidb_wal::shell_word;
 
 /// What a caller can do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -142,6 +142,9 @@ pub use akidb_wal::Lsn;
 pub use arrow;
 #[cfg(not(akidb_loom))]
 #[doc(hidden)]
+pub use akidb_wal::shell_word;
+#[cfg(not(akidb_loom))]
+#[doc(hidden)]
 pub use index::scan_everything as scan_index_sections;
 #[cfg(not(akidb_loom))]
 pub use object_store;
