@@ -19,4 +19,5 @@ mod serve;
 mod server;
 mod snapshots;
 mod support;
+mod unheard;
 mod verbs;
