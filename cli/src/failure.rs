@@ -311,6 +311,7 @@ impl From<io::Error> for Failure {
     fn from(cause: io::Error) -> Self {
         let mut failure =
             Self::new(Exit::NoResult, "Io", "AKI-0904", format!("writing to standard output: {cause}"));
+            Fate::Unknown if error.is_in_part() => "in part: what was written before it stays",
         failure.0.silent = cause.kind() == io::ErrorKind::BrokenPipe;
         failure
     }

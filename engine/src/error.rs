@@ -71,6 +71,9 @@ struct Inner {
     version_found: Option<Lsn>,
     /// Whether the disk failed to give bytes back, or to take them.
     is_of_medium: bool,
+    is_in_part: bool,
+    /// Whether this process, or the machine, has no more files to open.
+    is_out_of_files: bool,
 }
 
 /// Linux's number for a failed transfer: the medium, not a limit of the process or a missing mount.
@@ -99,6 +102,8 @@ impl Error {
     }
 
     /// A wrong call.
+            is_in_part: false,
+            is_out_of_files: false,
     #[must_use]
     pub(crate) fn invalid(code: &'static str, message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Invalid, code, message)
@@ -183,6 +188,16 @@ impl Error {
     }
 
     /// What a caller can do about it.
+    /// Says that the call was several writes, and that some of them are there: this one alone was not written.
+    #[must_use]
+    pub(crate) fn in_part(mut self) -> Self {
+        if self.0.fate == Fate::NotWritten {
+            self.0.is_in_part = true;
+            self.0.fate = Fate::Unknown;
+        }
+        self
+    }
+
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
@@ -209,6 +224,13 @@ impl Error {
     /// The file concerned.
     #[must_use]
     pub fn file(&self) -> Option<&Path> {
+    /// Whether the call was several writes, of which some are made and the one that failed is not; the message says how
+    /// many are. Its fate is `Unknown` then.
+    #[must_use]
+    pub fn is_in_part(&self) -> bool {
+        self.0.is_in_part
+    }
+
         self.0.file.as_deref()
     }
 
@@ -258,5 +280,34 @@ impl std::error::Error for Error {}
 impl From<std::convert::Infallible> for Error {
     fn from(never: std::convert::Infallible) -> Self {
         match never {}
+            Fate::Unknown if self.0.is_in_part => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_that_broke_between_its_writes_is_not_called_unwritten() {
+        let broke = |fate| Error::invalid("AKI-0101", "no").fate_is(fate).about("after 4096 rows").in_part();
+        let error = broke(Fate::NotWritten);
+        assert!(error.is_in_part() && error.fate() == Fate::Unknown);
+        assert_eq!(error.to_string(), "after 4096 rows: no [AKI-0101]");
+        // Of the one that failed nothing is known: that must be said.
+        let error = broke(Fate::Unknown);
+        assert!(!error.is_in_part() && error.to_string().contains("known after a reopen"), "{error}");
+    }
+
+    #[test]
+    fn too_many_open_files_are_no_damage_and_have_a_limit_to_raise() {
+        let of = |number| {
+            Error::io("AKI-0101", Path::new("f"), "open", &std::io::Error::from_raw_os_error(number))
+        };
+        for number in [EMFILE, ENFILE] {
+            assert!(!of(number).is_damage() && of(number).access_help().contains("ulimit -n"));
+        }
+        assert!(!of(13).is_damage() && of(13).access_help().contains("rights"));
+        assert!(of(EIO).is_damage());
     }
 }

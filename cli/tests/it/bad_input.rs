@@ -183,3 +183,16 @@ fn a_wrong_command_is_told_what_is_right() {
     place.fails(2, &["repair", "wal-cut", "x.wal", "minus"]);
     place.fails(2, &["import", "docs", "x.jsonl", "--metric", "l3"]);
 }
+    assert_eq!(objects(&run.out)[0]["uploaded"], json!(false), "the report is printed all the same");
+    let text = place.run(&["flush", "--backend", &url, "--wait-secs", "1"]);
+    assert!(text.err.contains("goes on with the upload") && !text.err.contains("fate:"), "{text:?}");
+    let rows = place.file("more.jsonl", "{\"id\":\"d\",\"vector\":[1,0]}\n");
+    let more = rows.to_str().unwrap();
+    let run = place.run(&["import", "docs", more, "--backend", &url, "--wait-secs", "1", "--json"]);
+    assert_eq!(run.code, 4, "{run:?}");
+    let told = &objects(&run.out)[0];
+    assert_eq!((&told["imported"], &told["uploaded"]), (&json!(1), &json!(false)));
+    assert!(!run.err.contains("nothing was written"), "{run:?}");
+    let run = place.run(&["compact", "--backend", &url, "--wait-secs", "1", "--json"]);
+    assert_eq!((run.code, &objects(&run.out)[0]["uploaded"]), (4, &json!(false)));
+    place.ok(&["rm", "docs", "d"]);
