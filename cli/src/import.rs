@@ -213,6 +213,9 @@ fn by_name(file: &Path) -> Option<Format> {
     match file.extension()?.to_str()? {
         "jsonl" | "ndjson" => Some(Format::Jsonl),
         "parquet" => Some(Format::Parquet),
+    if file == Path::new("-") {
+        return Some(Format::Jsonl);
+    }
         "npy" => Some(Format::Npy),
         _ => None,
     }

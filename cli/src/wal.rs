@@ -93,7 +93,7 @@ fn dump_json(output: Output, found: &LogFile) -> Result<()> {
 fn tagged(kind: &str, object: &impl serde::Serialize, file: &Path) -> Result<Value> {
     let mut value = serde_json::to_value(object).map_err(std::io::Error::from)?;
     value["kind"] = json!(kind);
-    value["file"] = json!(file);
+    value["file"] = json!(file.to_string_lossy());
     Ok(value)
 }
 

@@ -79,6 +79,10 @@ struct Inner {
 /// Linux's number for a failed transfer: the medium, not a limit of the process or a missing mount.
 pub(crate) const EIO: i32 = 5;
 
+/// Linux's numbers for too many open files, of the machine and of the process.
+const ENFILE: i32 = 23;
+const EMFILE: i32 = 24;
+
 /// The result of most calls here.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -98,12 +102,12 @@ impl Error {
             help: None,
             version_found: None,
             is_of_medium: false,
+            is_in_part: false,
+            is_out_of_files: false,
         }))
     }
 
     /// A wrong call.
-            is_in_part: false,
-            is_out_of_files: false,
     #[must_use]
     pub(crate) fn invalid(code: &'static str, message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Invalid, code, message)
@@ -125,6 +129,7 @@ impl Error {
         };
         let mut error = Self::new(kind, code, format!("{doing}: {cause}")).at(file, None);
         error.0.is_of_medium = cause.raw_os_error() == Some(EIO);
+        error.0.is_out_of_files = matches!(cause.raw_os_error(), Some(EMFILE | ENFILE));
         error
     }
 
@@ -132,6 +137,16 @@ impl Error {
     /// Else asking again, or another program, may well have them.
     pub(crate) fn is_damage(&self) -> bool {
         matches!(self.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) || self.0.is_of_medium
+    }
+
+    /// What gives access to a file that is there and could not be read.
+    pub(crate) fn access_help(&self) -> &'static str {
+        match self.0.is_out_of_files {
+            true => "raise the limit of open files (`ulimit -n`), then look again",
+            false => {
+                "nothing says that it is damaged: see to the rights of this user and to the disk, then look again"
+            }
+        }
     }
 
     /// Names the place.
@@ -173,6 +188,16 @@ impl Error {
         self
     }
 
+    /// Says that the call was several writes, and that some of them are there: this one alone was not written.
+    #[must_use]
+    pub(crate) fn in_part(mut self) -> Self {
+        if self.0.fate == Fate::NotWritten {
+            self.0.is_in_part = true;
+            self.0.fate = Fate::Unknown;
+        }
+        self
+    }
+
     /// Names the version a row has that was to have another.
     #[must_use]
     pub(crate) fn version_found_is(mut self, version: Option<Lsn>) -> Self {
@@ -188,16 +213,6 @@ impl Error {
     }
 
     /// What a caller can do about it.
-    /// Says that the call was several writes, and that some of them are there: this one alone was not written.
-    #[must_use]
-    pub(crate) fn in_part(mut self) -> Self {
-        if self.0.fate == Fate::NotWritten {
-            self.0.is_in_part = true;
-            self.0.fate = Fate::Unknown;
-        }
-        self
-    }
-
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
@@ -207,6 +222,13 @@ impl Error {
     #[must_use]
     pub fn fate(&self) -> Fate {
         self.0.fate
+    }
+
+    /// Whether the call was several writes, of which some are made and the one that failed is not; the message says how
+    /// many are. Its fate is `Unknown` then.
+    #[must_use]
+    pub fn is_in_part(&self) -> bool {
+        self.0.is_in_part
     }
 
     /// The stable code.
@@ -224,13 +246,6 @@ impl Error {
     /// The file concerned.
     #[must_use]
     pub fn file(&self) -> Option<&Path> {
-    /// Whether the call was several writes, of which some are made and the one that failed is not; the message says how
-    /// many are. Its fate is `Unknown` then.
-    #[must_use]
-    pub fn is_in_part(&self) -> bool {
-        self.0.is_in_part
-    }
-
         self.0.file.as_deref()
     }
 
@@ -265,6 +280,7 @@ impl fmt::Display for Error {
         }
         match self.0.fate {
             Fate::NotWritten => {}
+            Fate::Unknown if self.0.is_in_part => {}
             Fate::Durable => write!(f, "; the write is durable")?,
             Fate::Unknown => write!(f, "; whether the write survives is known after a reopen")?,
         }
@@ -280,7 +296,6 @@ impl std::error::Error for Error {}
 impl From<std::convert::Infallible> for Error {
     fn from(never: std::convert::Infallible) -> Self {
         match never {}
-            Fate::Unknown if self.0.is_in_part => {}
     }
 }
 

@@ -14,6 +14,7 @@ mod imports;
 mod log;
 mod log_damage;
 mod metrics;
+mod names;
 mod restores;
 mod serve;
 mod server;
