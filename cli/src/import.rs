@@ -125,7 +125,10 @@ impl Import {
         }
         Ok(match format {
             Format::Jsonl => Box::new(jsonl::Jsonl::open(&self.file, &self.id_field)?),
-            Format::Parquet => Box::new(parquet::Table::open(&self.file, &self.id_field)?),
+            Format::Parquet => {
+                let table = parquet::Table::open(&self.file, &self.id_field)?;
+                Box::new(table.leaving_out(&self.leave_out))
+            }
             Format::Npy => Box::new(npy::Matrix::open(&self.file, self.payload.as_deref(), &self.id_field)?),
         })
     }
@@ -210,12 +213,12 @@ const RESERVED_KEY: &str = "AKI-0129";
 const CREATE: &str = "`akidb import --create` makes database and collection from the file's first row";
 
 fn by_name(file: &Path) -> Option<Format> {
-    match file.extension()?.to_str()? {
-        "jsonl" | "ndjson" => Some(Format::Jsonl),
-        "parquet" => Some(Format::Parquet),
     if file == Path::new("-") {
         return Some(Format::Jsonl);
     }
+    match file.extension()?.to_str()? {
+        "jsonl" | "ndjson" => Some(Format::Jsonl),
+        "parquet" => Some(Format::Parquet),
         "npy" => Some(Format::Npy),
         _ => None,
     }
