@@ -238,16 +238,31 @@ fn check(config: &BackendConfig) -> Result<()> {
     Ok(())
 }
 
+/// Whether this build has a client for S3: the feature `s3`.
+pub const HAS_S3: bool = cfg!(feature = "s3");
+
 /// Builds a backend from its settings. Makes no request; a `local` one creates its directory.
 ///
 /// # Errors
 /// `Invalid` for settings that cannot work, naming the setting; without the feature `s3` also for an S3 URL,
 /// naming the feature.
 pub fn open(config: &BackendConfig) -> Result<Backend> {
+    open_as(config, true)
+}
+
+/// As [`open`], to read what is there: a slip in the path of a `local` one makes no directory.
+///
+/// # Errors
+/// As [`open`]; `NotFound` if the directory of a `local` one is not there.
+pub fn open_to_read(config: &BackendConfig) -> Result<Backend> {
+    open_as(config, false)
+}
+
+fn open_as(config: &BackendConfig, create: bool) -> Result<Backend> {
     check(config)?;
     match config.url.split_once("://") {
         None if config.url.is_empty() => Err(Error::invalid(&config.name, "url: must not be empty")),
-        None | Some(("file", _)) => local::open(config),
+        None | Some(("file", _)) => local::open(config, create),
         #[cfg(feature = "s3")]
         Some(("s3" | "minio", _)) => crate::s3::open(config),
         #[cfg(not(feature = "s3"))]

@@ -87,7 +87,7 @@ mod test_support;
 mod uploader;
 
 #[cfg(not(any(akidb_loom, akidb_shuttle)))]
-pub use backend::{Backend, Kind, open};
+pub use backend::{Backend, HAS_S3, Kind, open, open_to_read};
 pub use breaker::{Breaker, BreakerStatus, Failure, Permit, Reason, Refused, Settled, State, Totals};
 pub use budget::Budget;
 pub use class::{Class, Op};
@@ -112,6 +112,8 @@ pub use guard::{CallKind, Guard, GuardSettings, Held};
 #[cfg(not(any(akidb_loom, akidb_shuttle)))]
 pub use known::Known;
 pub use limiter::{Entry, InFlight, Limiter, LimiterSettings, Pace, Place, Share};
+#[cfg(not(any(akidb_loom, akidb_shuttle)))]
+pub use local::directory_of;
 #[cfg(not(any(akidb_loom, akidb_shuttle)))]
 pub use multiparts::{Aborted, Multiparts};
 #[cfg(not(any(akidb_loom, akidb_shuttle)))]

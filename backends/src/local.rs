@@ -1,16 +1,21 @@
 //! A directory as a backend: object_store's local file system with fsync on.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use object_store::local::LocalFileSystem;
 
 use crate::backend::{Backend, Kind};
+use crate::class::Class;
 use crate::config::BackendConfig;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
-pub(crate) fn open(config: &BackendConfig) -> Result<Backend> {
+pub(crate) fn open(config: &BackendConfig, create: bool) -> Result<Backend> {
     let dir = directory(config)?;
+    if !create && !dir.exists() {
+        let message = format!("nothing was published here: there is no directory {}", dir.display());
+        return Err(Error::new(ErrorKind::NotFound, Class::NotFound, &config.name, message).at(&config.url));
+    }
     std::fs::create_dir_all(&dir).map_err(|e| {
         Error::invalid(&config.name, "url: cannot create the directory").at(&config.url).because(e)
     })?;
@@ -18,20 +23,47 @@ pub(crate) fn open(config: &BackendConfig) -> Result<Backend> {
 }
 
 /// Without fsync a put that returned can be gone, or empty, after a power cut; it is off by default.
-fn store(dir: &std::path::Path, config: &BackendConfig) -> Result<LocalFileSystem> {
+fn store(dir: &Path, config: &BackendConfig) -> Result<LocalFileSystem> {
     let store = LocalFileSystem::new_with_prefix(dir).map_err(|e| {
         Error::invalid(&config.name, "url: cannot use the directory").at(&config.url).because(e)
     })?;
     Ok(store.with_fsync(true))
 }
 
+/// The directory that a `file://` URL names: what follows is the path as it is, with nothing in it that stands for something
+/// else, so that `file://$PWD/copy` is that directory whatever `$PWD` is. `None` for any other URL.
+#[must_use]
+pub fn directory_of(url: &str) -> Option<&Path> {
+    url.strip_prefix("file://").map(Path::new).filter(|path| path.is_absolute())
+}
+
 fn directory(config: &BackendConfig) -> Result<PathBuf> {
     if !config.url.starts_with("file://") {
         return Ok(PathBuf::from(&config.url));
     }
-    url::Url::parse(&config.url).ok().and_then(|url| url.to_file_path().ok()).ok_or_else(|| {
+    let dir = directory_of(&config.url).ok_or_else(|| {
         Error::invalid(&config.name, "url: file:// needs an absolute path, as in file:///data/backup")
-    })
+    })?;
+    match decoded(dir) {
+        // A copy must not begin anew beside the one that is there.
+        Some(other) if !dir.exists() && other.exists() => Err(Error::invalid(
+            &config.name,
+            format!(
+                "url: the path after file:// is taken as it is, and there is no {}; for the directory {} write file://{}",
+                dir.display(),
+                other.display(),
+                other.display()
+            ),
+        )),
+        _ => Ok(dir.to_path_buf()),
+    }
+}
+
+/// What earlier versions took a path with `%20` and the like for.
+fn decoded(dir: &Path) -> Option<PathBuf> {
+    let text = dir.to_str().filter(|text| text.contains('%'))?;
+    let url = format!("file://{}", text.replace('#', "%23").replace('?', "%3F"));
+    url::Url::parse(&url).ok()?.to_file_path().ok()
 }
 
 #[cfg(test)]
@@ -52,11 +84,45 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a b/c");
         let by_path = crate::open(&BackendConfig::new("l", path.to_str().unwrap())).unwrap();
-        let url = url::Url::from_file_path(&path).unwrap();
-        let by_url = crate::open(&BackendConfig::new("l", url.as_str())).unwrap();
+        let url = format!("file://{}", path.display());
+        let by_url = crate::open(&BackendConfig::new("l", url)).unwrap();
         by_path.store().put(&"k".into(), "v".into()).await.unwrap();
         let read = by_url.store().get(&"k".into()).await.unwrap().bytes().await.unwrap();
         assert_eq!(&read[..], b"v");
         assert!(crate::open(&BackendConfig::new("l", "file://host/x")).is_err());
+    }
+
+    #[test]
+    fn what_is_only_read_is_not_made() {
+        let home = tempfile::tempdir().unwrap();
+        let config = BackendConfig::new("l", home.path().join("slip").display().to_string());
+        let error = crate::open_to_read(&config).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+        assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 0);
+        crate::open(&config).unwrap();
+        crate::open_to_read(&config).unwrap();
+    }
+
+    #[test]
+    fn the_path_of_a_url_is_taken_as_it_is() {
+        let home = tempfile::tempdir().unwrap();
+        for name in ["copy #1", "what?", "50%", "a%20b"] {
+            let dir = home.path().join(name);
+            crate::open(&BackendConfig::new("l", format!("file://{}", dir.display()))).unwrap();
+            assert!(dir.is_dir(), "{name}");
+        }
+        assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 4);
+        assert_eq!(directory_of("file://relative"), None);
+        assert_eq!(directory_of("s3://bucket"), None);
+    }
+
+    #[test]
+    fn a_url_that_meant_another_directory_before_makes_none_beside_it() {
+        let home = tempfile::tempdir().unwrap();
+        std::fs::create_dir(home.path().join("a b")).unwrap();
+        let url = format!("file://{}/a%20b", home.path().display());
+        let error = crate::open(&BackendConfig::new("l", url)).unwrap_err();
+        assert!(error.to_string().contains("write file://") && error.to_string().contains("/a b"), "{error}");
+        assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 1);
     }
 }

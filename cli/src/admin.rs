@@ -23,8 +23,9 @@ pub(crate) struct Admin {
     /// Ask the `akidb serve` at this URL, such as http://127.0.0.1:8080, instead of the directory
     #[arg(long, global = true, env = "AKIDB_ADMIN", value_name = "URL")]
     admin: Option<String>,
-    /// The token it asks for. Better by AKIDB_TOKEN or --token-file: other users see the arguments of a process
-    #[arg(long, global = true, env = "AKIDB_TOKEN", hide_env_values = true, conflicts_with = "token_file")]
+    /// The token it asks for. Better by AKIDB_TOKEN or --token-file: other users see the arguments of
+    /// a process. AKIDB_TOKEN counts where neither option is given
+    #[arg(long, global = true, conflicts_with = "token_file")]
     token: Option<String>,
     /// A file with the token it asks for
     #[arg(long, global = true, value_name = "FILE")]

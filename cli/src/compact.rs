@@ -1,10 +1,8 @@
 //! `akidb compact`: merges now what the database would merge by itself a little later.
 
-use std::time::Duration;
-
 use clap::Args;
 
-use crate::database::Globals;
+use crate::database::{Globals, Upload};
 use crate::failure::Result;
 use crate::output::thousands;
 
@@ -21,19 +19,17 @@ impl Compact {
         let db = globals.open_for_writing()?;
         db.flush()?;
         let merges = db.compact()?;
-        let uploaded = globals.has_backends()? && self.wait_secs > 0;
-        if uploaded {
-            db.wait_uploaded(Duration::from_secs(self.wait_secs))?;
-        }
+        let upload = Upload::wait(&db, globals, self.wait_secs)?;
         let stats = db.stats()?;
         db.close()?;
         let segments: usize = stats.collections.iter().map(|c| c.segments).sum();
         let rows: u64 = stats.collections.iter().map(|c| c.rows).sum();
         let object = serde_json::json!({
             "merges": merges, "rows": rows, "segments": segments, "compaction": stats.compaction,
-            "uploaded": uploaded,
+            "uploaded": upload.is_done,
         });
         let sentence = format!("{} rows in {segments} segments after {merges} merges", thousands(rows));
-        globals.output().report(&object, &sentence)
+        globals.output().report(&object, &sentence)?;
+        upload.outcome()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use akidb::Settings;
+use akidb::{BackendKind, Settings};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
@@ -31,11 +31,12 @@ impl Config {
         let file = file.or_else(|| globals.config.clone());
         let file = file.ok_or_else(|| Failure::usage("no file is named; write akidb config check FILE"))?;
         let settings = Settings::from_file(&file)?;
+        refuse_unbuilt(&settings)?;
         let output = globals.output();
         let backends: Vec<_> =
             settings.backends.iter().map(|b| json!({ "name": b.name, "url": b.url })).collect();
         let object = json!({
-            "file": file, "ok": true, "tiering_policy": settings.tiering.name(), "backends": backends,
+            "file": file.to_string_lossy(), "ok": true, "tiering_policy": settings.tiering.name(), "backends": backends,
             "without_effect": settings.without_effect,
         });
         output.report(&object, &format!("{} is right", file.display()))?;
@@ -50,4 +51,16 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// A file with a backend that this build cannot open is right for another build.
+fn refuse_unbuilt(settings: &Settings) -> Result<()> {
+    let unbuilt = settings.backends.iter().find(|backend| backend.kind == BackendKind::S3 && !akidb::HAS_S3);
+    unbuilt.map_or(Ok(()), |backend| {
+        Err(Failure::usage(format!(
+            "backend {:?} is at {}, and this build has no S3 client: it lacks the feature `s3`",
+            backend.name, backend.url
+        ))
+        .help("build the command with it: cargo build --release -p akidb-cli --features s3"))
+    })
 }

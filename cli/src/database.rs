@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use akidb::{BackendSettings, Builder, Collection, Db, Settings};
+use akidb::{BackendSettings, Builder, Collection, Db, ErrorKind, Settings};
 use clap::Args;
 
 use crate::failure::{Failure, Result};
@@ -159,14 +159,47 @@ pub(crate) fn collection(db: &Db, name: &str) -> Result<Collection> {
     db.collection(name).map_err(|error| Failure::from(error).help("list the collections with `akidb ls`"))
 }
 
-/// Flushes, and waits for the backends if there are any.
-pub(crate) fn flush_and_upload(db: &Db, globals: &Globals, wait_secs: u64) -> Result<bool> {
-    db.flush()?;
-    let upload = globals.has_backends()? && wait_secs > 0;
-    if upload {
-        db.wait_uploaded(Duration::from_secs(wait_secs))?;
+/// What became of a wait for the backends.
+#[derive(Debug, Default)]
+pub(crate) struct Upload {
+    /// Whether every backend has everything.
+    pub(crate) is_done: bool,
+    failure: Option<Failure>,
+}
+
+impl Upload {
+    /// Waits for the backends if there are any. That one does not answer undoes nothing that was written here: it is for the
+    /// end of the verb's report.
+    pub(crate) fn wait(db: &Db, globals: &Globals, wait_secs: u64) -> Result<Self> {
+        if wait_secs == 0 || !globals.has_backends()? {
+            return Ok(Self::default());
+        }
+        let waited = db.wait_uploaded(Duration::from_secs(wait_secs));
+        let failure = waited.err().map(|error| {
+            let goes_on = error.kind() == ErrorKind::Unavailable;
+            Failure::from(error).without_fate().note(if goes_on { UPLOADS_GO_ON } else { WRITTEN })
+        });
+        Ok(Self { is_done: failure.is_none(), failure })
     }
-    Ok(upload)
+
+    /// What the verb ends with.
+    pub(crate) fn outcome(self) -> Result<()> {
+        self.failure.map_or(Ok(()), Err)
+    }
+}
+
+const WRITTEN: &str = "everything is written and on disk here";
+const UPLOADS_GO_ON: &str = "everything is written and on disk here; the next open for writing with this backend goes on with the \
+                             upload";
+
+/// Flushes, and waits for the backends if there are any.
+pub(crate) fn flush_and_upload(db: &Db, globals: &Globals, wait_secs: u64) -> Result<Upload> {
+    let flushed = db.flush();
+    // What could not be flushed is in the log, and the next open has it.
+    flushed.map_err(|error| {
+        Failure::from(error).without_partial_fate().note("the rows are not lost: the log has them")
+    })?;
+    Upload::wait(db, globals, wait_secs)
 }
 
 /// Name and URL of a `--backend` option.

@@ -51,7 +51,7 @@ struct Report {
     kind: Cow<'static, str>,
     code: Cow<'static, str>,
     message: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "lossy")]
     file: Option<PathBuf>,
     #[serde(skip_serializing_if = "Option::is_none")]
     offset: Option<u64>,
@@ -69,6 +69,12 @@ struct Report {
     /// The reader of our output went away: nobody is left to tell.
     #[serde(skip)]
     silent: bool,
+}
+
+/// A path that is no text, as people are shown it.
+#[expect(clippy::ref_option, reason = "the signature that serde asks for")]
+fn lossy<S: serde::Serializer>(path: &Option<PathBuf>, to: S) -> Result<S::Ok, S::Error> {
+    path.as_deref().map(Path::to_string_lossy).serialize(to)
 }
 
 impl Failure {
@@ -123,6 +129,11 @@ impl Failure {
     /// An address cannot be listened on.
     pub(crate) fn address(message: impl Into<String>) -> Self {
         Self::new(Exit::Unavailable, "Unavailable", "AKI-0907", message)
+    }
+
+    /// Files that are there could not be looked at; they have been listed.
+    pub(crate) fn unread(message: impl Into<String>) -> Self {
+        Self::new(Exit::Unavailable, "Unavailable", "AKI-0522", message)
     }
 
     /// The disk or a backend is not fit to be used; what is wrong has been listed.
@@ -300,6 +311,7 @@ impl From<Error> for Failure {
         failure.0.fate = Some(Cow::Borrowed(match error.fate() {
             Fate::NotWritten => "nothing was written",
             Fate::Durable => "the write is durable",
+            Fate::Unknown if error.is_in_part() => "in part: what was written before it stays",
             Fate::Unknown => UNKNOWN,
         }));
         failure
@@ -364,6 +376,15 @@ mod tests {
         let object: serde_json::Value = serde_json::from_str(&failure.json()).unwrap();
         assert_eq!(object["error"]["line"], 7);
         assert_eq!(object["error"]["exit"], 2);
+    }
+
+    #[test]
+    fn a_path_that_is_no_text_is_told_all_the_same() {
+        use std::os::unix::ffi::OsStrExt;
+
+        let file = Path::new(std::ffi::OsStr::from_bytes(b"rows-\xff.jsonl"));
+        let object: serde_json::Value = serde_json::from_str(&Failure::input(file, "no").json()).unwrap();
+        assert_eq!(object["error"]["file"], "rows-\u{fffd}.jsonl");
     }
 
     #[test]

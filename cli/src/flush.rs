@@ -17,17 +17,18 @@ pub(crate) struct Flush {
 impl Flush {
     pub(crate) fn run(self, globals: &Globals) -> Result<()> {
         let db = globals.open_for_writing()?;
-        let uploaded = flush_and_upload(&db, globals, self.wait_secs)?;
+        let upload = flush_and_upload(&db, globals, self.wait_secs)?;
         let stats = db.stats()?;
         db.close()?;
         let segments: usize = stats.collections.iter().map(|c| c.segments).sum();
         let rows: u64 = stats.collections.iter().map(|c| c.rows).sum();
         let object = serde_json::json!({
-            "rows": rows, "segments": segments, "flushed": stats.watermarks.flushed, "uploaded": uploaded,
+            "rows": rows, "segments": segments, "flushed": stats.watermarks.flushed, "uploaded": upload.is_done,
             "backends": stats.backends,
         });
-        let end = if uploaded { ", all on every backend" } else { "" };
+        let end = if upload.is_done { ", all on every backend" } else { "" };
         let sentence = format!("{} rows in {segments} segments{end}", thousands(rows));
-        globals.output().report(&object, &sentence)
+        globals.output().report(&object, &sentence)?;
+        upload.outcome()
     }
 }

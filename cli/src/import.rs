@@ -8,7 +8,7 @@ use akidb_host::{Clock, RealClock};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use crate::database::{Globals, collection, flush_and_upload};
+use crate::database::{Globals, Upload, collection, flush_and_upload};
 use crate::failure::{Failure, Result};
 use crate::init::{MetricWord, schema};
 use crate::output::thousands;
@@ -92,7 +92,10 @@ impl Import {
         let started = RealClock.now();
         let imported = self.feed(globals, &rows, first, &mut *source)?;
         let seconds = RealClock.now().duration_since(started).as_secs_f64();
-        let uploaded = !self.no_flush && flush_and_upload(&db, globals, self.wait_secs)?;
+        let upload = match self.no_flush {
+            true => Upload::default(),
+            false => flush_and_upload(&db, globals, self.wait_secs)?,
+        };
         let total_seconds = RealClock.now().duration_since(started).as_secs_f64();
         db.close()?;
         let per_second = if seconds > 0.0 { imported as f64 / seconds } else { 0.0 };
@@ -100,7 +103,7 @@ impl Import {
         let object = json!({
             "collection": self.collection, "imported": imported, "seconds": seconds,
             "rows_per_second": per_second.round(), "seconds_with_flush": total_seconds,
-            "peak_rss_bytes": peak, "flushed": !self.no_flush, "uploaded": uploaded,
+            "peak_rss_bytes": peak, "flushed": !self.no_flush, "uploaded": upload.is_done,
         });
         let memory = peak.map_or(String::new(), |bytes| format!(", peak memory {} MiB", bytes >> 20));
         let sentence = format!(
@@ -108,7 +111,8 @@ impl Import {
             thousands(imported),
             self.collection
         );
-        globals.output().report(&object, &sentence)
+        globals.output().report(&object, &sentence)?;
+        upload.outcome()
     }
 
     fn source(&self) -> Result<Box<dyn Source>> {
@@ -121,7 +125,10 @@ impl Import {
         }
         Ok(match format {
             Format::Jsonl => Box::new(jsonl::Jsonl::open(&self.file, &self.id_field)?),
-            Format::Parquet => Box::new(parquet::Table::open(&self.file, &self.id_field)?),
+            Format::Parquet => {
+                let table = parquet::Table::open(&self.file, &self.id_field)?;
+                Box::new(table.leaving_out(&self.leave_out))
+            }
             Format::Npy => Box::new(npy::Matrix::open(&self.file, self.payload.as_deref(), &self.id_field)?),
         })
     }
@@ -206,6 +213,9 @@ const RESERVED_KEY: &str = "AKI-0129";
 const CREATE: &str = "`akidb import --create` makes database and collection from the file's first row";
 
 fn by_name(file: &Path) -> Option<Format> {
+    if file == Path::new("-") {
+        return Some(Format::Jsonl);
+    }
     match file.extension()?.to_str()? {
         "jsonl" | "ndjson" => Some(Format::Jsonl),
         "parquet" => Some(Format::Parquet),

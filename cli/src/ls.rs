@@ -20,7 +20,7 @@ pub(crate) struct Ls {
     #[arg(long, value_name = "FILTER", requires = "collection")]
     filter: Option<String>,
     /// Only rows with ids above this one: the last id of the page before
-    #[arg(long, value_name = "ID", requires = "collection", allow_negative_numbers = true)]
+    #[arg(long, value_name = "ID", requires = "collection", allow_hyphen_values = true)]
     after: Option<String>,
     /// At most this many rows
     #[arg(long, value_name = "N", default_value_t = 20)]
@@ -86,7 +86,9 @@ impl Ls {
         match page.last() {
             None => return Err(Failure::not_found("no row matches")),
             Some(last) if page.len() == self.limit => {
-                globals.output().aside(&format!("there may be more: --after '{}'", last.id));
+                let after = format!("--after={}", last.id);
+                let after = akidb::shell_word(after.as_ref());
+                globals.output().aside(&format!("there may be more: {after}"));
             }
             Some(_) => {}
         }

@@ -2,13 +2,17 @@
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 
 use crate::failure::Result;
 
-/// Where a verb's results go.
+/// Whether the reader of standard output went away: no write to it can mean anything from then on.
+static IS_DEAF: AtomicBool = AtomicBool::new(false);
+
+/// Where a verb's results go. A reader who has seen enough (`| head`) neither stops a verb's work nor changes its exit code.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Output {
     json: bool,
@@ -67,10 +71,21 @@ impl Output {
         self.line(&table.trim_fmt())
     }
 
+    /// Whether anybody may still read: where nobody does, a verb that only prints may end.
+    pub(crate) fn is_heard(self) -> bool {
+        !IS_DEAF.load(Ordering::Relaxed)
+    }
+
     fn line(self, line: &(impl fmt::Display + ?Sized)) -> Result<()> {
+        if !self.is_heard() {
+            return Ok(());
+        }
         let mut out = io::stdout().lock();
-        writeln!(out, "{line}")?;
-        Ok(out.flush()?)
+        match writeln!(out, "{line}").and_then(|()| out.flush()) {
+            Err(cause) if cause.kind() == io::ErrorKind::BrokenPipe => IS_DEAF.store(true, Ordering::Relaxed),
+            written => written?,
+        }
+        Ok(())
     }
 }
 

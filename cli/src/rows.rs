@@ -51,7 +51,8 @@ impl<'a> RowObject<'a> {
 /// Prints rows: objects with `--json`, else a table.
 pub(crate) fn print(output: Output, rows: &[RowObject<'_>]) -> Result<()> {
     if output.is_json() {
-        return rows.iter().try_for_each(|row| output.object(row));
+        let mut heard = rows.iter().take_while(|_| output.is_heard());
+        return heard.try_for_each(|row| output.object(row));
     }
     let Some(first) = rows.first() else { return Ok(()) };
     let mut header = vec!["id"];

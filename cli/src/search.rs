@@ -21,7 +21,7 @@ pub(crate) struct Search {
     #[arg(long, value_name = "VECTOR", group = "query", allow_hyphen_values = true)]
     vector: Option<String>,
     /// Near the row with this id, which is left out itself
-    #[arg(long, value_name = "ID", group = "query", allow_negative_numbers = true)]
+    #[arg(long, value_name = "ID", group = "query", allow_hyphen_values = true)]
     like: Option<String>,
     /// How many rows
     #[arg(short, value_name = "N", default_value_t = 10)]

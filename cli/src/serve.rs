@@ -39,8 +39,9 @@ pub(crate) struct Serve {
     /// Where GET /metrics listens
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:9090")]
     metrics_listen: SocketAddr,
-    /// Ask for this bearer token. Better by AKIDB_TOKEN or --token-file: other users see the arguments of a process
-    #[arg(long, env = "AKIDB_TOKEN", hide_env_values = true, conflicts_with = "token_file")]
+    /// Ask for this bearer token. Better by AKIDB_TOKEN or --token-file: other users see the arguments of
+    /// a process. AKIDB_TOKEN counts where neither option is given
+    #[arg(long, conflicts_with = "token_file")]
     token: Option<String>,
     /// Ask for the bearer token in this file
     #[arg(long, value_name = "FILE")]
@@ -124,7 +125,7 @@ fn tell_ready(globals: &Globals, admin: &Connections, metrics: &Connections) -> 
         "ready": true,
         "admin": admin.address.to_string(),
         "metrics": metrics.address.to_string(),
-        "db": globals.db,
+        "db": globals.db.to_string_lossy(),
         "pid": std::process::id(),
     });
     Output::new(true).object(&object)

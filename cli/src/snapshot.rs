@@ -77,10 +77,8 @@ fn list(globals: &Globals) -> Result<()> {
     let damaged: Vec<String> = all.iter().filter_map(told).collect();
     match damaged.is_empty() {
         true => Ok(()),
-        false => Err(Failure::damaged(damaged.join("; ")).help(
-            "take the file back from a backend that has it, as `akidb verify` says, or let the snapshot go with \
-             `akidb snapshot rm NAME`",
-        )),
+        false => Err(Failure::damaged(damaged.join("; "))
+            .help("mend each as `akidb verify` says, or let the snapshot go with `akidb snapshot rm NAME`")),
     }
 }
 

@@ -17,6 +17,7 @@ pub(crate) struct Upsert {
     /// Collection
     collection: String,
     /// Id of the row
+    #[arg(allow_negative_numbers = true)]
     id: String,
     /// The vector: 0.1,0.2,... or [0.1, 0.2, ...] or @FILE (@- for standard input)
     #[arg(long, value_name = "VECTOR", allow_hyphen_values = true, required_unless_present = "patch")]

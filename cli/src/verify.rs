@@ -29,6 +29,10 @@ impl Verify {
             }
         }
         match found.damages.len() {
+            0 if !found.unread.is_empty() => {
+                Err(Failure::unread(format!("{} files could not be read", found.unread.len()))
+                    .help("the lines above say which, and what gives access to them"))
+            }
             0 => Ok(()),
             1 => Err(Failure::damaged("1 damaged place")),
             n => Err(Failure::damaged(format!("{n} damaged places"))),
@@ -68,7 +72,13 @@ fn sentences(found: &Verification) -> Vec<String> {
         }
         lines.push(format!("  help: {}", damage.help));
     }
-    if found.damages.is_empty() {
+    for unread in &found.unread {
+        lines.push(format!("not read: {}: {}", unread.file.display(), unread.what));
+        lines.push(format!("  help: {}", unread.help));
+    }
+    if found.damages.is_empty() && !found.unread.is_empty() {
+        lines.push("no damage in what was read".to_owned());
+    } else if found.damages.is_empty() {
         lines.push("no damage".to_owned());
     }
     lines

@@ -62,6 +62,9 @@ impl Wal {
 fn dump(output: Output, path: &Path, records: bool) -> Result<()> {
     let mut failed = None;
     for file in akidb::log_files(path)? {
+        if !output.is_heard() {
+            break;
+        }
         match akidb::dump_log_file(&file, records) {
             Ok(found) if output.is_json() => dump_json(output, &found)?,
             Ok(found) => dump_table(output, &found)?,
@@ -77,7 +80,7 @@ fn dump(output: Output, path: &Path, records: bool) -> Result<()> {
 
 fn dump_json(output: Output, found: &LogFile) -> Result<()> {
     output.object(&tagged("file", found, &found.file)?)?;
-    for frame in &found.frames {
+    for frame in found.frames.iter().take_while(|_| output.is_heard()) {
         output.object(&tagged("frame", frame, &found.file)?)?;
         for record in &frame.contents {
             output.object(&tagged("record", record, &found.file)?)?;
@@ -90,7 +93,7 @@ fn dump_json(output: Output, found: &LogFile) -> Result<()> {
 fn tagged(kind: &str, object: &impl serde::Serialize, file: &Path) -> Result<Value> {
     let mut value = serde_json::to_value(object).map_err(std::io::Error::from)?;
     value["kind"] = json!(kind);
-    value["file"] = json!(file);
+    value["file"] = json!(file.to_string_lossy());
     Ok(value)
 }
 
@@ -127,7 +130,7 @@ fn dump_table(output: Output, found: &LogFile) -> Result<()> {
 
 fn tail(output: Output, tail: &LogTail) -> Result<()> {
     if output.is_json() {
-        for record in &tail.records {
+        for record in tail.records.iter().take_while(|_| output.is_heard()) {
             let mut value = serde_json::to_value(record).map_err(std::io::Error::from)?;
             value["kind"] = json!("record");
             output.object(&value)?;

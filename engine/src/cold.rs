@@ -62,7 +62,7 @@ pub(crate) fn open(place: Place, settings: &Settings) -> Result<(Arc<Engine>, Re
 fn reader(place: &Place, settings: &Settings) -> Result<(Reader, String)> {
     let attempts = settings.engine.upload_attempts;
     let backend = match (&settings.backends[..], &place.stores[..]) {
-        ([one], []) => akidb_backends::open(&of_breakers(settings, backend_config(one, attempts))),
+        ([one], []) => akidb_backends::open_to_read(&of_breakers(settings, backend_config(one, attempts))),
         ([], [(name, store)]) => {
             let config = BackendConfig { attempts, ..BackendConfig::new(name, store.to_string()) };
             Backend::over(&of_breakers(settings, config), Arc::clone(store))

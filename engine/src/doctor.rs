@@ -73,14 +73,19 @@ fn finding(
 /// database is not disturbed. Blocks, up to the deadlines of the calls.
 ///
 /// # Errors
-/// `Invalid` for settings that cannot work; `Internal` if no thread can be had. What the backend refuses is a finding.
+/// `Internal` if no thread can be had. What the backend refuses is a finding, and so is one that cannot be opened.
 pub fn examine_backend(backend: &BackendSettings, attempts: u32) -> Result<DoctorReport> {
     let report = |findings| DoctorReport::new("backend", &backend.name, &backend.url, findings);
     if let Some(missing) = missing_directory(backend) {
         return Ok(report(vec![missing]));
     }
-    let opened =
-        akidb_backends::open(&backend_config(backend, attempts)).map_err(|error| from_backend(&error))?;
+    let opened = match akidb_backends::open_to_read(&backend_config(backend, attempts)) {
+        Ok(opened) => opened,
+        Err(error) => {
+            let error = from_backend(&error);
+            return Ok(report(vec![finding(Check::Reach, Verdict::Failed, error.message(), error.help())]));
+        }
+    };
     let client = Client::new(opened, Arc::new(TokioSleep), Rng::from_machine());
     let found = akidb_backends::examine(client, Arc::new(RealClock), Arc::new(RealSpawn))
         .map_err(|error| from_backend(&error))?;
@@ -90,9 +95,9 @@ pub fn examine_backend(backend: &BackendSettings, attempts: u32) -> Result<Docto
 
 /// Looking must not make the directory that a slip in the path names.
 fn missing_directory(backend: &BackendSettings) -> Option<DoctorFinding> {
-    let path = backend.url.strip_prefix("file://").filter(|_| backend.kind == BackendKind::Local)?;
-    let exists = RealFs.metadata(Path::new(path)).is_ok();
-    let said = format!("the directory {path} is not there");
+    let path = akidb_backends::directory_of(&backend.url).filter(|_| backend.kind == BackendKind::Local)?;
+    let exists = RealFs.metadata(path).is_ok();
+    let said = format!("the directory {} is not there", path.display());
     let help = "mount it, correct the URL, or make it; a database that opens with this backend makes it too";
     (!exists).then(|| finding(Check::Reach, Verdict::Failed, said, Some(help)))
 }

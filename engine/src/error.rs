@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use akidb_wal::Lsn;
+pub(crate) use akidb_wal::shell_word;
 
 /// What a caller can do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,10 +71,17 @@ struct Inner {
     version_found: Option<Lsn>,
     /// Whether the disk failed to give bytes back, or to take them.
     is_of_medium: bool,
+    is_in_part: bool,
+    /// Whether this process, or the machine, has no more files to open.
+    is_out_of_files: bool,
 }
 
 /// Linux's number for a failed transfer: the medium, not a limit of the process or a missing mount.
 pub(crate) const EIO: i32 = 5;
+
+/// Linux's numbers for too many open files, of the machine and of the process.
+const ENFILE: i32 = 23;
+const EMFILE: i32 = 24;
 
 /// The result of most calls here.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -94,6 +102,8 @@ impl Error {
             help: None,
             version_found: None,
             is_of_medium: false,
+            is_in_part: false,
+            is_out_of_files: false,
         }))
     }
 
@@ -119,6 +129,7 @@ impl Error {
         };
         let mut error = Self::new(kind, code, format!("{doing}: {cause}")).at(file, None);
         error.0.is_of_medium = cause.raw_os_error() == Some(EIO);
+        error.0.is_out_of_files = matches!(cause.raw_os_error(), Some(EMFILE | ENFILE));
         error
     }
 
@@ -126,6 +137,16 @@ impl Error {
     /// Else asking again, or another program, may well have them.
     pub(crate) fn is_damage(&self) -> bool {
         matches!(self.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) || self.0.is_of_medium
+    }
+
+    /// What gives access to a file that is there and could not be read.
+    pub(crate) fn access_help(&self) -> &'static str {
+        match self.0.is_out_of_files {
+            true => "raise the limit of open files (`ulimit -n`), then look again",
+            false => {
+                "nothing says that it is damaged: see to the rights of this user and to the disk, then look again"
+            }
+        }
     }
 
     /// Names the place.
@@ -167,6 +188,16 @@ impl Error {
         self
     }
 
+    /// Says that the call was several writes, and that some of them are there: this one alone was not written.
+    #[must_use]
+    pub(crate) fn in_part(mut self) -> Self {
+        if self.0.fate == Fate::NotWritten {
+            self.0.is_in_part = true;
+            self.0.fate = Fate::Unknown;
+        }
+        self
+    }
+
     /// Names the version a row has that was to have another.
     #[must_use]
     pub(crate) fn version_found_is(mut self, version: Option<Lsn>) -> Self {
@@ -191,6 +222,13 @@ impl Error {
     #[must_use]
     pub fn fate(&self) -> Fate {
         self.0.fate
+    }
+
+    /// Whether the call was several writes, of which some are made and the one that failed is not; the message says how
+    /// many are. Its fate is `Unknown` then.
+    #[must_use]
+    pub fn is_in_part(&self) -> bool {
+        self.0.is_in_part
     }
 
     /// The stable code.
@@ -242,6 +280,7 @@ impl fmt::Display for Error {
         }
         match self.0.fate {
             Fate::NotWritten => {}
+            Fate::Unknown if self.0.is_in_part => {}
             Fate::Durable => write!(f, "; the write is durable")?,
             Fate::Unknown => write!(f, "; whether the write survives is known after a reopen")?,
         }
@@ -257,5 +296,33 @@ impl std::error::Error for Error {}
 impl From<std::convert::Infallible> for Error {
     fn from(never: std::convert::Infallible) -> Self {
         match never {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_that_broke_between_its_writes_is_not_called_unwritten() {
+        let broke = |fate| Error::invalid("AKI-0101", "no").fate_is(fate).about("after 4096 rows").in_part();
+        let error = broke(Fate::NotWritten);
+        assert!(error.is_in_part() && error.fate() == Fate::Unknown);
+        assert_eq!(error.to_string(), "after 4096 rows: no [AKI-0101]");
+        // Of the one that failed nothing is known: that must be said.
+        let error = broke(Fate::Unknown);
+        assert!(!error.is_in_part() && error.to_string().contains("known after a reopen"), "{error}");
+    }
+
+    #[test]
+    fn too_many_open_files_are_no_damage_and_have_a_limit_to_raise() {
+        let of = |number| {
+            Error::io("AKI-0101", Path::new("f"), "open", &std::io::Error::from_raw_os_error(number))
+        };
+        for number in [EMFILE, ENFILE] {
+            assert!(!of(number).is_damage() && of(number).access_help().contains("ulimit -n"));
+        }
+        assert!(!of(13).is_damage() && of(13).access_help().contains("rights"));
+        assert!(of(EIO).is_damage());
     }
 }

@@ -93,6 +93,8 @@ mod ops;
 #[cfg(not(akidb_loom))]
 mod overlay;
 #[cfg(not(akidb_loom))]
+mod paths;
+#[cfg(not(akidb_loom))]
 mod read;
 #[cfg(not(akidb_loom))]
 mod record;
@@ -133,11 +135,14 @@ mod write_stall;
 
 #[cfg(not(akidb_loom))]
 pub use akidb_backends::{
-    Attempt, BreakerSettings, CallKind, Class, DeadLetters, DlqSettings, DlqStats, Letter, LetterId,
+    Attempt, BreakerSettings, CallKind, Class, DeadLetters, DlqSettings, DlqStats, HAS_S3, Letter, LetterId,
     LetterState, Loaded, Op, Overflow, Reason, State, Totals, Which,
 };
 #[cfg(not(akidb_loom))]
 pub use akidb_wal::Lsn;
+#[cfg(not(akidb_loom))]
+#[doc(hidden)]
+pub use akidb_wal::shell_word;
 #[cfg(not(akidb_loom))]
 pub use arrow;
 #[cfg(not(akidb_loom))]
@@ -216,7 +221,7 @@ pub use stats::{
 #[cfg(not(akidb_loom))]
 pub use upload::{BackendStats, BreakerView};
 #[cfg(not(akidb_loom))]
-pub use verify::{FileDamage, TouchedRows, UnreadIds, Verification, verify, verify_on};
+pub use verify::{FileDamage, TouchedRows, UnreadFile, UnreadIds, Verification, verify, verify_on};
 
 /// The example of the README compiles and runs.
 #[cfg(doctest)]

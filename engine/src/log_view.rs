@@ -14,6 +14,7 @@ use crate::idempotency::BatchKey;
 use crate::log::from_wal;
 use crate::lsn::Lsn;
 use crate::manifest::{Manifest, Store};
+use crate::paths::lossy_path;
 use crate::record::{Op, Record};
 use crate::row::timestamp_text;
 use crate::schema::IdKind;
@@ -25,6 +26,7 @@ const LOOKS: usize = 5;
 #[derive(Clone, Debug, Serialize)]
 pub struct LogFile {
     /// The file.
+    #[serde(serialize_with = "lossy_path")]
     pub file: PathBuf,
     /// The log it belongs to, in hex.
     pub log_id: String,

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::engine::{Engine, Place};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, shell_word};
 use crate::flush;
 use crate::lsn::Lsn;
 use crate::manifest::{Committed, Manifest, NamedManifest, Reason, Store, check_snapshot_name};
@@ -79,7 +79,11 @@ pub(crate) fn list(engine: &Engine) -> Result<Vec<NamedSnapshot>> {
             damage: missing(&engine.place, &committed.manifest),
             ..told(named, &committed.manifest, &holders)
         },
-        Err(error) => NamedSnapshot { damage: Some(error.to_string()), ..empty(named) },
+        Err(error) => {
+            // The manifest's own help would step the database back.
+            let error = error.clone().help_is(let_go(&named.name));
+            NamedSnapshot { damage: Some(error.to_string()), ..empty(named) }
+        }
     };
     Ok(named.iter().zip(&loaded).map(one).collect())
 }
@@ -142,13 +146,18 @@ pub(crate) fn names_of_files(store: &Store, newest: &Manifest) -> BTreeMap<Strin
     names
 }
 
+/// What is left of a snapshot whose manifest cannot be read.
+fn let_go(name: &str) -> String {
+    format!("let the name go: `akidb snapshot rm {name}`")
+}
+
 /// What mends a file that no newer state than those snapshots needs.
 pub(crate) fn mending(file: &Path, names: &[String]) -> String {
     let rm: Vec<String> = names.iter().map(|name| format!("`akidb snapshot rm {name}`")).collect();
     format!(
         "take the file back from a backend that has it: `akidb repair segment {} --from BACKEND`; if none has it, let the \
          snapshot go: {}",
-        file.display(),
+        shell_word(file),
         rm.join(", ")
     )
 }
@@ -164,7 +173,7 @@ pub(crate) fn mended(error: Error, store: &Store, newest: &Manifest, name: &str)
     }
     let error = error.about(&format!("snapshot \"{name}\""));
     if file.starts_with(store.dir()) {
-        return error.help_is(format!("let the name go: `akidb snapshot rm {name}`"));
+        return error.help_is(let_go(name));
     }
     error.help_is(mending(&file, &[name.to_owned()]))
 }

@@ -12,7 +12,7 @@ use crate::commit::Committer;
 use crate::config::{Durability, Settings};
 use crate::deletion_vector::{self, DeletionVector};
 use crate::engine::{Engine, Place, Writer, deletion_vector_dir};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, shell_word};
 use crate::flush;
 use crate::gc;
 use crate::idempotency::RecentKeys;
@@ -37,12 +37,14 @@ mod decode;
 mod line;
 mod replay;
 mod report;
+mod unfinished;
 
 pub use report::{CutReport, OpenTimes, RecoveryReport, UnsyncedReport};
 
 use decode::{Piece, Schemas};
 use replay::{Relief, apply, replay};
 use report::{Lap, note_cut, unsynced};
+use unfinished::refuse_unfinished;
 
 /// How long an open waits for a handle that is being dropped in this process, in steps of 10 ms.
 const LOCK_TRIES: u32 = 100;
@@ -217,7 +219,9 @@ pub(crate) fn open_read_only(place: Place, limits: Limits) -> Result<(Arc<Engine
     let lock = place.fs.try_lock(&place.dir.join("LOCK"));
     let alone = lock.as_ref().map_or(true, Option::is_some);
     let store = Store::new(Arc::clone(&place.fs), place.manifest_dir());
-    let Some(Committed { manifest: newest, .. }) = store.newest()? else { return Err(no_database(&place)) };
+    let Some(Committed { manifest: newest, .. }) = store.newest()? else {
+        return Err(refuse_unfinished(&place).err().unwrap_or_else(|| no_database(&place)));
+    };
     let mut report =
         RecoveryReport { manifest: newest.number, epoch: newest.writer_epoch, ..Default::default() };
     let (catalog, schemas) = load_catalog(&place, &newest, &limits)?;
@@ -252,7 +256,7 @@ pub(crate) fn open_read_only(place: Place, limits: Limits) -> Result<(Arc<Engine
 
 fn no_database(place: &Place) -> Error {
     Error::new(ErrorKind::NotFound, "AKI-0221", format!("{} holds no database", place.dir.display()))
-        .help_is(format!("create one with `akidb init --db {}`", place.dir.display()))
+        .help_is(format!("create one with `akidb init --db {}`", shell_word(&place.dir)))
 }
 
 fn refuse_network_disk(place: &Place) -> Result<()> {
@@ -313,6 +317,7 @@ fn newest_or_first(place: &Place, store: &Store) -> Result<Committed> {
         return Err(Error::corrupt("AKI-0225", &place.manifest_dir(), 0, message)
             .help_is("put the manifest directory back, or restore with `akidb restore URL DIR`"));
     }
+    refuse_unfinished(place)?;
     let stamp =
         Stamp { writer_epoch: 1, writer_id: 0, commit_id: rng.u64(), unix_micros: place.clock.unix_micros() };
     let mut bytes = [0; 16];

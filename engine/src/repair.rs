@@ -10,6 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::log::from_wal;
 use crate::lsn::Lsn;
 use crate::manifest::{Store, repair_step_back};
+use crate::paths::lossy_paths;
 
 mod lost;
 mod named;
@@ -26,6 +27,7 @@ pub struct RepairReport {
     /// In words.
     pub done: String,
     /// Copies of what was taken away.
+    #[serde(serialize_with = "lossy_paths")]
     pub kept: Vec<PathBuf>,
     /// Whether only a look was taken.
     pub dry_run: bool,

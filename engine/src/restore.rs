@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use akidb_backends::{Backend, BackendConfig, Client, Restorer, TokioSleep};
-use akidb_host::{Fs, RealFs, RealSpawn, Rng, publish_new, publish_over};
+use akidb_host::{Fs, LockGuard, RealFs, RealSpawn, Rng, publish_new, publish_over};
 use object_store::ObjectStore;
 use serde::Serialize;
 
 use crate::config::BackendSettings;
 use crate::error::{Error, ErrorKind, Result};
-use crate::manifest::{Manifest, file_name};
+use crate::manifest::{Manifest, Store, file_name};
+use crate::repair::take_lock;
 use crate::upload::{backend_config, from_backend};
 
 mod take_back;
@@ -41,16 +42,18 @@ pub struct RestoreReport {
 }
 
 /// Rebuilds a database from a backend's newest document into `dir`, which must hold no database. Every file is
-/// checked against its checksum; nothing is claimed, so the writer that uploads there goes on undisturbed. An
-/// interrupted restore goes on where it stopped when called again. Blocks.
+/// checked against its checksum; nothing is claimed, so the writer that uploads there goes on undisturbed. The directory is
+/// locked meanwhile. An interrupted restore goes on where it stopped when called again; until it is through no database can
+/// be made there. Blocks.
 ///
 /// # Errors
-/// `Conflict` if `dir` holds a database; `NotFound` if nothing was published there; `Corrupt` naming the object;
+/// `Conflict` if `dir` holds a database; `Locked` if it is restored or opened elsewhere; `NotFound` if nothing was published there; `Corrupt` naming the object;
 /// `Unavailable`.
 pub fn restore(backend: &BackendSettings, dir: impl AsRef<Path>) -> Result<RestoreReport> {
     let fs: Arc<dyn Fs> = Arc::new(RealFs);
-    refuse_database(&*fs, dir.as_ref())?;
-    let opened = akidb_backends::open(&backend_config(backend, 3)).map_err(|error| from_backend(&error))?;
+    refuse_database(&fs, dir.as_ref())?;
+    let opened =
+        akidb_backends::open_to_read(&backend_config(backend, 3)).map_err(|error| from_backend(&error))?;
     restore_opened(opened, fs, dir.as_ref())
 }
 
@@ -63,7 +66,7 @@ pub fn restore_on(
     store: Arc<dyn ObjectStore>,
     dir: impl AsRef<Path>,
 ) -> Result<RestoreReport> {
-    refuse_database(&*fs, dir.as_ref())?;
+    refuse_database(&fs, dir.as_ref())?;
     let config = BackendConfig::new("restored", store.to_string());
     let opened = Backend::over(&config, store).map_err(|error| from_backend(&error))?;
     restore_opened(opened, fs, dir.as_ref())
@@ -86,6 +89,7 @@ fn restore_opened(opened: Backend, fs: Arc<dyn Fs>, dir: &Path) -> Result<Restor
         true => content.text.clone().into_bytes(),
         false => manifest.encode()?.0,
     };
+    let _lock = lock(&fs, dir)?;
     for part in [manifest_dir.clone(), dir.join("wal"), dir.join("collections")] {
         fs.create_dir_all(&part).map_err(|cause| Error::io("AKI-0261", &part, "could not create", &cause))?;
     }
@@ -115,14 +119,25 @@ fn restore_opened(opened: Backend, fs: Arc<dyn Fs>, dir: &Path) -> Result<Restor
     Ok(report)
 }
 
-fn refuse_database(fs: &dyn Fs, dir: &Path) -> Result<()> {
-    for part in ["manifest", "wal"] {
-        let any = fs.list(&dir.join(part)).is_ok_and(|entries| !entries.is_empty());
-        if any {
-            let message = format!("{} holds a database already", dir.display());
-            return Err(Error::new(ErrorKind::Conflict, "AKI-0262", message)
-                .help_is("restore into a new directory; nothing was changed"));
-        }
+/// The directory's lock, for as long as it is restored: an open beside it would take the files for nobody's.
+fn lock(fs: &Arc<dyn Fs>, dir: &Path) -> Result<Box<dyn LockGuard>> {
+    fs.create_dir_all(dir).map_err(|cause| Error::io("AKI-0261", dir, "could not create", &cause))?;
+    let lock = take_lock(&**fs, dir)?;
+    // A message for people; nothing depends on it.
+    let _ = lock.write_text(&format!("pid {}, a restore", std::process::id()));
+    // Somebody may have made one since the first look.
+    refuse_database(fs, dir)?;
+    Ok(lock)
+}
+
+fn refuse_database(fs: &Arc<dyn Fs>, dir: &Path) -> Result<()> {
+    // What a killed restore left of its manifest is none.
+    let numbers = Store::new(Arc::clone(fs), dir.join("manifest")).numbers()?;
+    let any_log = fs.list(&dir.join("wal")).is_ok_and(|entries| !entries.is_empty());
+    if numbers.is_empty() && !any_log {
+        return Ok(());
     }
-    Ok(())
+    let message = format!("{} holds a database already", dir.display());
+    Err(Error::new(ErrorKind::Conflict, "AKI-0262", message)
+        .help_is("restore into a new directory; nothing was changed"))
 }

@@ -11,6 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::log::from_wal;
 use crate::manifest::{Manifest, Store};
 use crate::named_snapshots;
+use crate::paths::{lossy_path, lossy_paths, lossy_place};
 
 mod rows;
 mod segments;
@@ -28,17 +29,34 @@ pub struct Verification {
     pub bytes: u64,
     /// Everything that is not as it was written.
     pub damages: Vec<FileDamage>,
+    /// What could not be looked at, which is no damage: rights, or too many open files.
+    pub unread: Vec<UnreadFile>,
     /// Bytes behind the last whole frame of the log that could be a torn tail: file and offset. Not damage.
+    #[serde(serialize_with = "lossy_place")]
     pub torn_tail: Option<(PathBuf, u64)>,
     /// Segments that `akidb repair segment FILE --drop` gave up, and deletion vectors of such, which only older manifests
     /// without a name still name. Not damage.
+    #[serde(serialize_with = "lossy_paths")]
     pub set_aside: Vec<PathBuf>,
+}
+
+/// A file that could not be looked at.
+#[derive(Clone, Debug, Serialize)]
+pub struct UnreadFile {
+    /// The file.
+    #[serde(serialize_with = "lossy_path")]
+    pub file: PathBuf,
+    /// What the machine said.
+    pub what: String,
+    /// What gives access to it.
+    pub help: String,
 }
 
 /// A damaged place.
 #[derive(Clone, Debug, Serialize)]
 pub struct FileDamage {
     /// The file.
+    #[serde(serialize_with = "lossy_path")]
     pub file: PathBuf,
     /// First byte of the damaged block.
     pub offset: Option<u64>,
@@ -120,11 +138,29 @@ impl FileDamage {
 
 impl Verification {
     fn add(&mut self, error: &Error, file: &Path) {
-        self.damages.push(FileDamage::of(error, file));
+        if !self.note_unread(error, file) {
+            self.damages.push(FileDamage::of(error, file));
+        }
+    }
+
+    /// Whether the error tells nothing of the file's bytes, because they could not be had; it is noted as that, once a file.
+    fn note_unread(&mut self, error: &Error, file: &Path) -> bool {
+        if error.kind() != ErrorKind::Unavailable || error.is_damage() {
+            return false;
+        }
+        let file = error.file().unwrap_or(file).to_path_buf();
+        if self.unread.iter().all(|unread| unread.file != file) {
+            let (what, help) = (error.message().to_owned(), error.access_help().to_owned());
+            self.unread.push(UnreadFile { file, what, help });
+        }
+        true
     }
 
     /// An older manifest that cannot be read: nothing of the database is in it, only what it is kept for.
     fn add_manifest(&mut self, error: &Error, newest: &Manifest, number: u64, path: &Path) {
+        if self.note_unread(error, path) {
+            return;
+        }
         self.add(error, path);
         let Some(damage) = self.damages.last_mut().filter(|_| number < newest.number) else { return };
         let named = newest.snapshots.iter().filter(|named| named.manifest == number);

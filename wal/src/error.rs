@@ -208,7 +208,9 @@ impl Error {
 }
 
 /// A path as one word of a shell's command line.
-fn shell_word(path: &Path) -> String {
+#[doc(hidden)]
+#[must_use]
+pub fn shell_word(path: &Path) -> String {
     let text = path.display().to_string();
     let plain = |c: char| c.is_alphanumeric() || "/._-+=:@%,".contains(c);
     if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }

@@ -40,6 +40,8 @@ mod watermark;
 
 pub use config::{Config, Durability, Options, WritePath};
 pub use control::{ControlFacts, ControlState, read_control};
+#[doc(hidden)]
+pub use error::shell_word;
 pub use error::{Error, ErrorKind, Fate, Result};
 pub use findings::Cut;
 #[cfg(feature = "test-util")]

@@ -1,7 +1,7 @@
 //! Arrow columns as JSON values, for payloads.
 
 use arrow::array::{Array, ArrayRef, AsArray};
-use arrow::compute::cast;
+use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Float64Type, Int64Type, TimeUnit, UInt64Type};
 use serde_json::{Map, Number, Value};
 
@@ -36,7 +36,9 @@ pub(crate) fn values(column: &ArrayRef) -> Result<Vec<Value>, String> {
 }
 
 fn as_type(column: &ArrayRef, to: &DataType) -> Result<ArrayRef, String> {
-    cast(column, to).map_err(|cause| cause.to_string())
+    // A value that does not fit is told, and not made a null.
+    cast_with_options(column, to, &CastOptions { safe: false, ..CastOptions::default() })
+        .map_err(|cause| cause.to_string())
 }
 
 fn integers<N: Into<Number>>(column: impl Iterator<Item = Option<N>>) -> Vec<Value> {
@@ -114,6 +116,8 @@ mod tests {
     fn what_has_no_json_is_refused() {
         let refusal = |column: ArrayRef| values(&column).unwrap_err();
         assert!(refusal(Arc::new(Float32Array::from(vec![f32::NAN]))).contains("NaN"));
+        let far = TimestampMillisecondArray::from(vec![1, i64::MAX]);
+        assert!(refusal(Arc::new(far)).contains("9223372036854775807"));
         assert!(refusal(Arc::new(BinaryArray::from_vec(vec![b"x"]))).contains("Binary"));
     }
 }

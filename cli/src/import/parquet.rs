@@ -22,6 +22,7 @@ pub(crate) struct Table {
     batches: ParquetRecordBatchReader,
     file: PathBuf,
     id_field: String,
+    left_out: Vec<String>,
     total_rows: u64,
     decoded: std::vec::IntoIter<InputRow>,
     next_row: u64,
@@ -49,12 +50,19 @@ impl Table {
             batches,
             file: file.to_path_buf(),
             id_field: id_field.to_owned(),
+            left_out: Vec::new(),
             total_rows,
             decoded: Vec::new().into_iter(),
             next_row: 0,
             broken: None,
             done: false,
         })
+    }
+
+    /// Passes over these columns, whatever they hold.
+    pub(crate) fn leaving_out(mut self, names: &[String]) -> Self {
+        self.left_out = names.to_vec();
+        self
     }
 
     /// Rows of the file.
@@ -66,9 +74,19 @@ impl Table {
     fn refill(&mut self) -> Result<bool> {
         let first = self.next_row + 1;
         let Some(batch) = self.batches.next() else { return Ok(false) };
-        let batch = batch.map_err(|cause| bad_row(&self.file, first, format!("reading Parquet: {cause}")))?;
+        let mut batch =
+            batch.map_err(|cause| bad_row(&self.file, first, format!("reading Parquet: {cause}")))?;
+        let columns = loop {
+            match Columns::of(&batch, &self.left_out, &self.id_field) {
+                Ok(columns) => break columns,
+                Err((0, reason)) => return Err(bad_row(&self.file, first, reason)),
+                Err((at, reason)) => {
+                    self.broken = Some(bad_row(&self.file, first + at as u64, reason));
+                    batch = batch.slice(0, at);
+                }
+            }
+        };
         let mut rows = Vec::with_capacity(batch.num_rows());
-        let columns = Columns::of(&batch).map_err(|reason| bad_row(&self.file, first, reason))?;
         for (place, at) in (first..).zip(0..batch.num_rows()) {
             match columns.row(at, place, &self.id_field) {
                 Ok(row) => rows.push(row),
@@ -132,21 +150,23 @@ struct Columns {
 }
 
 impl Columns {
-    fn of(batch: &RecordBatch) -> Result<Self, String> {
+    /// The first row of the batch, from 0, that has no place among rows, and why.
+    fn of(batch: &RecordBatch, left_out: &[String], id_field: &str) -> Result<Self, (usize, String)> {
         let mut others = Vec::new();
         let mut vectors = None;
         for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
             match field.name().as_str() {
-                "vector" => vectors = Some(as_lists(column)?),
+                "vector" => vectors = Some(as_lists(column).map_err(|reason| (0, reason))?),
                 // An exported row's own version; the import gives it a new one.
                 "lsn" => {}
+                name if name != id_field && left_out.iter().any(|left| left == name) => {}
                 name => {
-                    let values = values(column).map_err(|reason| format!("column \"{name}\": {reason}"))?;
+                    let values = values(column).map_err(|reason| bad_value(column, name, &reason))?;
                     others.push((name.to_owned(), values));
                 }
             }
         }
-        let vectors = vectors.ok_or("the batch has no column \"vector\"")?;
+        let vectors = vectors.ok_or_else(|| (0, "the batch has no column \"vector\"".to_owned()))?;
         Ok(Self { vectors, others })
     }
 
@@ -178,6 +198,13 @@ impl Columns {
     }
 }
 
+/// The first row whose value in this column is refused, and why.
+fn bad_value(column: &ArrayRef, name: &str, of_all: &str) -> (usize, String) {
+    let refused = |at: usize| values(&column.slice(at, 1)).err().map(|reason| (at, reason));
+    let (at, reason) = (0..column.len()).find_map(refused).unwrap_or_else(|| (0, of_all.to_owned()));
+    (at, format!("column \"{name}\": {reason}"))
+}
+
 /// The payload column of a segment is the text of a JSON object.
 fn json_payload(text: &str) -> Result<Payload, String> {
     serde_json::from_str(text).map_err(|cause| format!("the payload is no JSON object: {cause}"))
@@ -199,7 +226,10 @@ fn as_lists(column: &ArrayRef) -> Result<ArrayRef, String> {
 #[cfg(test)]
 mod tests {
     use akidb::Id;
-    use arrow::array::{FixedSizeListArray, Float64Array, Int64Array, ListArray, StringArray, UInt8Array};
+    use arrow::array::{
+        BinaryArray, FixedSizeListArray, Float64Array, Int64Array, ListArray, StringArray,
+        TimestampMillisecondArray, UInt8Array,
+    };
     use arrow::datatypes::{Int32Type, Schema};
     use parquet::arrow::ArrowWriter;
     use parquet::basic::Compression;
@@ -209,6 +239,14 @@ mod tests {
     use super::*;
 
     fn read(columns: Vec<(&str, ArrayRef)>, id_field: &str) -> Vec<Result<InputRow>> {
+        read_without(columns, id_field, &[])
+    }
+
+    fn read_without(
+        columns: Vec<(&str, ArrayRef)>,
+        id_field: &str,
+        left_out: &[String],
+    ) -> Vec<Result<InputRow>> {
         let file = tempfile::NamedTempFile::new().unwrap();
         let fields: Vec<Field> = columns
             .iter()
@@ -221,7 +259,7 @@ mod tests {
         writer.write(&batch).unwrap();
         writer.close().unwrap();
         match Table::open(file.path(), id_field) {
-            Ok(table) => table.collect(),
+            Ok(table) => table.leaving_out(left_out).collect(),
             Err(failure) => vec![Err(failure)],
         }
     }
@@ -261,6 +299,21 @@ mod tests {
         assert_eq!(rows[0].as_ref().unwrap().id, Id::from(5));
         let message = rows[1].as_ref().unwrap_err().to_string();
         assert!(message.contains("the id \"key\" is null") && message.contains("row: 2"), "{message}");
+    }
+
+    #[test]
+    fn a_time_out_of_range_is_told_with_its_row_and_can_be_left_out() {
+        let id: ArrayRef = Arc::new(Int64Array::from(vec![5, 6, 7]));
+        let times: ArrayRef = Arc::new(TimestampMillisecondArray::from(vec![1_500, i64::MAX, 0]));
+        let raw: ArrayRef = Arc::new(BinaryArray::from_vec(vec![b"x", b"y", b"z"]));
+        let columns = vec![("key", id), ("at", times), ("raw", raw), ("vector", pairs(3))];
+        let rows = read_without(columns.clone(), "key", &["raw".to_owned()]);
+        assert_eq!(rows.len(), 2, "the good row before it, and the failure");
+        assert_eq!(rows[0].as_ref().unwrap().payload["at"], "1970-01-01T00:00:01.500Z");
+        let message = rows[1].as_ref().unwrap_err().to_string();
+        assert!(message.contains("column \"at\"") && message.contains("row: 2"), "{message}");
+        let rows = read_without(columns, "key", &["raw".to_owned(), "at".to_owned()]);
+        assert!(rows.len() == 3 && rows.iter().all(Result::is_ok));
     }
 
     #[test]

@@ -29,14 +29,21 @@ impl fmt::Debug for Token {
 }
 
 impl Token {
-    /// The one that options and files name.
+    /// The one that options and files name; without any, the one of the environment. An empty variable is none.
     pub(crate) fn chosen(given: Option<&str>, file: Option<&Path>) -> Result<Option<Self>> {
+        Self::among(given, file, std::env::var("AKIDB_TOKEN").ok().filter(|text| !text.is_empty()))
+    }
+
+    fn among(given: Option<&str>, file: Option<&Path>, environment: Option<String>) -> Result<Option<Self>> {
         let text = match (given, file) {
             (Some(text), _) => text.to_owned(),
             (None, Some(file)) => {
                 fs::read_to_string(file).map_err(|cause| Failure::io(file, "reading the token", &cause))?
             }
-            (None, None) => return Ok(None),
+            (None, None) => match environment {
+                Some(text) => text,
+                None => return Ok(None),
+            },
         };
         let text = text.trim();
         if text.len() < MIN_TOKEN_BYTES || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -148,6 +155,20 @@ mod tests {
             assert!(check(wrong).is_err(), "{wrong}");
         }
         assert!(gate.check(&Method::GET, &headers(&[("host", "localhost")])).is_err());
+    }
+
+    #[test]
+    fn a_file_beats_the_environment_and_an_option_beats_it() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), "the-token-of-the-file\n").unwrap();
+        let of = |given: Option<&str>, file: Option<&Path>| {
+            let environment = Some("the-token-of-the-environment".to_owned());
+            Token::among(given, file, environment).unwrap().unwrap().reveal().to_owned()
+        };
+        assert_eq!(of(None, Some(file.path())), "the-token-of-the-file");
+        assert_eq!(of(Some("the-token-of-the-option"), None), "the-token-of-the-option");
+        assert_eq!(of(None, None), "the-token-of-the-environment");
+        assert!(Token::among(None, None, None).unwrap().is_none());
     }
 
     #[test]

@@ -156,6 +156,20 @@ fn a_slip_in_the_settings_is_named_with_a_guess() {
 }
 
 #[test]
+fn a_settings_file_for_another_build_is_told() {
+    let place = Place::new();
+    let text = "[[backends]]\nname = \"far\"\nurl = \"s3://vectors/production\"\n";
+    let config = place.file("akidb.toml", text);
+    let check = ["config", "check", config.to_str().unwrap()];
+    if akidb::HAS_S3 {
+        place.ok(&check);
+    } else {
+        let told = place.fails(2, &check);
+        assert!(told.contains("feature `s3`") && told.contains("--features s3"), "{told}");
+    }
+}
+
+#[test]
 fn a_backend_that_does_not_answer_is_an_exit_of_its_own() {
     let place = Place::with_rows();
     // The backend is there, but takes no segment: a file stands where a directory must be.
@@ -170,6 +184,19 @@ fn a_backend_that_does_not_answer_is_an_exit_of_its_own() {
         ["a", "b", "c"],
         "rows are flushed and readable all the same"
     );
+    assert_eq!(objects(&run.out)[0]["uploaded"], json!(false), "the report is printed all the same");
+    let text = place.run(&["flush", "--backend", &url, "--wait-secs", "1"]);
+    assert!(text.err.contains("goes on with the upload") && !text.err.contains("fate:"), "{text:?}");
+    let rows = place.file("more.jsonl", "{\"id\":\"d\",\"vector\":[1,0]}\n");
+    let more = rows.to_str().unwrap();
+    let run = place.run(&["import", "docs", more, "--backend", &url, "--wait-secs", "1", "--json"]);
+    assert_eq!(run.code, 4, "{run:?}");
+    let told = &objects(&run.out)[0];
+    assert_eq!((&told["imported"], &told["uploaded"]), (&json!(1), &json!(false)));
+    assert!(!run.err.contains("nothing was written"), "{run:?}");
+    let run = place.run(&["compact", "--backend", &url, "--wait-secs", "1", "--json"]);
+    assert_eq!((run.code, &objects(&run.out)[0]["uploaded"]), (4, &json!(false)));
+    place.ok(&["rm", "docs", "d"]);
     let nothing = place.fails(1, &["restore", &place.url("void"), place.path("new").to_str().unwrap()]);
     assert!(nothing.contains("nothing was published"), "{nothing}");
 }

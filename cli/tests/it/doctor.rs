@@ -59,6 +59,21 @@ fn a_backend_that_cannot_be_used_is_an_exit_of_its_own() {
 }
 
 #[test]
+fn a_backend_that_cannot_be_opened_is_a_finding_and_the_next_is_examined() {
+    let place = Place::new();
+    place.file("file", "no directory");
+    fs::create_dir(place.path("good")).unwrap();
+    let (bad, good) = (format!("bad={}", place.url("file")), format!("good={}", place.url("good")));
+    let run = place.run(&["doctor", "--backend", &bad, "--backend", &good, "--json"]);
+    assert_eq!(run.code, 4, "{run:?}");
+    let told: Vec<(String, bool)> = crate::support::objects(&run.out)
+        .iter()
+        .map(|report| (report["name"].as_str().unwrap().to_owned(), report["ok"].as_bool().unwrap()))
+        .collect();
+    assert_eq!(told, [("bad".to_owned(), false), ("good".to_owned(), true)], "{run:?}");
+}
+
+#[test]
 fn a_disk_that_is_full_is_said_before_writes_are_refused() {
     let place = Place::with_rows();
     let config = place.file("akidb.toml", "[engine]\nmin_free_disk_bytes = \"1000000 GiB\"\n");

@@ -25,7 +25,7 @@ impl Collection {
     ///
     /// # Errors
     /// `Invalid` for a filter that does not parse or names an unknown field; else as [`Collection::upsert`]: the message
-    /// says how many rows were deleted before, and calling it again goes on.
+    /// says how many rows were deleted before ([`Error::is_in_part`]), and calling it again goes on.
     pub fn delete_where(&self, filter: impl TryInto<Filter, Error = impl Into<Error>>) -> Result<u64> {
         let filter = filter.try_into().map_err(Into::into)?;
         self.check_writable()?;
@@ -40,7 +40,7 @@ impl Collection {
             let done = self.delete_versions(&page);
             deleted += done.map_err(|error| match deleted {
                 0 => error,
-                _ => error.about(&format!("after {deleted} rows were deleted")),
+                _ => error.about(&format!("after {deleted} rows were deleted")).in_part(),
             })?;
         }
     }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::{DeletionVector, DeletionVectorRef};
-use crate::error::{Error, ErrorKind, Fate, Result};
+use crate::error::{Error, ErrorKind, Fate, Result, shell_word};
 
 const FILE_VERSION: u8 = 1;
 /// Serialized bytes from which a vector lies in a file.
@@ -243,7 +243,7 @@ fn mending(path: &Path) -> String {
     format!(
         "take the file back from a backend that has it: `akidb repair segment {} --from BACKEND`; if none has it, give \
          up the segments whose dead rows it holds by `--drop`: `akidb verify` names them",
-        path.display()
+        shell_word(path)
     )
 }
 

@@ -14,6 +14,7 @@ use super::Named;
 use crate::deletion_vector::DeletionVector;
 use crate::error::{Error, Result};
 use crate::id::Id;
+use crate::paths::lossy_path_if_any;
 use crate::record::Record;
 use crate::segment::Segment;
 
@@ -35,6 +36,7 @@ pub struct LostRows {
     /// The deletion vector cannot be read: rows that were dead are named too.
     pub dead_rows_unknown: bool,
     /// The file that names them; none where only a look was taken.
+    #[serde(serialize_with = "lossy_path_if_any")]
     pub list: Option<PathBuf>,
 }
 

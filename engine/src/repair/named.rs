@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use akidb_host::Fs;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, shell_word};
 use crate::manifest::{CollectionMeta, Committed, Manifest, Store};
 use crate::named_snapshots;
 use crate::segment_meta::{DeletionVectorRef, SegmentMeta};
@@ -127,8 +127,9 @@ impl Named {
             _ => meta.file == self.meta.file,
         };
         let dir = self.collection_dir();
-        let command =
-            |meta: &SegmentMeta| format!("`akidb repair segment {} --drop`", dir.join(&meta.file).display());
+        let command = |meta: &SegmentMeta| {
+            format!("`akidb repair segment {} --drop`", shell_word(&dir.join(&meta.file)))
+        };
         self.collection.segments.iter().filter(is_it).map(command).collect::<Vec<_>>().join(", ")
     }
 

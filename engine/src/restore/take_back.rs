@@ -50,7 +50,8 @@ pub fn repair_segment_from_on(
     if dry_run {
         return Ok(RepairReport::new(told("would take back"), Vec::new(), true));
     }
-    let opened = akidb_backends::open(&backend_config(backend, 3)).map_err(|error| from_backend(&error))?;
+    let opened =
+        akidb_backends::open_to_read(&backend_config(backend, 3)).map_err(|error| from_backend(&error))?;
     let client = Client::new(opened, Arc::new(TokioSleep), Rng::from_machine());
     let restorer = Restorer::new(client, Arc::new(RealSpawn));
     restorer.download(&wanted, &fs, file).map_err(|error| {

@@ -9,7 +9,7 @@ use super::check::BLOCK_LEN;
 use super::checked_file::CheckedFile;
 use super::format;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shell_word};
 use crate::segment_meta::SegmentMeta;
 
 /// Bytes read at a time, a multiple of the block.
@@ -51,7 +51,7 @@ impl VerifyReport {
 
 /// What mends the damaged segment at `path`.
 pub(crate) fn mending(path: &Path) -> String {
-    let path = path.display();
+    let path = shell_word(path);
     format!(
         "take the file back from a backend that has it: `akidb repair segment {path} --from BACKEND`; if none has it, \
          `akidb repair segment {path} --drop` gives it up and names the ids that are lost"

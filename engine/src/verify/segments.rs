@@ -8,7 +8,7 @@ use akidb_host::Fs;
 use super::rows::TouchedRows;
 use super::{FileDamage, Verification};
 use crate::deletion_vector::{DeletionVector, VectorFile, Vectors};
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, shell_word};
 use crate::manifest::{CollectionMeta, Manifest, Store};
 use crate::named_snapshots;
 use crate::segment::{Damage, Segment, mending};
@@ -104,6 +104,7 @@ impl<'a> Files<'a> {
                 self.seen.remove(&path);
                 return;
             }
+            (Err(error), _) if found.note_unread(&error, &path) => return,
             (Err(error), _) => vec![FileDamage { rows: all(), ..FileDamage::of(&error, &path) }],
             (Ok(report), Ok(segment)) => {
                 found.bytes += report.bytes;
@@ -192,7 +193,10 @@ impl<'a> Files<'a> {
         match vectors.read(reference, meta.rows) {
             Ok(dead) => {
                 let file = vectors.file(reference).ok().flatten();
-                if is_new_file && let Some(Err(error)) = file.map(VectorFile::check_whole) {
+                if is_new_file
+                    && let Some(Err(error)) = file.map(VectorFile::check_whole)
+                    && !found.note_unread(&error, &path)
+                {
                     let (home, meta) = (home.to_path_buf(), meta.clone());
                     self.rotten.push(Rotten { path, key, home, meta, error });
                 }
@@ -202,7 +206,7 @@ impl<'a> Files<'a> {
                 if is_new && self.is_gone(&error, by) {
                     self.seen.remove(&path);
                     self.seen_vectors.retain(|(file, _)| *file != path);
-                } else if is_new {
+                } else if is_new && !found.note_unread(&error, &path) {
                     let rows = Some(TouchedRows::all(&collection.name, meta, None));
                     let damage = FileDamage { rows, ..FileDamage::of(&error, &path) };
                     self.note(vec![damage], &key, home, meta, by, found);
@@ -233,7 +237,7 @@ fn nothing_is_lost(file: &Path) -> String {
     format!(
         "no row is touched: a backend that lacks the file does not get it until then, but it goes once the dead rows of \
          its segments change; or take it back from a backend that has it: `akidb repair segment {} --from BACKEND`",
-        file.display()
+        shell_word(file)
     )
 }
 
@@ -242,6 +246,6 @@ fn of_the_past(file: &Path) -> String {
     format!(
         "it goes when those manifests expire; to read them take it back from a backend that has it: \
          `akidb repair segment {} --from BACKEND`",
-        file.display()
+        shell_word(file)
     )
 }
