@@ -156,6 +156,10 @@ impl Builder {
         }
         let Self { dir, fs, clock, spawn, rng, stores, cold, memory, .. } = self;
         let memory = memory.unwrap_or_else(|| MemoryBudget::new(self.settings.engine.memory_bytes)).account();
+        // A segment is a file that stays open, and a process begins with 1,024 in many places.
+        if let Err(error) = akidb_host::raise_open_files() {
+            tracing::debug!(%error, "the limit on open files stays as it is");
+        }
         let place = Place { dir, fs, clock, spawn, rng: rng.into(), stores, memory };
         if cold {
             return Db::start_cold(place, &self.settings);

@@ -188,6 +188,12 @@ fn as_payload(value: Value) -> Result<Payload> {
 }
 
 fn check_id(schema: &Schema, id: &Id) -> Result<()> {
+    check_id_kind(schema, id)?;
+    id.check()
+}
+
+/// Whether an id is of the collection's kind, as one that rows are compared with must be.
+fn check_id_kind(schema: &Schema, id: &Id) -> Result<()> {
     if id.is_int() != (schema.id_kind == IdKind::Int) {
         let (want, got) = if id.is_int() { ("text", "an integer") } else { ("64-bit integers", "text") };
         return Err(Error::invalid(
@@ -195,7 +201,7 @@ fn check_id(schema: &Schema, id: &Id) -> Result<()> {
             format!("ids of this collection are {want}, got {got} ({id})"),
         ));
     }
-    id.check()
+    Ok(())
 }
 
 pub(crate) fn stored(schema: &Schema, lsn: Lsn, row: Row) -> Result<StoredRow> {

@@ -105,7 +105,7 @@ fn compact_once(
         Admission::NotDue => {
             // What was left out still fails.
             if spared.files.is_empty() {
-                engine.compactions.note(collection, None);
+                engine.compactions.failures.note(collection, None);
             }
             return Ok(Once::Merged(false));
         }
@@ -128,7 +128,7 @@ fn compact_once(
         })
     });
     if result.is_err() || spared.files.is_empty() {
-        engine.compactions.note(collection, result.as_ref().err().cloned());
+        engine.compactions.failures.note(collection, result.as_ref().err().cloned());
     }
     if let [alone] = &inputs[..] {
         spared.failed = result.is_err().then(|| alone.segment.meta().file.clone());

@@ -1,6 +1,5 @@
 //! The running database below its handles: what writes, flushes, searches and the driver share.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -28,10 +27,12 @@ use crate::write_stall::{Pending, Stalls};
 use crate::write_turns::Turns;
 
 mod dirs;
+mod failures;
 mod removals;
 mod room;
 
 use dirs::Dirs;
+use failures::Failures;
 use removals::Removals;
 pub(crate) use room::{MEMORY, PENDING_WRITES, Room, upserts};
 
@@ -186,24 +187,7 @@ pub(crate) struct Compactions {
     pub(crate) segments_merged: AtomicU64,
     pub(crate) bytes_read: AtomicU64,
     pub(crate) bytes_written: AtomicU64,
-    /// By collection.
-    failures: Mutex<BTreeMap<u32, Error>>,
-}
-
-impl Compactions {
-    /// Why the last merge of a collection failed, of the first for which that is so.
-    pub(crate) fn failure(&self) -> Option<Error> {
-        self.failures.lock().unwrap_or_else(PoisonError::into_inner).values().next().cloned()
-    }
-
-    /// Notes how the last merge of a collection ended.
-    pub(crate) fn note(&self, collection: u32, failure: Option<Error>) {
-        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        match failure {
-            Some(error) => drop(failures.insert(collection, error)),
-            None => drop(failures.remove(&collection)),
-        }
-    }
+    pub(crate) failures: Failures,
 }
 
 /// A running database.
@@ -224,8 +208,7 @@ pub(crate) struct Engine {
     /// Free bytes at the last look, and the bound they are compared with.
     pub(crate) free_disk_bytes: AtomicU64,
     min_free_disk_bytes: u64,
-    /// Why the last flush failed, until one succeeds.
-    pub(crate) flush_failure: Mutex<Option<Error>>,
+    pub(crate) flush_failures: Failures,
     pub(crate) removals: Removals,
     /// The directories of collections.
     pub(crate) dirs: Dirs,
@@ -276,7 +259,7 @@ impl Engine {
             driver: OnceLock::new(),
             free_disk_bytes: AtomicU64::new(u64::MAX),
             min_free_disk_bytes: min_free,
-            flush_failure: Mutex::new(None),
+            flush_failures: Failures::default(),
             removals: Removals::default(),
             dirs: Dirs::default(),
             compactor: OnceLock::new(),
@@ -401,8 +384,14 @@ impl Engine {
         }
     }
 
-    pub(crate) fn last_flush_failure(&self) -> Option<Error> {
-        self.flush_failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Why the last flush of a collection failed, of the first for which that is so.
+    pub(crate) fn flush_failure(&self) -> Option<Error> {
+        self.flush_failures.first(self.current().content())
+    }
+
+    /// The same of merges.
+    pub(crate) fn merge_failure(&self) -> Option<Error> {
+        self.compactions.failures.first(self.current().content())
     }
 
     /// Up to where the log is known to survive a power cut. Of what is only read there is no more to know than that it is there.

@@ -120,7 +120,6 @@ pub(crate) fn at_one_lsn(
         true => Ok(()),
         false => flush_up_to(engine, writer, sealed_at),
     };
-    *engine.flush_failure.lock().unwrap_or_else(PoisonError::into_inner) = flushed.as_ref().err().cloned();
     engine.stalls.notify();
     flushed?;
     let unflushed = Unflushed::of(writer, |_, _| true);
@@ -161,6 +160,7 @@ fn flush_up_to(engine: &Engine, writer: &Writer, sealed_at: Lsn) -> Result<()> {
             if flushed.as_ref().is_err_and(Error::is_dropped) {
                 break;
             }
+            engine.flush_failures.note(*id, flushed.as_ref().err().cloned());
             flushed?;
         }
     }
@@ -187,7 +187,7 @@ pub(crate) fn flush_oldest(engine: &Engine, collection: u32) -> Result<bool> {
             Err(error) => break Err(error),
         }
     };
-    *engine.flush_failure.lock().unwrap_or_else(PoisonError::into_inner) = result.as_ref().err().cloned();
+    engine.flush_failures.note(collection, result.as_ref().err().cloned());
     engine.stalls.notify();
     result
 }

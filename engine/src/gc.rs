@@ -53,7 +53,7 @@ pub(crate) fn collect(engine: &Engine, pinned: &dyn Fn() -> BTreeSet<u64>) -> Re
             engine.removals.count(swept.removed);
             engine.removals.note(Ok(swept.held_up), engine.place.clock.now());
             let current = engine.current();
-            let homes: Vec<&Path> =
+            let homes: HashSet<&Path> =
                 current.content().collections.values().map(|state| state.dir.as_path()).collect();
             engine.dirs.forget_all_but(&homes);
             Ok(())

@@ -115,6 +115,8 @@ mod segment;
 #[cfg(not(akidb_loom))]
 mod segment_meta;
 #[cfg(not(akidb_loom))]
+mod slots;
+#[cfg(not(akidb_loom))]
 mod snapshot;
 #[cfg(not(akidb_loom))]
 mod snapshots;

@@ -234,16 +234,21 @@ impl Manifest {
         self.collections.iter().find(|c| c.name.to_lowercase() == lower)
     }
 
+    /// Where a collection stands: they are in the order of their ids, which is a rule of every manifest.
+    fn place_of(&self, id: u32) -> Option<usize> {
+        self.collections.binary_search_by_key(&id, |c| c.id).ok()
+    }
+
     /// The collection with that id.
     #[must_use]
     pub fn collection_by_id(&self, id: u32) -> Option<&CollectionMeta> {
-        self.collections.iter().find(|c| c.id == id)
+        self.place_of(id).map(|at| &self.collections[at])
     }
 
     /// The same, to change.
     #[must_use]
     pub fn collection_mut(&mut self, id: u32) -> Option<&mut CollectionMeta> {
-        self.collections.iter_mut().find(|c| c.id == id)
+        self.place_of(id).map(|at| &mut self.collections[at])
     }
 
     /// Adds a collection and returns its id. Its `flushed_lsn` lies just below the floor: no record can name

@@ -444,6 +444,16 @@ impl Charge {
         held.1 += bytes;
     }
 
+    /// Gives some back.
+    pub(crate) fn shrink(&self, bytes: u64) {
+        let mut held = self.held.lock();
+        let shared = self.account.shared();
+        let mut state = shared.state.lock();
+        state.remove(self.account.open.number, held.0, bytes);
+        held.1 -= bytes;
+        shared.release(state);
+    }
+
     /// Holds them for another use from now on.
     pub(crate) fn move_to(&self, usage: MemoryUse) {
         let mut held = self.held.lock();

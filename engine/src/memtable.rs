@@ -9,6 +9,7 @@ use crate::index::{Coding, Tail};
 use crate::lsn::Lsn;
 use crate::memory_budget::{Account, Charge, MemoryUse};
 use crate::row::Row;
+use crate::slots::{self, Slots};
 
 #[cfg(test)]
 mod full_tests;
@@ -16,15 +17,15 @@ mod newest;
 
 use newest::Newest;
 
-const CHUNK_SLOTS: usize = 1_024;
-const MAX_CHUNKS: usize = 2_048;
 /// Rows that a memtable holds at most, dead ones included: more than any one write has.
-pub(crate) const MAX_SLOTS: usize = CHUNK_SLOTS * MAX_CHUNKS;
+pub(crate) const MAX_SLOTS: usize = slots::MAX_SLOTS;
 /// Writers seal it where one part in so many is left.
 const SPARE_SHARE: usize = 32;
 const NO_SLOT: u32 = u32::MAX;
 /// What a slot costs beside its row's own bytes: slot, map entry, allocation headers.
 const SLOT_OVERHEAD_BYTES: u64 = 160;
+/// Of these the slot, which is counted when room is made for it.
+const SLOT_BYTES: u64 = size_of::<OnceLock<Slot>>() as u64;
 
 /// One version of a row. It lives at L iff `lsn <= L < hidden_at`.
 #[derive(Debug)]
@@ -53,22 +54,21 @@ impl Slot {
     }
 }
 
-/// Slots that are filled once, in order, and then never move.
-type Chunk = OnceLock<Box<[OnceLock<Slot>]>>;
-
 /// Slots in the order of their LSNs. One thread at a time appends and hides (the holder of the apply lock); any
 /// number read. A slot is written once, then published by `len`: no reader meets a half-written one.
 pub(crate) struct Memtable {
-    chunks: Box<[Chunk]>,
+    slots: Slots<Slot>,
     len: AtomicU32,
     newest: RwLock<Newest>,
     bytes: AtomicU64,
     /// LSN of the first operation since this memtable became the active one, deletes included; 0 = none.
     first_op: AtomicU64,
-    /// Codes of the rows inserted since they were begun.
-    codes: OnceLock<Tail>,
+    /// How rows are encoded, and the first that is encoded as it comes.
+    coding: OnceLock<(Coding, u32)>,
+    /// Codes of the rows inserted since they were begun, from the first such row on.
+    codes: OnceLock<Box<Tail>>,
     /// Codes of the rows that were there before.
-    earlier_codes: OnceLock<Tail>,
+    earlier_codes: OnceLock<Box<Tail>>,
     /// `bytes`, held of the budget.
     charge: Charge,
     /// [`MAX_SLOTS`], fewer in tests.
@@ -88,11 +88,12 @@ impl Memtable {
     /// An empty memtable, whose rows are held of this account.
     pub(crate) fn new(memory: &Account) -> Self {
         Self {
-            chunks: (0..MAX_CHUNKS).map(|_| OnceLock::new()).collect(),
+            slots: Slots::default(),
             len: AtomicU32::new(0),
             newest: RwLock::default(),
             bytes: AtomicU64::new(0),
             first_op: AtomicU64::new(0),
+            coding: OnceLock::new(),
             codes: OnceLock::new(),
             earlier_codes: OnceLock::new(),
             charge: memory.charge(MemoryUse::Memtables, 0),
@@ -123,30 +124,52 @@ impl Memtable {
     /// Encodes the rows inserted from now on. Apply lock.
     pub(crate) fn begin_codes(&self, coding: Option<Coding>) {
         if let Some(coding) = coding {
-            let most = u32::try_from(MAX_SLOTS).expect("slots are u32");
-            self.codes.get_or_init(|| Tail::new(coding, self.len(), most));
+            self.coding.get_or_init(|| (coding, self.len()));
         }
     }
 
     /// The rows that [`Memtable::begin_codes`] came too late for; all, where nothing is inserted any more and it never came.
     pub(crate) fn earlier_rows(&self) -> u32 {
-        self.codes.get().map_or_else(|| self.len(), Tail::start)
+        self.coding.get().map_or_else(|| self.len(), |(_, start)| *start)
     }
 
     /// Encodes some of the rows in `0..earlier_rows()`, beside those that insert, hide and read. One thread at a time, from the
     /// first row on and leaving none out.
     pub(crate) fn encode_earlier(&self, coding: &Coding, rows: Range<u32>) {
-        let codes = self.earlier_codes.get_or_init(|| Tail::new(coding.clone(), 0, self.earlier_rows()));
-        let bytes = codes.row_bytes() * u64::from(rows.end - rows.start);
+        let codes = self.codes_in(&self.earlier_codes, coding, 0);
+        self.hold(codes.row_bytes() * u64::from(rows.end - rows.start));
+        rows.for_each(|at| self.encode(codes, &self.slot(at).row().vector));
+    }
+
+    fn codes_in<'a>(&self, place: &'a OnceLock<Box<Tail>>, coding: &Coding, start: u32) -> &'a Tail {
+        place.get_or_init(|| {
+            let codes = Box::new(Tail::new(coding.clone(), start));
+            self.hold(codes.bytes_beside_rows());
+            codes
+        })
+    }
+
+    fn encode(&self, codes: &Tail, vector: &[f32]) {
+        let before = codes.bytes_beside_rows();
+        codes.push(vector);
+        let after = codes.bytes_beside_rows();
+        if after > before {
+            self.hold(after - before);
+        } else if after < before {
+            self.charge.shrink(before - after);
+            self.bytes.fetch_sub(before - after, Ordering::Relaxed);
+        }
+    }
+
+    fn hold(&self, bytes: u64) {
         self.charge.grow(bytes);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        rows.for_each(|at| codes.push(&self.slot(at).row().vector));
     }
 
     /// Codes of rows, each with the rows that have them by now, in the order of the rows.
     pub(crate) fn codes(&self) -> impl Iterator<Item = (&Tail, Range<u32>)> {
         let both = [self.earlier_codes.get(), self.codes.get()];
-        both.into_iter().flatten().map(|codes| (codes, codes.coded()))
+        both.into_iter().flatten().map(|codes| (&**codes, codes.coded()))
     }
 
     /// Slots, dead ones included.
@@ -171,7 +194,7 @@ impl Memtable {
 
     /// How rows are encoded as they come, if they are.
     pub(crate) fn coding(&self) -> Option<&Coding> {
-        self.codes.get().map(Tail::coding)
+        self.coding.get().map(|(coding, _)| coding)
     }
 
     /// LSN of the first operation applied while this was the active memtable.
@@ -193,22 +216,22 @@ impl Memtable {
     pub(crate) fn insert(&self, lsn: Lsn, row: Arc<Row>, mark: u64) {
         let at = self.len.load(Ordering::Relaxed);
         assert!((at as usize) < self.most, "a memtable of {at} rows has no room for another");
-        let (chunk, slot) = place(at);
-        let chunk = self.chunks[chunk].get_or_init(|| (0..CHUNK_SLOTS).map(|_| OnceLock::new()).collect());
+        let mut room = self.slots.make_room(at as usize);
+        if at == 0 {
+            room += size_of::<Self>() as u64;
+        }
+        let codes = self.coding.get().map(|(coding, start)| self.codes_in(&self.codes, coding, *start));
+        self.hold(room + bytes_of(&row) - SLOT_BYTES + codes.map_or(0, Tail::row_bytes));
         let mut newest = self.newest.write().unwrap_or_else(PoisonError::into_inner);
         let id = Marked { id: &row.id, mark };
         let previous = newest.insert(id, at, |slot| &self.slot(slot).row.id).unwrap_or(NO_SLOT);
-        let codes = self.codes.get();
-        let bytes = bytes_of(&row) + codes.map_or(0, Tail::row_bytes);
-        self.charge.grow(bytes);
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
         let vector = Arc::clone(&row.vector);
-        let slot_value = Slot { lsn, row, hidden_at: AtomicU64::new(Lsn::MAX.as_u64()), previous };
-        assert!(chunk[slot].set(slot_value).is_ok(), "slot {at} written twice");
+        self.slots
+            .put(at as usize, Slot { lsn, row, hidden_at: AtomicU64::new(Lsn::MAX.as_u64()), previous });
         self.len.store(at + 1, Ordering::Release);
         drop(newest);
         if let Some(codes) = codes {
-            codes.push(&vector);
+            self.encode(codes, &vector);
         }
     }
 
@@ -260,8 +283,7 @@ impl Memtable {
 
     /// The slot at a position below [`Memtable::len`].
     pub(crate) fn slot(&self, at: u32) -> &Slot {
-        let (chunk, slot) = place(at);
-        self.chunks[chunk].get().and_then(|slots| slots[slot].get()).expect("slots below len are written")
+        self.slots.get(at as usize).expect("slots below len are written")
     }
 
     fn newest_of(&self, id: Marked<'_>) -> Option<u32> {
@@ -280,10 +302,6 @@ fn most_slots() -> usize {
     full_tests::MOST_SLOTS.get()
 }
 
-fn place(at: u32) -> (usize, usize) {
-    (at as usize / CHUNK_SLOTS, at as usize % CHUNK_SLOTS)
-}
-
 /// What a row takes here, beside its codes.
 pub(crate) fn bytes_of(row: &Row) -> u64 {
     4 * row.vector.len() as u64 + row.bytes_beside_vector() + SLOT_OVERHEAD_BYTES
@@ -292,7 +310,9 @@ pub(crate) fn bytes_of(row: &Row) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::index::{Bits, Rotation};
     use crate::memory_budget::MemoryBudget;
+    use crate::schema::Metric;
 
     fn row(id: &str) -> Arc<Row> {
         Arc::new(Row { id: id.into(), vector: Arc::from([1.0f32]), fields: Box::default(), rest: None })
@@ -319,6 +339,38 @@ mod tests {
         assert_eq!(at(2), Some(Some(1)));
         assert_eq!(at(3), Some(Some(3)));
         assert_eq!(at(5), Some(None));
+    }
+
+    #[test]
+    fn what_it_takes_is_held_from_the_first_row_on_and_is_little_while_there_are_few() {
+        let budget = MemoryBudget::new(0);
+        let table = Memtable::new(&budget.account());
+        assert_eq!((table.bytes(), budget.used_bytes()), (0, 0));
+        assert!(size_of::<Memtable>() < 1_024, "{}", size_of::<Memtable>());
+        let rotation = Arc::new(Rotation::new(64, 7));
+        table.begin_codes(Some(Coding { metric: Metric::L2, dim: 64, bits: Bits::One, rotation }));
+        assert_eq!((table.bytes(), table.earlier_rows()), (0, 0), "nothing for what is not there");
+        let mut most_waiting = 0;
+        for n in 0..400u64 {
+            let vector = (0..64u16).map(|i| f32::from(i) + n as f32).collect();
+            let row = Row { id: n.to_string().into(), vector, fields: Box::default(), rest: None };
+            let (row, rows) = (Arc::new(row), n + 1);
+            let bytes = table.bytes();
+            table.insert(lsn(rows), Arc::clone(&row), row.id.mark());
+            assert_eq!(table.bytes(), budget.used_bytes());
+            let of_rows = rows * (bytes_of(&row) - SLOT_BYTES);
+            match n {
+                0 => assert!((2_048..8_192).contains(&table.bytes()), "{}", table.bytes()),
+                // The copies of the rows that wait for their centre.
+                1..255 => assert!(table.bytes() > of_rows + rows * (SLOT_BYTES + 4 * 64)),
+                255 => assert!(table.bytes() < bytes, "they are gone"),
+                _ => assert!(table.bytes() > of_rows + rows * SLOT_BYTES),
+            }
+            most_waiting = most_waiting.max(table.bytes() - of_rows);
+        }
+        assert!(most_waiting < 256 * 4 * 64 + 32_768, "{most_waiting}");
+        drop(table);
+        assert_eq!(budget.used_bytes(), 0);
     }
 
     #[test]

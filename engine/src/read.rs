@@ -14,6 +14,9 @@ use crate::search::fields::MemoryRow;
 use crate::segment::Round;
 use crate::version::View;
 
+/// Rows of which one in so many is wanted, or fewer, are not read as one.
+const SPARSE: usize = 4;
+
 /// The live row with this id.
 pub(crate) fn get(view: &View<Catalog>, state: &CollectionState, id: &Id) -> Result<Option<(Lsn, Row)>> {
     let expiry = Expiry::of(view, state);
@@ -182,10 +185,13 @@ fn rows_up_to(live: &LiveSegment, after: &Id) -> Result<u32> {
     Ok(low)
 }
 
-/// The ids of ascending rows; runs are read as one.
+/// The ids of ascending rows; what lies close together is read as one.
 fn ids_of(live: &LiveSegment, rows: &[u32]) -> Result<Vec<Id>> {
     let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return Ok(Vec::new()) };
-    // The rows of a page lie close together; the ids between them are decoded on the way anyway.
+    if (last - first) as usize >= SPARSE * rows.len() {
+        return live.segment.ids_at(rows);
+    }
+    // The ids between them are decoded on the way anyway.
     let ids = live.segment.ids(*first..*last + 1)?;
     Ok(rows.iter().map(|row| ids[(row - first) as usize].clone()).collect())
 }

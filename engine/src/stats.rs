@@ -39,7 +39,8 @@ pub struct Stats {
     pub held_back_by: Option<String>,
     /// Writes that went at the pace of flushes, which were behind.
     pub write_pace: WritePaceStats,
-    /// Why the last flush failed, until one succeeds.
+    /// Why the last flush of a collection failed, until one of that collection succeeds or it is dropped; of the first for which
+    /// that is so.
     pub flush_failure: Option<String>,
     /// Why files that nothing names any more are not removed, until they are: a manifest that is kept is damaged, whose
     /// snapshot is named then with the command that ends it, or the disk fails.
@@ -238,7 +239,7 @@ pub(crate) fn stats(engine: &Engine, uploads: &Uploads) -> Result<Stats> {
         idempotency_keys: engine.applier().target().keys.len(),
         snapshots: snapshots(engine),
         write_pace: write_pace(&engine.pace),
-        flush_failure: engine.last_flush_failure().map(|error| error.to_string()),
+        flush_failure: engine.flush_failure().map(|error| error.to_string()),
         removal_failure: removal_failure(engine),
         files_removed: engine.removals.removed(),
         poisoned: poisoned(engine),
@@ -283,7 +284,7 @@ fn compaction(engine: &Engine) -> CompactionStats {
         segments_merged: done.segments_merged.load(Ordering::Relaxed),
         bytes_read: done.bytes_read.load(Ordering::Relaxed),
         bytes_written: done.bytes_written.load(Ordering::Relaxed),
-        failure: done.failure().map(|error| error.to_string()),
+        failure: engine.merge_failure().map(|error| error.to_string()),
     }
 }
 

@@ -30,6 +30,8 @@ const LONG_ROWS: usize = 200;
 const ALL_BEYOND: u64 = 6 * MIB;
 /// Of allocations over 64 KiB alone, beside what is held for what is larger.
 const LARGE_BEYOND: u64 = 4 * MIB;
+/// Of a collection, with what a manifest and the log know of it, beside its rows.
+const BESIDE: u64 = 6 << 10;
 /// An offline verification has no budget: it holds the tables of one segment and a buffer of 1 MiB at a time.
 const OFFLINE: u64 = 12 * MIB;
 
@@ -190,8 +192,43 @@ fn live(budget_mib: u64, short: &[NewRow], long: &[NewRow]) {
     *WATCHED.write().unwrap() = None;
 }
 
+/// Many collections with a row or a few each: what each takes in memory is small, and little of it is not held.
+fn many() {
+    const COLLECTIONS: u64 = 100;
+    let home = tempfile::tempdir().unwrap();
+    let budget = MemoryBudget::new(256 * MIB);
+    let text = "[engine]\ncompaction = false\n";
+    let builder = Db::builder(home.path()).settings(Settings::from_toml(text).unwrap());
+    let db = builder.memory(budget.clone()).open().unwrap();
+    let alive = || (HEAP.live_bytes() as u64, budget.usage(MemoryUse::Memtables).bytes);
+    let mut before = alive();
+    let mut each = |of: &str, most_alive: u64| {
+        let after = alive();
+        let (alive, held) =
+            (after.0.saturating_sub(before.0) / COLLECTIONS, (after.1 - before.1) / COLLECTIONS);
+        println!("{of}: alive {alive} bytes more a collection, {held} of them held");
+        assert!(alive <= most_alive && alive.saturating_sub(held) <= BESIDE, "{of}: {alive}, {held} held");
+        before = after;
+    };
+    let schema = || Schema::new(DIM, Metric::L2).int("n").text("group").text("word");
+    let make = |n: u64| db.create_collection(&format!("c{n:04}"), schema()).unwrap();
+    let all: Vec<Collection> = (0..COLLECTIONS).map(make).collect();
+    each("an empty collection", BESIDE);
+    let new: Vec<NewRow> = (0..100).map(|n| row(n, 200)).collect();
+    for (of, rows) in [("one row", 0..1), ("20 rows", 1..20), ("100 rows", 20..100)] {
+        let most = 8 << 10;
+        let most_alive = most + rows.len() as u64 * 4 * (u64::from(DIM) * 4 + 600);
+        for collection in &all {
+            collection.upsert_batch(&new[rows.clone()]).unwrap();
+        }
+        each(of, most_alive);
+    }
+    db.close().unwrap();
+}
+
 #[test]
 fn what_a_database_allocates_is_held_of_its_memory() {
+    many();
     HEAP.watch(look);
     let short: Vec<NewRow> = (0..SHORT_ROWS).map(|n| row(n, 200)).collect();
     let long: Vec<NewRow> = (SHORT_ROWS..SHORT_ROWS + LONG_ROWS).map(|n| row(n, 50_000)).collect();

@@ -19,6 +19,7 @@ mod clock;
 mod cpu;
 mod fs;
 mod map;
+mod open_files;
 mod panic;
 mod rng;
 mod seeded;
@@ -33,6 +34,7 @@ pub use fs::{
     publish_over, read_file,
 };
 pub use map::{Appender, AtomicPage, ForkMark, LogRegion, NoRoom, Region, Tail, probe_folio};
+pub use open_files::raise_open_files;
 pub use panic::panic_text;
 pub use rng::{Rng, SharedRng};
 #[doc(hidden)]

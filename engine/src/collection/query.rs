@@ -1,6 +1,6 @@
 //! Searches and scans as they are written down: `docs.search(&v).k(10).filter("lang = 'en'").run()?`.
 
-use crate::collection::{Collection, StoredRow, stored};
+use crate::collection::{Collection, StoredRow, check_id_kind, stored};
 use crate::error::{Error, Result};
 use crate::filter::Filter;
 use crate::id::Id;
@@ -194,7 +194,7 @@ impl<'a> Scan<'a> {
     /// Returns the page, in id order, all of one moment. An empty page is the end.
     ///
     /// # Errors
-    /// `Invalid` for a bad filter or limit; `Corrupt` for a damaged block.
+    /// `Invalid` for a bad filter or limit, or an id of another kind than the collection's; `Corrupt` for a damaged block.
     pub fn run(self) -> Result<Vec<StoredRow>> {
         if let Some(error) = self.bad_filter {
             return Err(error);
@@ -204,6 +204,9 @@ impl<'a> Scan<'a> {
             return Err(Error::invalid("AKI-0231", message));
         }
         let (view, state) = self.collection.readable()?;
+        if let Some(after) = &self.after {
+            check_id_kind(&state.schema, after)?;
+        }
         let rows = read::scan(&view, &state, self.filter.as_ref(), self.after.as_ref(), self.limit)?;
         rows.into_iter().map(|(lsn, row)| stored(&state.schema, lsn, row)).collect()
     }

@@ -89,7 +89,7 @@ fn publish(fs: &dyn Fs, dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
         )
         .at(dir, None)
         .fate_is(Fate::Unknown)
-        .help_is("reopen the database: its log still has the deletes")
+        .help_is("mend the disk: the deletes are where they were, and another file is written before long")
     })
 }
 

@@ -23,7 +23,7 @@ pub(crate) struct Compactor {
     /// The collection that was merged last: the others come first.
     last: u32,
     /// Collections whose last merge failed: how often in a row, and when it is tried again; never for one with damaged
-    /// segments, where it would fail at the same byte again until somebody mends it.
+    /// segments, where it would fail at the same byte again until somebody mends it, nor once no manifest can be written.
     failed: BTreeMap<u32, Failure>,
     /// Segments, by collection and file, that could not be rewritten alone: the others of the collection are merged.
     spared: BTreeMap<(u32, String), Failure>,
@@ -81,11 +81,14 @@ impl Compactor {
                 Err(error) => match spared.failed {
                     // The rest of the collection comes when the others had their turn.
                     Some(file) => {
-                        note(self.spared.entry((id, file)).or_default(), &error, now);
+                        let is_final = is_final(engine, &error);
+                        note(self.spared.entry((id, file)).or_default(), &error, is_final, now);
                         self.last = id;
                         return Next::At(now);
                     }
-                    None => note(self.failed.entry(id).or_default(), &error, now),
+                    None => {
+                        note(self.failed.entry(id).or_default(), &error, is_final(engine, &error), now);
+                    }
                 },
             }
         }
@@ -100,8 +103,19 @@ fn is_waiting((_, retry): &Failure, now: Instant) -> bool {
     retry.is_none_or(|at| now < at)
 }
 
-fn note(failure: &mut Failure, error: &Error, now: Instant) {
-    if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound | ErrorKind::Poisoned) {
+/// Whether it would fail again for as long as the database is open. A directory that could not be synced is no reason: what
+/// lies in it is left alone, and the next merge writes files of other names.
+fn is_final(engine: &Engine, error: &Error) -> bool {
+    let is_poisoned = || engine.writer_if_any().is_some_and(|writer| writer.committer.poisoned().is_some());
+    match error.kind() {
+        ErrorKind::Corrupt | ErrorKind::NotFound => true,
+        ErrorKind::Poisoned => is_poisoned(),
+        _ => false,
+    }
+}
+
+fn note(failure: &mut Failure, error: &Error, is_final: bool, now: Instant) {
+    if is_final {
         tracing::error!(%error, "what cannot be merged is left alone until the database is reopened");
         failure.1 = None;
         return;

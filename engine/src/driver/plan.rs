@@ -1,5 +1,7 @@
 //! What is due, as a pure function of how full things are.
 
+use std::cmp::Reverse;
+
 use crate::limits::Limits;
 use crate::lsn::Lsn;
 
@@ -79,8 +81,10 @@ pub(crate) fn plan(load: &Load, limits: &Limits) -> Vec<Job> {
         jobs.extend(full.map(|c| Job::Seal(c.id)));
     }
     if jobs.is_empty() && load.memory_asked {
+        // The largest: a flush costs a manifest however little it gives back. Of two, the one with the older row.
         let unflushed = healthy().filter(|c| c.oldest_unflushed.is_some());
-        jobs.extend(unflushed.min_by_key(|c| c.oldest_unflushed).map(|c| Job::Seal(c.id)));
+        let largest = unflushed.max_by_key(|c| (c.active_bytes, Reverse((c.oldest_unflushed, c.id))));
+        jobs.extend(largest.map(|c| Job::Seal(c.id)));
     }
     if jobs.is_empty() && load.at_rest {
         let unflushed = healthy().filter(|c| c.oldest_unflushed.is_some());
@@ -158,11 +162,26 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_given_back_by_the_healthy_collection_with_the_oldest_row() {
-        let mut collections = vec![collection(1, 9, 0, 7), collection(2, 1, 0, 4), collection(3, 1, 0, 2)];
+    fn memory_is_given_back_by_the_largest_healthy_collection() {
+        let mut collections = vec![collection(1, 3, 0, 4), collection(2, 9, 0, 7), collection(3, 50, 0, 2)];
         collections[2].damaged = true;
-        let load = Load { collections, memory_asked: true, ..Load::default() };
+        let mut load = Load { collections, memory_asked: true, ..Load::default() };
         assert_eq!(plan(&load, &limits()), [Job::Seal(2)]);
+        load.collections[0].active_bytes = 9;
+        assert_eq!(plan(&load, &limits()), [Job::Seal(1)], "of two as large the one with the older row");
+        // A long log is another matter: what holds it goes first.
+        (load.live_wal_bytes, load.collections[0].active_bytes) = (1_000, 1);
+        load.collections[2] = collection(3, 0, 0, 0);
+        assert_eq!(plan(&load, &limits()), [Job::Seal(1)]);
+    }
+
+    #[test]
+    fn many_small_collections_do_not_keep_a_large_one_from_giving_memory_back() {
+        let mut collections: Vec<CollectionLoad> =
+            (1..=10_000).map(|id| collection(id, 1, 0, u64::from(id))).collect();
+        collections.push(collection(10_001, 90, 0, 20_000));
+        let load = Load { collections, memory_asked: true, ..Load::default() };
+        assert_eq!(plan(&load, &limits()), [Job::Seal(10_001)]);
     }
 
     #[test]

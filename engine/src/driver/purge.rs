@@ -72,6 +72,7 @@ impl Purge {
 
     fn look(&mut self, engine: &Engine, now: Instant) {
         let Ok(view) = engine.view() else { return };
+        self.sealed.retain(|id, _| view.content().collections.contains_key(id));
         let expiring = view.content().collections.values().filter(|state| state.schema.expiry().is_some());
         for state in expiring.filter(|state| state.damage.get().is_none()) {
             self.collect(&view, state);

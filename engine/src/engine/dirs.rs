@@ -1,6 +1,6 @@
 //! The directories of collections: made, and their names synced, before a manifest names anything in them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -35,9 +35,25 @@ impl Dirs {
         Ok(())
     }
 
-    /// Forgets all that lie in none of these.
-    pub(crate) fn forget_all_but(&self, homes: &[&Path]) {
+    /// Forgets all that lie in none of these. Each is looked up, not compared with all: whoever makes a directory waits meanwhile.
+    pub(crate) fn forget_all_but(&self, homes: &HashSet<&Path>) {
         let mut settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
-        settled.retain(|dir| homes.iter().any(|home| dir.starts_with(home)));
+        settled.retain(|dir| dir.ancestors().any(|above| homes.contains(above)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lies_in_a_home_is_remembered_and_nothing_beside_it() {
+        let dirs = Dirs::default();
+        let names = ["c/1-a", "c/1-a/dv", "c/2-b", "c/2-b/dv", "c/20-b", "c/3-c/dv"];
+        *dirs.settled.lock().unwrap() = names.iter().map(PathBuf::from).collect();
+        dirs.forget_all_but(&["c/1-a", "c/20-b", "c/3-c"].map(Path::new).into());
+        let left: Vec<String> =
+            dirs.settled.lock().unwrap().iter().map(|dir| dir.display().to_string()).collect();
+        assert_eq!(left, ["c/1-a", "c/1-a/dv", "c/20-b", "c/3-c/dv"]);
     }
 }

@@ -123,9 +123,8 @@ impl Engine {
     fn stall_in(&self, catalog: &Catalog, collection: u32, bytes: u64) -> Option<Stall> {
         let state = catalog.collections.get(&collection);
         let (sealed, bound) = state.map_or((0, 1), |state| (state.sealed.len(), self.sealed_bound(state)));
-        let cause = || {
-            self.last_flush_failure().map_or_else(String::new, |e| format!("; the last flush failed: {e}"))
-        };
+        let cause =
+            || self.flush_failure().map_or_else(String::new, |e| format!("; the last flush failed: {e}"));
         if sealed >= bound && self.is_active_full(catalog, collection) {
             let detail = format!("{sealed} sealed memtables wait for their flush{}", cause());
             return Some(Stall { which: "sealed_memtables", detail });

@@ -2,11 +2,11 @@
 //! Rows of the open group, and those from before the centre was known, have no codes yet.
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::distance::Kernel;
-use crate::index::block::{Blocks, LONGEST_OF_MEDIAN, Scales, median};
+use crate::index::block::{Blocks, LONGEST_OF_MEDIAN, Scales, block_len, median};
 use crate::index::coarse::Near;
 use crate::index::code::{self, Bits};
 use crate::index::lists::{Asked, List, Lists};
@@ -14,6 +14,7 @@ use crate::index::rotation::Rotation;
 use crate::index::rows::{can_code, rotate};
 use crate::index::scan::ListScan;
 use crate::schema::Metric;
+use crate::slots::Slots;
 
 /// Rows of a group: two blocks.
 pub(crate) const GROUP_ROWS: u32 = 64;
@@ -39,16 +40,13 @@ pub(crate) struct Tail {
     start: u32,
     /// What all groups share; its lists are empty.
     shape: OnceLock<Lists>,
-    chunks: Box<[OnceLock<Chunk>]>,
+    groups: Slots<Group>,
     /// Groups that may be read.
     published: AtomicU32,
     open: Mutex<Open>,
+    /// See [`Tail::bytes_beside_rows`].
+    beside_rows: AtomicU64,
 }
-
-/// Groups allocated at once.
-const CHUNK_GROUPS: usize = 256;
-
-type Chunk = Box<[OnceLock<Group>]>;
 
 #[derive(Debug)]
 struct Group {
@@ -76,35 +74,33 @@ struct Open {
 }
 
 impl Tail {
-    /// Codes for the rows `start..` of a memtable of at most `most` rows.
-    pub(crate) fn new(coding: Coding, start: u32, most: u32) -> Self {
-        let nibbles = coding.bits.nibbles(coding.rotation.coded());
+    /// Codes for the rows `start..` of a memtable.
+    pub(crate) fn new(coding: Coding, start: u32) -> Self {
+        let (coded, nibbles) = (coding.rotation.coded(), coding.bits.nibbles(coding.rotation.coded()));
         let open = Open {
             waiting: Vec::new(),
             norms: 0.0,
             blocks: Blocks::new(nibbles),
             len: 0,
             squares: 0.0,
-            rotated: vec![0.0; coding.rotation.coded()],
+            rotated: vec![0.0; coded],
             nibbles: vec![0; nibbles],
-            centre: vec![0.0; coding.rotation.coded()],
+            centre: vec![0.0; coded],
             longest_squared: f32::INFINITY,
             closed: false,
         };
-        let groups = most.saturating_sub(start).div_ceil(GROUP_ROWS) as usize;
-        let chunks = (0..groups.div_ceil(CHUNK_GROUPS)).map(|_| OnceLock::new()).collect();
+        // Two rows and, later, the mean of those that wait; the blocks of the open group, which are whole from their first row on.
+        let buffers = 3 * size_of::<f32>() * coded + nibbles;
+        let blocks = 2 * block_len(nibbles) + GROUP_ROWS as usize * size_of::<(f32, f32)>();
         Self {
             coding,
             start,
             shape: OnceLock::new(),
-            chunks,
+            groups: Slots::default(),
             published: AtomicU32::new(0),
             open: Mutex::new(open),
+            beside_rows: AtomicU64::new((size_of::<Self>() + buffers + blocks) as u64),
         }
-    }
-
-    pub(crate) fn coding(&self) -> &Coding {
-        &self.coding
     }
 
     /// Encodes the next row. One thread at a time: whoever holds the apply lock, for rows that were there before one of its own.
@@ -113,6 +109,7 @@ impl Tail {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if open.closed || !can_code(kernel, self.coding.metric, vector) {
             open.closed = true;
+            self.wait_no_more(&mut open);
             return;
         }
         let mut rotated = std::mem::take(&mut open.rotated);
@@ -120,7 +117,9 @@ impl Tail {
         match self.shape.get() {
             Some(shape) => self.encode(kernel, shape, &mut open, &mut rotated, norm),
             None => {
+                let before = waiting_bytes(&open.waiting);
                 open.waiting.extend_from_slice(&rotated);
+                self.beside_rows.fetch_add(waiting_bytes(&open.waiting) - before, Ordering::Relaxed);
                 open.norms += norm * norm;
                 if open.waiting.len() == CENTRE_ROWS * rotated.len() {
                     self.settle(kernel, &mut open, &mut rotated);
@@ -130,10 +129,17 @@ impl Tail {
         open.rotated = rotated;
     }
 
+    /// The rows that wait, which are held no longer.
+    fn wait_no_more(&self, open: &mut Open) -> Vec<f32> {
+        let waiting = std::mem::take(&mut open.waiting);
+        self.beside_rows.fetch_sub(waiting_bytes(&waiting), Ordering::Relaxed);
+        waiting
+    }
+
     /// Takes the mean of the waiting rows for the centre and encodes them.
     #[expect(clippy::cast_precision_loss, reason = "a small constant")]
     fn settle(&self, kernel: Kernel, open: &mut Open, rotated: &mut [f32]) {
-        let waiting = std::mem::take(&mut open.waiting);
+        let waiting = self.wait_no_more(open);
         let mut mean = vec![0.0f32; rotated.len()];
         for row in waiting.chunks_exact(mean.len()) {
             mean.iter_mut().zip(row).for_each(|(sum, number)| *sum += number / CENTRE_ROWS as f32);
@@ -201,15 +207,9 @@ impl Tail {
 
     fn publish(&self, group: Group) {
         let at = self.published.load(Ordering::Relaxed) as usize;
-        let Some(chunk) = self.chunks.get(at / CHUNK_GROUPS) else { return };
-        let chunk = chunk.get_or_init(|| (0..CHUNK_GROUPS).map(|_| OnceLock::new()).collect());
-        assert!(chunk[at % CHUNK_GROUPS].set(group).is_ok(), "group {at} written twice");
+        self.beside_rows.fetch_add(self.groups.make_room(at), Ordering::Relaxed);
+        self.groups.put(at, group);
         self.published.fetch_add(1, Ordering::Release);
-    }
-
-    /// The first row that gets a code.
-    pub(crate) fn start(&self) -> u32 {
-        self.start
     }
 
     /// The rows that have codes by now; more may come.
@@ -219,8 +219,12 @@ impl Tail {
 
     /// What the codes of a row take in memory.
     pub(crate) fn row_bytes(&self) -> u64 {
-        (crate::index::block::block_len(self.coding.bits.nibbles(self.coding.rotation.coded())) / 32) as u64
-            + 2
+        (block_len(self.coding.bits.nibbles(self.coding.rotation.coded())) / 32) as u64
+    }
+
+    /// What this takes in memory beside the codes of rows: itself, and rows that wait for the centre.
+    pub(crate) fn bytes_beside_rows(&self) -> u64 {
+        self.beside_rows.load(Ordering::Relaxed)
     }
 
     /// What a query is asked against; `None` while there are no codes.
@@ -242,7 +246,7 @@ impl Tail {
     ) -> impl Iterator<Item = ListScan<'a>> {
         let distance_squared = asked.probe.norm_squared;
         let near = Near { key: distance_squared, distance_squared, list: 0 };
-        let groups = self.chunks.iter().map_while(OnceLock::get).flatten().map_while(OnceLock::get);
+        let groups = (0..).map_while(|at| self.groups.get(at));
         let shape = self.shape.get();
         rows.step_by(GROUP_ROWS as usize).zip(groups).zip(std::iter::repeat(shape)).filter_map(
             move |((first_row, group), shape)| {
@@ -258,4 +262,8 @@ impl Tail {
             },
         )
     }
+}
+
+fn waiting_bytes(waiting: &Vec<f32>) -> u64 {
+    (waiting.capacity() * size_of::<f32>()) as u64
 }

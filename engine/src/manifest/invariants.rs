@@ -348,9 +348,10 @@ fn collection_ids_are_never_reused(parent: &Manifest, next: &Manifest) -> Checke
         let known = parent.collection_by_id(c.id).is_some();
         hold(rule, known || c.id >= before, || format!("\"{}\" takes the used id {}", c.name, c.id))?;
     }
+    let dropped: HashSet<(u32, &str)> = parent.dropped.iter().map(|d| (d.id, d.dir.as_str())).collect();
     for d in &next.dropped {
         let was = parent.collection_by_id(d.id).is_some_and(|c| c.dir == d.dir)
-            || parent.dropped.contains(d)
+            || dropped.contains(&(d.id, d.dir.as_str()))
             || d.id >= before;
         hold(rule, was, || format!("{} is dropped but never was", d.dir))?;
     }
@@ -359,8 +360,9 @@ fn collection_ids_are_never_reused(parent: &Manifest, next: &Manifest) -> Checke
 
 /// A collection that is gone stands among the dropped ones, so that its files are found and removed.
 fn dropped_collections_are_remembered(parent: &Manifest, next: &Manifest) -> Checked {
+    let dropped: HashSet<u32> = next.dropped.iter().map(|d| d.id).collect();
     for c in &parent.collections {
-        let there = next.collection_by_id(c.id).is_some() || next.dropped.iter().any(|d| d.id == c.id);
+        let there = next.collection_by_id(c.id).is_some() || dropped.contains(&c.id);
         hold("dropped_collections_are_remembered", there, || format!("\"{}\" vanished", c.name))?;
     }
     Ok(())

@@ -144,3 +144,22 @@ fn a_new_collection_never_pulls_the_floor_down_and_its_name_is_taken_in_any_case
     m.forget_dropped(id);
     assert!(m.dropped.is_empty());
 }
+
+#[test]
+fn a_collection_is_found_by_its_id_between_those_that_are_gone_and_their_order_is_a_rule() {
+    let mut m = Manifest { collections: Vec::new(), ..sample() };
+    let ids: Vec<u32> = (0..300)
+        .map(|n| m.add_collection(&format!("c{n}"), Schema::new(4, Metric::Dot), 1).unwrap())
+        .collect();
+    let is_gone = |id: u32| id % 3 == 0;
+    ids.iter().filter(|id| is_gone(**id)).for_each(|id| assert!(m.drop_collection(*id)));
+    for id in ids[0] - 1..=ids[299] + 1 {
+        let found = m.collections.iter().find(|c| c.id == id).cloned();
+        assert_eq!(found.is_some(), ids.contains(&id) && !is_gone(id), "{id}");
+        assert_eq!(m.collection_by_id(id), found.as_ref());
+        assert_eq!(m.collection_mut(id).cloned(), found);
+    }
+    check_alone(&m).unwrap();
+    m.collections.swap(0, 1);
+    assert_eq!(check_alone(&m).unwrap_err().rule, "collection_ids_are_unique");
+}

@@ -30,7 +30,9 @@ pub struct PartExplained {
     pub kind: PartKind,
     /// Rows it holds, dead ones included.
     pub rows: u64,
-    /// Rows the filter matches, dead ones included; all without a filter.
+    /// Rows the filter matches, dead ones included; all without a filter. Of a memtable, whose filter is asked row by row: rows that
+    /// live and match among those that were compared one by one, so without those whose codes were scanned unless it was searched
+    /// exactly in the end.
     pub matched: u64,
     /// Codes or vectors compared by the scan; rows found through two lists count twice.
     pub scanned: u64,

@@ -418,9 +418,10 @@ impl<'a> Run<'a> {
         let seen = self.seen();
         // What the candidates gave is found again: everything from their places is dropped first.
         self.best.clear();
+        let mut in_memory = Vec::new();
         for at in 0..self.memtables.len() {
             let memtable = self.memtables[at];
-            exact::memtable(0..memtable.len(), memtable, &seen, &self.scorer, &mut self.best);
+            in_memory.push(exact::memtable(0..memtable.len(), memtable, &seen, &self.scorer, &mut self.best));
         }
         let exact_already: Vec<usize> = (0..self.state.segments.len())
             .filter(|n| !by_codes.iter().any(|by| matches!(by.place, Place::Segment(m, ..) if m == *n)))
@@ -434,7 +435,10 @@ impl<'a> Run<'a> {
         }
         for ByCodes { place, part } in by_codes {
             match place {
-                Place::Memtable(..) => self.explained.parts[part].exact = true,
+                Place::Memtable(at, _) => {
+                    let part = &mut self.explained.parts[part];
+                    (part.matched, part.exact) = (in_memory[at], true);
+                }
                 Place::Segment(n, matches, _) => self.score_segment(n, matches.as_deref(), part)?,
             }
         }

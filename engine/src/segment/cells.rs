@@ -157,6 +157,19 @@ impl Segment {
         rows.iter().map(row).collect()
     }
 
+    /// The ids of ascending rows; of what lies between them nothing is made.
+    pub(crate) fn ids_at(&self, rows: &[u32]) -> Result<Vec<Id>> {
+        let mut ids = Cells::new(self, ID, FieldType::Text);
+        let id = |row: &u32| {
+            self.check_row(*row)?;
+            match self.schema().id_kind {
+                IdKind::Text => ids.id(*row),
+                IdKind::Int => self.id_at(*row),
+            }
+        };
+        rows.iter().map(id).collect()
+    }
+
     /// The text id of `row`.
     pub(super) fn text_id(&self, row: u32) -> Result<Id> {
         self.check_row(row)?;

@@ -189,7 +189,7 @@ fn publish(writing: &Writing<'_>, tmp: &Path) -> Result<()> {
         Error::new(ErrorKind::Poisoned, "AKI-0514", format!("syncing the directory of a new segment: {e}"))
             .at(writing.dir, None)
             .fate_is(Fate::Unknown)
-            .help_is("reopen the database: its log still has the rows")
+            .help_is("mend the disk: the rows are where they were, and another file is written before long")
     })
 }
 

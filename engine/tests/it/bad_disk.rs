@@ -88,9 +88,21 @@ fn a_collection_that_cannot_be_flushed_does_not_hold_up_the_others() {
         db.stats().unwrap().collections.iter().map(|collection| collection.memtable_rows).collect()
     };
     assert_eq!(unflushed(), [1, 0, 0]);
+    // Others do not hide it, however often they are flushed.
+    put(&db.collection("third").unwrap(), 2, 10).unwrap();
+    db.flush().unwrap_err();
+    assert!(db.stats().unwrap().flush_failure.is_some_and(|failure| failure.contains("1-first")));
     full.store(false, Ordering::SeqCst);
     db.flush().unwrap();
     assert_eq!(unflushed(), [0, 0, 0]);
+    assert_eq!(db.stats().unwrap().flush_failure, None);
+    // Nor does one that is dropped stay in the way.
+    put(&db.collection("first").unwrap(), 2, 10).unwrap();
+    full.store(true, Ordering::SeqCst);
+    db.flush().unwrap_err();
+    assert!(db.stats().unwrap().flush_failure.is_some());
+    db.drop_collection("first").unwrap();
+    assert_eq!(db.stats().unwrap().flush_failure, None);
 }
 
 #[test]

@@ -61,6 +61,14 @@ fn a_wrong_id_is_refused() {
     let numbered = db.create_collection("numbered", Schema::new(1, Metric::Dot).int_ids()).unwrap();
     assert_eq!(numbered.upsert("seven", &[1.0], json!({})).unwrap_err().kind(), ErrorKind::Invalid);
     numbered.upsert(i64::MIN, &[1.0], json!({})).unwrap();
+    let told = |error: Error| (error.kind(), error.code());
+    let wrong = (ErrorKind::Invalid, "AKI-0213");
+    assert_eq!(told(numbered.scan().after("seven").run().unwrap_err()), wrong);
+    assert_eq!(told(rows.scan().after(7).run().unwrap_err()), wrong);
+    assert!(
+        rows.scan().after("").run().unwrap().is_empty(),
+        "a bound need not be an id that a row could have"
+    );
     assert_eq!(numbered.get(i64::MIN).unwrap().unwrap().id, akidb::Id::from(i64::MIN));
 }
 

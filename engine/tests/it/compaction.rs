@@ -14,6 +14,8 @@ use serde_json::json;
 
 use crate::support::{Watched, in_dir};
 
+mod retried;
+
 const DIM: u16 = 64;
 
 /// Version of every live row.
@@ -67,6 +69,15 @@ fn assert_same(rows: &Collection, model: &Model, when: &str) {
         assert!(hits.iter().all(|hit| hit.id.to_string() != id(n)), "{when}: an older version of {n}");
         assert_eq!(hits.len(), model.values().filter(|v| **v < model[&n]).count(), "{when}: {old}");
         assert_eq!(rows.get(id(n)).unwrap().unwrap().payload["version"], model[&n], "{when}: get {n}");
+    }
+}
+
+/// Segments of 100 rows each.
+fn fill_segments(db: &Db, rows: &Collection, segments: u64) {
+    for n in 0..segments {
+        let row = |n| akidb::NewRow::new(id(n), vector(n, 1), json!({})).unwrap();
+        rows.upsert_batch(&(n * 100..(n + 1) * 100).map(row).collect::<Vec<_>>()).unwrap();
+        db.flush().unwrap();
     }
 }
 

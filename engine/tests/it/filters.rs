@@ -1,6 +1,6 @@
 //! Filters on rows in memory and in segments alike, while rows change and after they were cached.
 
-use akidb::{Collection, Db, Durability, Filter, Metric, Schema, Settings};
+use akidb::{Collection, Db, Durability, Filter, Id, Metric, NewRow, Schema, Settings};
 use serde_json::json;
 
 const FILTERS: [&str; 8] = [
@@ -90,6 +90,55 @@ fn cached_filters_follow_deletes_overwrites_and_flushes() {
         let db = Db::open(dir.path()).unwrap();
         check(&db.collection("docs").unwrap(), &rows);
         db.close().unwrap();
+    }
+}
+
+/// Codes of rows in memory give fewer rows than are asked for, and they are compared one by one in the end.
+#[test]
+fn what_is_compared_one_by_one_in_memory_after_its_codes_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Db::builder(dir.path()).durability(Durability::Memory).open().unwrap();
+    let docs = db.create_collection("docs", Schema::new(64, Metric::L2).int("n")).unwrap();
+    let vector = |n: u16| -> Vec<f32> { (0..64).map(|i| f32::from(n * 31 % 101 + i * n % 17)).collect() };
+    let row = |n: u16| NewRow::new(format!("r{n:04}"), vector(n), json!({ "n": n })).unwrap();
+    docs.upsert_batch(&(0..2_000).map(row).collect::<Vec<_>>()).unwrap();
+    let (hits, explained) = docs.search(&vector(7)).k(10).filter("n < 5").explain().unwrap();
+    let part = &explained.parts[0];
+    assert!(part.scanned >= 1_500, "codes were scanned: {part:?}");
+    assert_eq!((hits.len(), part.matched, part.exact), (5, 5, true), "{part:?}");
+}
+
+/// Few rows, far from one another, of large segments: in pages, with ids of both kinds.
+#[test]
+fn a_scan_of_few_rows_among_many_finds_them_in_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Db::builder(dir.path()).durability(Durability::Memory).open().unwrap();
+    for is_int in [false, true] {
+        let schema = Schema::new(1, Metric::L2).int("n");
+        let (name, schema) = if is_int { ("numbers", schema.int_ids()) } else { ("texts", schema) };
+        let docs = db.create_collection(name, schema).unwrap();
+        let id = |n: i64| if is_int { Id::from(n) } else { Id::from(format!("r{n:06}")) };
+        for half in 0..2 {
+            let row = |n: i64| NewRow::new(id(n), vec![n as f32], json!({ "n": n % 977 })).unwrap();
+            let rows: Vec<NewRow> = (0..10_000).map(|n| row(2 * n + half)).collect();
+            docs.upsert_batch(&rows).unwrap();
+            db.flush().unwrap();
+        }
+        for (filter, takes) in [("n = 5", 5..6), ("n < 200", 0..200), ("n < 300", 0..300)] {
+            let expected: Vec<Id> = (0..20_000).filter(|n| takes.contains(&(n % 977))).map(id).collect();
+            let (mut found, mut after): (Vec<Id>, Option<Id>) = (Vec::new(), None);
+            loop {
+                let scan = docs.scan().filter(filter).limit(7 * expected.len() / 10);
+                let page = match &after {
+                    Some(after) => scan.after(after.clone()).run().unwrap(),
+                    None => scan.run().unwrap(),
+                };
+                let Some(last) = page.last() else { break };
+                after = Some(last.id.clone());
+                found.extend(page.into_iter().map(|row| row.id));
+            }
+            assert_eq!(found, expected, "{filter}");
+        }
     }
 }
 

@@ -39,7 +39,7 @@ const ORDER: &[&[&str]] = &[
     &["idempotency"],
     &["memory_budget"],
     &["config", "id", "lsn", "bitmap"],
-    &["sync", "error", "paths"],
+    &["sync", "error", "paths", "slots"],
 ];
 
 /// Files over 500 lines of code, each with its reason.
