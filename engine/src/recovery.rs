@@ -110,13 +110,7 @@ pub(crate) fn open(place: Place, settings: &Settings, create: bool) -> Result<Op
     let disk_bytes = place.fs.statfs(&place.dir).map_or(u64::MAX, |stats| stats.total_bytes);
     let min_free = settings.engine.min_free_disk(disk_bytes);
     let engine = Arc::new(Engine::writing(place, limits, min_free, writer));
-    match removal.transpose() {
-        Some(removal) => {
-            engine.removals.count(removal.as_ref().map_or(0, |swept| swept.removed));
-            engine.removals.note(removal.map(|swept| swept.held_up), engine.place.clock.now());
-        }
-        None => engine.removals.owe(),
-    }
+    note_removal(&engine, removal);
 
     note_cut(&recovered, &mut report);
     if was_unsynced {
@@ -184,6 +178,17 @@ fn remove_old(
     swept.inspect_err(|error| {
         tracing::warn!(%error, "files that no manifest names were not removed; it is tried again");
     })
+}
+
+/// What the removal of an open did; where it was left to the driver, that it is owed.
+fn note_removal(engine: &Engine, removal: Result<Option<gc::Swept>>) {
+    match removal.transpose() {
+        Some(removal) => {
+            engine.removals.count(removal.as_ref().map_or(0, |swept| swept.removed));
+            engine.removals.note(removal.map(|swept| swept.held_up), engine.place.clock.now());
+        }
+        None => engine.removals.owe(),
+    }
 }
 
 /// By their number alone: an open that fails behind its manifest leaves one each time, and no driver comes to remove them.

@@ -151,7 +151,7 @@ fn a_collection_is_found_by_its_id_between_those_that_are_gone_and_their_order_i
     let ids: Vec<u32> = (0..300)
         .map(|n| m.add_collection(&format!("c{n}"), Schema::new(4, Metric::Dot), 1).unwrap())
         .collect();
-    let is_gone = |id: u32| id % 3 == 0;
+    let is_gone = |id: u32| id.is_multiple_of(3);
     ids.iter().filter(|id| is_gone(**id)).for_each(|id| assert!(m.drop_collection(*id)));
     for id in ids[0] - 1..=ids[299] + 1 {
         let found = m.collections.iter().find(|c| c.id == id).cloned();
