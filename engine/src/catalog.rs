@@ -222,7 +222,7 @@ impl Catalog {
             .values()
             .filter(held)
             .flat_map(|state| state.memtables())
-            .map(|memtable| memtable.bytes())
+            .map(|memtable| memtable.held_bytes())
             .sum()
     }
 

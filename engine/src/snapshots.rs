@@ -49,7 +49,7 @@ pub(crate) fn live_memtables(current: &Catalog) -> HashSet<*const Memtable> {
 pub(crate) fn pinned_bytes<'a>(held: impl Iterator<Item = &'a Held>, live: &HashSet<*const Memtable>) -> u64 {
     let all = held.flat_map(|held| memtables(held.view.content()));
     let pinned: BTreeMap<*const Memtable, u64> = all
-        .map(|memtable| (Arc::as_ptr(memtable), memtable.bytes()))
+        .map(|memtable| (Arc::as_ptr(memtable), memtable.held_bytes()))
         .filter(|(at, _)| !live.contains(at))
         .collect();
     pinned.values().sum()

@@ -99,7 +99,7 @@ fn what_is_compared_one_by_one_in_memory_after_its_codes_is_told() {
     let dir = tempfile::tempdir().unwrap();
     let db = Db::builder(dir.path()).durability(Durability::Memory).open().unwrap();
     let docs = db.create_collection("docs", Schema::new(64, Metric::L2).int("n")).unwrap();
-    let vector = |n: u16| -> Vec<f32> { (0..64).map(|i| f32::from(n * 31 % 101 + i * n % 17)).collect() };
+    let vector = |n: u16| -> Vec<f32> { (0..64).map(|i| f32::from(n % 101 * 31 + i * (n % 17))).collect() };
     let row = |n: u16| NewRow::new(format!("r{n:04}"), vector(n), json!({ "n": n })).unwrap();
     docs.upsert_batch(&(0..2_000).map(row).collect::<Vec<_>>()).unwrap();
     let (hits, explained) = docs.search(&vector(7)).k(10).filter("n < 5").explain().unwrap();
