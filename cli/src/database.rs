@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use akidb::{BackendSettings, Builder, Collection, Db, ErrorKind, Settings};
+use akidb::{BackendSettings, Builder, Collection, Db, ErrorKind, Fate, Settings};
 use clap::Args;
 
 use crate::failure::{Failure, Result};
@@ -197,7 +197,9 @@ pub(crate) fn flush_and_upload(db: &Db, globals: &Globals, wait_secs: u64) -> Re
     let flushed = db.flush();
     // What could not be flushed is in the log, and the next open has it.
     flushed.map_err(|error| {
-        Failure::from(error).without_partial_fate().note("the rows are not lost: the log has them")
+        let is_known = error.fate() != Fate::Unknown;
+        let failure = Failure::from(error).without_partial_fate();
+        if is_known { failure.note("the rows are not lost: the log has them") } else { failure }
     })?;
     Upload::wait(db, globals, wait_secs)
 }

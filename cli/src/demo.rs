@@ -63,7 +63,7 @@ struct Summary {
     uploaded_segments: usize,
     restored_rows: u64,
     seconds: f64,
-    directory: PathBuf,
+    directory: String,
     kept: bool,
     ok: bool,
 }
@@ -99,10 +99,15 @@ impl Demo {
 
 impl Stage {
     fn play(&self, seed: u64, keep: bool) -> Result<()> {
-        self.tell("start", &json!({ "seed": seed, "directory": self.root }), || {
+        self.tell("start", &json!({ "seed": seed, "directory": self.root.to_string_lossy() }), || {
             format!("AkiDB demo in {} (seed {seed})\n", self.root.display())
         })?;
-        let mut summary = Summary { seed, directory: self.root.clone(), kept: keep, ..Summary::default() };
+        let mut summary = Summary {
+            seed,
+            directory: self.root.to_string_lossy().into_owned(),
+            kept: keep,
+            ..Summary::default()
+        };
         let memory_recall = self.import_and_search(&mut summary)?;
         let acks = self.kill_a_writer(&mut Rng::seeded(seed))?;
         summary.acknowledged = summary.imported + acks.len() as u64;

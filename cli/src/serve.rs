@@ -53,7 +53,7 @@ pub(crate) struct Serve {
 
 impl Serve {
     pub(crate) fn run(self, globals: &Globals) -> Result<()> {
-        let token = Token::chosen(self.token.as_deref(), self.token_file.as_deref())?;
+        let token = Token::asked_for(self.token.as_deref(), self.token_file.as_deref())?;
         for listen in [self.listen, self.metrics_listen] {
             self.refuse_open_door(listen.ip(), token.is_some())?;
         }

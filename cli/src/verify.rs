@@ -30,8 +30,11 @@ impl Verify {
         }
         match found.damages.len() {
             0 if !found.unread.is_empty() => {
-                Err(Failure::unread(format!("{} files could not be read", found.unread.len()))
-                    .help("the lines above say which, and what gives access to them"))
+                let message = match found.unread.len() {
+                    1 => "1 file could not be read".to_owned(),
+                    n => format!("{n} files could not be read"),
+                };
+                Err(Failure::unread(message).help("the lines above say which, and what gives access to them"))
             }
             0 => Ok(()),
             1 => Err(Failure::damaged("1 damaged place")),

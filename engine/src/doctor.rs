@@ -76,11 +76,15 @@ fn finding(
 /// `Internal` if no thread can be had. What the backend refuses is a finding, and so is one that cannot be opened.
 pub fn examine_backend(backend: &BackendSettings, attempts: u32) -> Result<DoctorReport> {
     let report = |findings| DoctorReport::new("backend", &backend.name, &backend.url, findings);
-    if let Some(missing) = missing_directory(backend) {
-        return Ok(report(vec![missing]));
-    }
     let opened = match akidb_backends::open_to_read(&backend_config(backend, attempts)) {
         Ok(opened) => opened,
+        Err(error) if error.kind() == akidb_backends::ErrorKind::NotFound => {
+            let missing = missing_directory(backend).unwrap_or_else(|| {
+                let error = from_backend(&error);
+                finding(Check::Reach, Verdict::Failed, error.message(), error.help())
+            });
+            return Ok(report(vec![missing]));
+        }
         Err(error) => {
             let error = from_backend(&error);
             return Ok(report(vec![finding(Check::Reach, Verdict::Failed, error.message(), error.help())]));

@@ -127,10 +127,15 @@ impl Error {
             std::io::ErrorKind::NotFound => ErrorKind::NotFound,
             _ => ErrorKind::Unavailable,
         };
-        let mut error = Self::new(kind, code, format!("{doing}: {cause}")).at(file, None);
-        error.0.is_of_medium = cause.raw_os_error() == Some(EIO);
-        error.0.is_out_of_files = matches!(cause.raw_os_error(), Some(EMFILE | ENFILE));
-        error
+        Self::new(kind, code, format!("{doing}: {cause}")).at(file, None).caused_by(cause)
+    }
+
+    /// Notes what the machine's answer says of the medium and of open files.
+    #[must_use]
+    pub(crate) fn caused_by(mut self, cause: &std::io::Error) -> Self {
+        self.0.is_of_medium = cause.raw_os_error() == Some(EIO);
+        self.0.is_out_of_files = matches!(cause.raw_os_error(), Some(EMFILE | ENFILE));
+        self
     }
 
     /// Whether the bytes that were asked for are not what was written, or cannot be had: lost, rotten, or on a bad sector.
@@ -147,6 +152,13 @@ impl Error {
                 "nothing says that it is damaged: see to the rights of this user and to the disk, then look again"
             }
         }
+    }
+
+    /// Names the command that mends the file, or what gives access to it where nothing says that it is damaged.
+    #[must_use]
+    pub(crate) fn mended_by(self, mending: String) -> Self {
+        let help = if self.is_damage() { mending } else { self.access_help().to_owned() };
+        self.help_is(help)
     }
 
     /// Names the place.
@@ -324,5 +336,8 @@ mod tests {
         }
         assert!(!of(13).is_damage() && of(13).access_help().contains("rights"));
         assert!(of(EIO).is_damage());
+        let help = |number| of(number).mended_by("`mend it`".to_owned()).help().unwrap().to_owned();
+        assert!(help(EMFILE).contains("ulimit -n") && help(13).contains("rights"));
+        assert_eq!((help(EIO), help(2)), ("`mend it`".to_owned(), "`mend it`".to_owned()));
     }
 }

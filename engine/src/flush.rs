@@ -258,8 +258,11 @@ fn flush_locked(engine: &Engine, writer: &Writer, collection: u32) -> Result<Flu
         engine.pace.note_flush(memtable.bytes(), took);
     }
     memtable.note_flushed();
-    // The manifest that covers everything below is durable now.
-    truncate_log(writer, committed.manifest.floor)?;
+    // The manifest that covers everything below is durable now, and the rows are in a segment whatever becomes of the log; the
+    // next flush truncates it as well.
+    if let Err(error) = truncate_log(writer, committed.manifest.floor) {
+        tracing::warn!(%error, "the log could not be truncated after a flush");
+    }
     Ok(Flush::Done)
 }
 

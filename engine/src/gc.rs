@@ -178,7 +178,7 @@ impl Removal<'_> {
 }
 
 /// A file somebody else put here is not ours to remove.
-fn is_ours(name: &str) -> bool {
+pub(crate) fn is_ours(name: &str) -> bool {
     // What a broken-off `akidb repair segment` was taking back.
     if let Some(stem) = name.strip_suffix(".restoring") {
         return SegmentName::from_stem(stem).is_some() || stem.starts_with("deletion_vector_");

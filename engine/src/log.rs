@@ -156,6 +156,10 @@ pub(crate) fn from_wal(error: &WalError) -> Error {
         Some(file) => mapped.at(file, offset),
         None => mapped,
     };
+    let mapped = match error.kind() {
+        Wal::Io { source, .. } => mapped.caused_by(source),
+        _ => mapped,
+    };
     match error.help() {
         Some(help) => mapped.help_is(help),
         None => mapped,

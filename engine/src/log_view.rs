@@ -14,6 +14,7 @@ use crate::idempotency::BatchKey;
 use crate::log::from_wal;
 use crate::lsn::Lsn;
 use crate::manifest::{Manifest, Store};
+use crate::paths::lossy_cut;
 use crate::paths::lossy_path;
 use crate::record::{Op, Record};
 use crate::row::timestamp_text;
@@ -112,6 +113,7 @@ pub struct LogTail {
     /// First and last record that are in the log but not proven to be on disk: a power cut now may take them.
     pub unproven: Option<[String; 2]>,
     /// Where reading stopped before the end of what is written, as file and offset, with bytes and whole frames behind it.
+    #[serde(serialize_with = "lossy_cut")]
     pub cut: Option<(PathBuf, u64, u64, u64)>,
 }
 

@@ -392,10 +392,11 @@ impl Account {
         self.shared().is_over(&state) && state.first_to_give() == Some(self.open.number)
     }
 
-    /// Whether this database is to flush before it takes anything more: its writers would wait, and it holds the most.
+    /// Whether this database is to flush before it takes anything more: writers wait or would, and it holds the most.
     pub(crate) fn is_full(&self) -> bool {
         let state = self.shared().state.lock();
-        self.shared().holds_back(&state, 1) && state.first_to_give() == Some(self.open.number)
+        self.shared().holds_back(&state, state.wanted.max(1))
+            && state.first_to_give() == Some(self.open.number)
     }
 
     /// Wakes the driver of the database that is to flush for the sake of memory, if there is too little.

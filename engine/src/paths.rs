@@ -21,3 +21,13 @@ pub(crate) fn lossy_path_if_any<S: Serializer>(path: &Option<PathBuf>, to: S) ->
 pub(crate) fn lossy_place<S: Serializer>(place: &Option<(PathBuf, u64)>, to: S) -> Result<S::Ok, S::Error> {
     place.as_ref().map(|(path, offset)| (path.to_string_lossy(), offset)).serialize(to)
 }
+
+#[expect(clippy::ref_option, reason = "the signature that serde asks for")]
+pub(crate) fn lossy_cut<S: Serializer>(
+    cut: &Option<(PathBuf, u64, u64, u64)>,
+    to: S,
+) -> Result<S::Ok, S::Error> {
+    cut.as_ref()
+        .map(|(path, offset, bytes, frames)| (path.to_string_lossy(), offset, bytes, frames))
+        .serialize(to)
+}

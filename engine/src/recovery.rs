@@ -170,10 +170,9 @@ fn remove_old(
     limits: &Limits,
     did_nothing: bool,
 ) -> Result<Option<gc::Swept>> {
-    let swept = expire_manifests(place, store, opened, limits.manifests).and_then(|stays| match stays {
-        Some(failure) => Err(failure),
-        None if did_nothing => gc::remove_unnamed(place, store, opened, &|_| false).map(Some),
-        None => Ok(None),
+    let swept = expire_manifests(place, store, opened, limits.manifests).and_then(|stays| {
+        let swept = did_nothing.then(|| gc::remove_unnamed(place, store, opened, &|_| false)).transpose()?;
+        stays.map_or(Ok(swept), Err)
     });
     swept.inspect_err(|error| {
         tracing::warn!(%error, "files that no manifest names were not removed; it is tried again");

@@ -1,5 +1,6 @@
 //! Who may ask: a bearer token where one is set; else only what comes from this machine and from no web page.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::fs;
 use std::hint::black_box;
@@ -18,6 +19,7 @@ use crate::serve::Served;
 
 /// A token that can be guessed is none.
 const MIN_TOKEN_BYTES: usize = 16;
+const VARIABLE: &str = "AKIDB_TOKEN";
 
 /// The secret that a caller must know; never printed.
 pub(crate) struct Token(String);
@@ -31,17 +33,34 @@ impl fmt::Debug for Token {
 impl Token {
     /// The one that options and files name; without any, the one of the environment. An empty variable is none.
     pub(crate) fn chosen(given: Option<&str>, file: Option<&Path>) -> Result<Option<Self>> {
-        Self::among(given, file, std::env::var("AKIDB_TOKEN").ok().filter(|text| !text.is_empty()))
+        Self::among(given, file, std::env::var_os(VARIABLE).filter(|text| !text.is_empty()))
     }
 
-    fn among(given: Option<&str>, file: Option<&Path>, environment: Option<String>) -> Result<Option<Self>> {
+    /// As [`Token::chosen`], for a server: an empty variable says that somebody meant to set one, and it would ask nobody for it.
+    pub(crate) fn asked_for(given: Option<&str>, file: Option<&Path>) -> Result<Option<Self>> {
+        let is_empty = std::env::var_os(VARIABLE).is_some_and(|text| text.is_empty());
+        match Self::chosen(given, file)? {
+            None if is_empty => {
+                Err(Failure::usage(format!("{VARIABLE} is set and empty, so no token would be asked for"))
+                    .help(format!("give it a token, or unset {VARIABLE}")))
+            }
+            chosen => Ok(chosen),
+        }
+    }
+
+    fn among(
+        given: Option<&str>,
+        file: Option<&Path>,
+        environment: Option<OsString>,
+    ) -> Result<Option<Self>> {
         let text = match (given, file) {
             (Some(text), _) => text.to_owned(),
             (None, Some(file)) => {
                 fs::read_to_string(file).map_err(|cause| Failure::io(file, "reading the token", &cause))?
             }
             (None, None) => match environment {
-                Some(text) => text,
+                // What is no text is no plain ASCII either, and is refused below.
+                Some(text) => text.to_string_lossy().into_owned(),
                 None => return Ok(None),
             },
         };
@@ -162,13 +181,15 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), "the-token-of-the-file\n").unwrap();
         let of = |given: Option<&str>, file: Option<&Path>| {
-            let environment = Some("the-token-of-the-environment".to_owned());
+            let environment = Some("the-token-of-the-environment".into());
             Token::among(given, file, environment).unwrap().unwrap().reveal().to_owned()
         };
         assert_eq!(of(None, Some(file.path())), "the-token-of-the-file");
         assert_eq!(of(Some("the-token-of-the-option"), None), "the-token-of-the-option");
         assert_eq!(of(None, None), "the-token-of-the-environment");
         assert!(Token::among(None, None, None).unwrap().is_none());
+        let no_text = std::os::unix::ffi::OsStringExt::from_vec(b"0123456789abcdef\xff".to_vec());
+        assert!(Token::among(None, None, Some(no_text)).is_err());
     }
 
     #[test]

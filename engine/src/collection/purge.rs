@@ -34,14 +34,14 @@ impl Collection {
         state.check_takes_writes()?;
         let (mut deleted, mut after) = (0, None);
         loop {
-            let page = read::matching(&view, &state, &filter, after.as_ref(), FRAME_ROWS)?;
-            let Some((last, _)) = page.last() else { return Ok(deleted) };
-            after = Some(last.clone());
-            let done = self.delete_versions(&page);
-            deleted += done.map_err(|error| match deleted {
+            let so_far = |error: Error| match deleted {
                 0 => error,
                 _ => error.about(&format!("after {deleted} rows were deleted")).in_part(),
-            })?;
+            };
+            let page = read::matching(&view, &state, &filter, after.as_ref(), FRAME_ROWS).map_err(so_far)?;
+            let Some((last, _)) = page.last() else { return Ok(deleted) };
+            after = Some(last.clone());
+            deleted += self.delete_versions(&page).map_err(so_far)?;
         }
     }
 

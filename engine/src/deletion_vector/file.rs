@@ -182,7 +182,7 @@ impl<'a> Vectors<'a> {
             Entry::Vacant(place) => {
                 let path = self.dir.join(file);
                 let io = |e: &std::io::Error| Error::io("AKI-0602", &path, "reading deletion vectors", e);
-                let bytes = read_whole(self.fs, &path).map_err(|e| io(&e).help_is(mending(&path)))?;
+                let bytes = read_whole(self.fs, &path).map_err(|e| io(&e).mended_by(mending(&path)))?;
                 place.insert(VectorFile::new(path.clone(), bytes.into(), found)?)
             }
         };

@@ -174,6 +174,9 @@ impl Tail {
             rotated.copy_from_slice(row);
             let norm = code::sum(row, row, |a, b| a * b).sqrt();
             self.encode(kernel, shape, open, rotated, norm);
+            if open.closed {
+                return;
+            }
         }
     }
 

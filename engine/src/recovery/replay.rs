@@ -42,7 +42,7 @@ impl Relief {
     /// memtables take what writers may, one is flushed here and now.
     ///
     /// # Errors
-    /// `Poisoned`: what a flush wrote cannot be named by a manifest any more. No other failure of a flush: the log holds its rows.
+    /// `Poisoned`: a flush cannot tell what is on disk. No other failure of one: the log holds its rows.
     pub(super) fn give(&mut self) -> Result<()> {
         let engine = &*self.engine;
         loop {
@@ -72,7 +72,7 @@ impl Relief {
             }
             match flush::flush_oldest(engine, due) {
                 Ok(_) => {}
-                Err(error) if engine.writer()?.committer.poisoned().is_some() => return Err(error),
+                Err(error) if is_poisoned(engine) => return Err(error),
                 Err(error) => {
                     tracing::warn!(%error, "a flush failed while the log was replayed; its rows stay in memory");
                     self.failing.insert(due);
@@ -80,6 +80,13 @@ impl Relief {
             }
         }
     }
+}
+
+/// Whether nothing can be written any more until a reopen tells what is on disk.
+fn is_poisoned(engine: &Engine) -> bool {
+    engine
+        .writer_if_any()
+        .is_some_and(|writer| writer.committer.poisoned().is_some() || writer.sequencer.log().is_poisoned())
 }
 
 /// Decodes the log's frames above what is flushed and has them applied in order, piece by piece.

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::engine::Place;
 use crate::lsn::Lsn;
+use crate::paths::lossy_path;
 
 /// What an open found and did. `cut` names what could not be told from a torn tail.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -87,6 +88,7 @@ pub struct UnsyncedReport {
 #[derive(Clone, Debug, Serialize)]
 pub struct CutReport {
     /// Log file.
+    #[serde(serialize_with = "lossy_path")]
     pub file: PathBuf,
     /// First byte that was not taken.
     pub offset: u64,

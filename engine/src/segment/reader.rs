@@ -295,7 +295,7 @@ pub(super) fn tail_start(meta: &SegmentMeta) -> u64 {
 fn open_file(fs: &dyn Fs, path: &Path) -> Result<Origin> {
     fs.open(path, Access::Read)
         .map(Origin::Local)
-        .map_err(|e| Error::io("AKI-0501", path, "opening a segment", &e).help_is(verify::mending(path)))
+        .map_err(|e| Error::io("AKI-0501", path, "opening a segment", &e).mended_by(verify::mending(path)))
 }
 
 fn file_len(file: &Origin, path: &Path) -> Result<u64> {

@@ -213,6 +213,30 @@ fn a_write_that_cannot_be_applied_is_durable_and_those_after_it_are_not_written(
     assert!(rows.contains("r00004").unwrap() && !rows.contains("new").unwrap());
 }
 
+/// A bad sector under the log is damage; want of descriptors is not.
+#[test]
+fn verify_tells_a_log_on_a_bad_sector_from_one_that_could_not_be_opened() {
+    let sample = sample(false);
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("db");
+    sample.write_to(&dir);
+    for (errno, damaged) in [(EIO, true), (24, false)] {
+        let hook = move |call: &Call<'_>| match call.op == Op::Open
+            && call.path.extension().is_some_and(|e| e == "wal")
+        {
+            true => Act::Fail(errno),
+            false => Act::Go,
+        };
+        let found = akidb::verify_on(Arc::new(HookFs::new(Arc::new(RealFs), Arc::new(hook))), &dir).unwrap();
+        assert_eq!(
+            (found.damages.len(), found.unread.len()),
+            if damaged { (1, 0) } else { (0, 1) },
+            "{found:?}"
+        );
+        assert!(damaged || found.unread[0].help.contains("ulimit -n"), "{found:?}");
+    }
+}
+
 #[test]
 fn an_open_whose_disk_fails_at_any_call_is_a_typed_error_and_the_next_one_finds_everything() {
     let sample = sample(false);
