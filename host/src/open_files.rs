@@ -47,7 +47,7 @@ mod tests {
         assert_eq!(raise_open_files().unwrap(), raised);
         if maximum.is_none_or(|hard| hard > ENOUGH) {
             let more = Rlimit { current: maximum, maximum };
-            setrlimit(Resource::Nofile, more.clone()).unwrap();
+            setrlimit(Resource::Nofile, more).unwrap();
             assert_eq!((raise().unwrap(), getrlimit(Resource::Nofile)), (maximum, more), "never lowered");
         }
     }
