@@ -1,7 +1,8 @@
 //! What do many segments cost a search, after a fifth of the rows was overwritten and a tenth deleted?
 //!
-//! The same 300,000 rows lie in 1, 2, 5 and 10 segments, the largest as many times the smallest. A row is overwritten in
-//! a later segment than it lies in, except in the last, whose old versions never leave the memtable. Recall is against
+//! The same 300,000 rows are written in 1, 2, 5 and 10 parts, the largest as many times the smallest, each flushed: as many segments
+//! or more, for beside small segments a memtable is full earlier. A row is overwritten in a later part than it lies in, except
+//! in the last, whose old versions never leave the memtable. Recall is against
 //! exact search of the same database; all databases take turns. `AKIDB_BENCH_DATA=DIR cargo bench -p akidb-benches
 //! --bench many_segments` (AKIDB_BENCH_ROWS=300000, AKIDB_BENCH_SEGMENTS=1,2,5,10)
 
@@ -88,7 +89,8 @@ fn fill(dir: &Path, vectors: &Vectors, rows: usize, segments: usize) -> Filled {
     }
     db.flush().expect("it flushes");
     let build_cpu_s = (process_cpu_time() - before).as_secs_f64();
-    assert_eq!(db.stats().expect("it is open").collections[0].segments, segments);
+    // Beside small segments a memtable is full earlier, so there are more than were asked for.
+    let segments = db.stats().expect("it is open").collections[0].segments;
     let (exact_cpu_s, cpu_s) = (Vec::new(), Vec::new());
     Filled { db, docs, segments, build_cpu_s, recall: 0.0, scanned: 0.0, reranked: 0.0, exact_cpu_s, cpu_s }
 }

@@ -12,7 +12,7 @@ use akidb_host::sim::{Act, Call, CrashDisk, EIO, ENOSPC, FakeClock, Gate, HookFs
 use akidb_host::{Fs, RealClock, RealSpawn, Rng};
 use serde_json::json;
 
-use crate::support::{Watched, in_dir};
+use crate::support::{Watched, in_dir, until};
 
 mod retried;
 
@@ -191,8 +191,9 @@ fn a_power_cut_in_any_step_of_a_merge_loses_and_revives_nothing() {
         assert_same(&rows, &model, &when);
         db.compact().unwrap();
         assert_same(&rows, &model, &format!("{when}, merged again"));
-        // The three that old manifests name, what they became, and what that became now.
-        assert!(segment_files(&disk) <= 5, "{when}: files are left over");
+        // The three that old manifests name, what they became, and what that became now. What the crash left goes behind the open.
+        println!("{when}");
+        until(|| segment_files(&disk) <= 5);
     }
 }
 
