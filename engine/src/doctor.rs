@@ -97,13 +97,14 @@ pub fn examine_backend(backend: &BackendSettings, attempts: u32) -> Result<Docto
     Ok(report(findings.collect()))
 }
 
-/// Looking must not make the directory that a slip in the path names.
+/// That the directory of a `file://` backend is not there; looking must not make what a slip in the path names.
 fn missing_directory(backend: &BackendSettings) -> Option<DoctorFinding> {
-    let path = akidb_backends::directory_of(&backend.url).filter(|_| backend.kind == BackendKind::Local)?;
-    let exists = RealFs.metadata(path).is_ok();
-    let said = format!("the directory {} is not there", path.display());
     let help = "mount it, correct the URL, or make it; a database that opens with this backend makes it too";
-    (!exists).then(|| finding(Check::Reach, Verdict::Failed, said, Some(help)))
+    let path = akidb_backends::directory_of(&backend.url).filter(|_| backend.kind == BackendKind::Local);
+    path.map(|path| {
+        let said = format!("the directory {} is not there", path.display());
+        finding(Check::Reach, Verdict::Failed, said, Some(help))
+    })
 }
 
 /// Examines the disk under `dir`: its kind, the free space, and the time a sync takes. A small file is made there and

@@ -234,7 +234,7 @@ fn of_health(families: &mut Families, stats: &Stats) {
     families.one(
         Gauge,
         "akidb_writes_held_back",
-        "1 while a bound holds writers back; `akidb stats` names it.",
+        "1 while a bound holds writers back; `/admin/stats` names it.",
         flag(stats.held_back_by.is_some()),
     );
     families.one(
@@ -258,7 +258,7 @@ fn of_health(families: &mut Families, stats: &Stats) {
     families.one(
         Gauge,
         "akidb_removal_failing",
-        "1 while files that nothing names any more cannot be removed; `akidb stats` says why.",
+        "1 while files that nothing names any more cannot be removed; `/admin/stats` says why.",
         flag(stats.removal_failure.is_some()),
     );
     families.one(

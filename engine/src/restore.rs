@@ -47,8 +47,8 @@ pub struct RestoreReport {
 /// be made there. Blocks.
 ///
 /// # Errors
-/// `Conflict` if `dir` holds a database; `Locked` if it is restored or opened elsewhere; `NotFound` if nothing was published there; `Corrupt` naming the object;
-/// `Unavailable`.
+/// `Conflict` if `dir` holds a database; `Locked` if it is restored or opened elsewhere; `NotFound` if nothing was published
+/// there; `Corrupt` naming the object; `Unavailable`.
 pub fn restore(backend: &BackendSettings, dir: impl AsRef<Path>) -> Result<RestoreReport> {
     let fs: Arc<dyn Fs> = Arc::new(RealFs);
     refuse_database(&fs, dir.as_ref())?;

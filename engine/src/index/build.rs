@@ -31,8 +31,8 @@ pub(crate) struct Built {
 }
 
 /// Builds the index of `vectors`, by row number. `None` where exact search serves as well or better: no rows, a low
-/// dimension, magnitudes that codes do not hold, in a small segment one that dwarfs the others; and soon after `go_on` says that it is no longer wanted. The same rows,
-/// rotation and seed give the same bytes.
+/// dimension, magnitudes that codes do not hold, in a small segment one that dwarfs the others; and soon after `go_on` says
+/// that it is no longer wanted. The same rows, rotation and seed give the same bytes.
 pub(crate) fn build(
     metric: Metric,
     rotation: &Rotation,
