@@ -29,9 +29,6 @@ pub use figures::{CurvePoint, SearchFigures, SearchReport};
 pub use filled::fill_settings;
 pub use source::{OpenParquet, RowsFile, SearchSource, SourceRow, SourceRows};
 
-/// Hits of a search.
-const K: usize = 10;
-
 /// What a search bench does.
 #[derive(Clone, Debug)]
 pub struct SearchBench {
@@ -41,6 +38,8 @@ pub struct SearchBench {
     pub rows: Option<u64>,
     /// Queries asked; at most as many as there are.
     pub queries: usize,
+    /// Hits a search asks for.
+    pub k: usize,
     /// How vectors are compared.
     pub metric: Metric,
     /// All rows in one segment, instead of what the default settings make of them.
@@ -61,8 +60,8 @@ pub struct SearchBench {
 /// `Input`, `File`: the source is no good; `Database`: whatever the engine says; `Plan`: there is nothing to measure.
 pub fn bench_search(plan: &SearchBench, source: &SearchSource) -> Result<SearchReport, SearchError> {
     let load = load();
-    if plan.queries == 0 || plan.threads == 0 || plan.rounds == 0 {
-        return Err(SearchError::Plan("queries, threads and rounds are at least 1".to_owned()));
+    if plan.queries == 0 || plan.k == 0 || plan.threads == 0 || plan.rounds == 0 {
+        return Err(SearchError::Plan("queries, k, threads and rounds are at least 1".to_owned()));
     }
     let home = tempfile::Builder::new().prefix("bench-search-").tempdir_in(&plan.dir);
     let home = home.map_err(|cause| SearchError::file(&plan.dir, "making a directory", cause))?;
@@ -126,7 +125,7 @@ fn cells(plan: &SearchBench, filled: &Filled, queries: Vec<Vec<f32>>) -> Result<
         }
         let parsed = filter.as_deref().map(Filter::try_from).transpose()?;
         let (collection, queries) = (filled.collection.clone(), Arc::clone(&queries));
-        cells.push(cell(filter, Asked { collection, queries, k: K, filter: parsed })?);
+        cells.push(cell(filter, Asked { collection, queries, k: plan.k, filter: parsed })?);
     }
     Ok(cells)
 }

@@ -23,6 +23,9 @@ enum What {
         file: PathBuf,
         /// The offset, as the error names it
         offset: u64,
+        /// Also where the log is sound: its records from there on are given up
+        #[arg(long)]
+        drop: bool,
         /// Only say what would be done
         #[arg(long)]
         dry_run: bool,
@@ -53,7 +56,12 @@ enum What {
 impl Repair {
     pub(crate) fn run(self, globals: &Globals) -> Result<()> {
         let report = match self.what {
-            What::WalCut { file, offset, dry_run } => akidb::repair_wal_cut(file, offset, dry_run)?,
+            What::WalCut { file, offset, drop: true, dry_run } => {
+                akidb::repair_wal_drop(file, offset, dry_run)?
+            }
+            What::WalCut { file, offset, drop: false, dry_run } => {
+                akidb::repair_wal_cut(file, offset, dry_run)?
+            }
             What::Segment { file, from: Some(from), dry_run, .. } => {
                 akidb::repair_segment_from(&globals.backend_at(&from)?, file, dry_run)?
             }

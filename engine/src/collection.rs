@@ -28,6 +28,7 @@ mod on_worker;
 mod patch;
 mod purge;
 mod query;
+mod receipt;
 #[cfg(seeded_bugs)]
 mod seeded;
 mod write;
@@ -38,7 +39,7 @@ pub(crate) use atomic::{by_name, rows_of, submit};
 pub use batch::SearchBatch;
 pub use new_row::{Expires, NewRow};
 pub use query::{Hit, Scan, Search};
-pub use write::Receipt;
+pub use receipt::Receipt;
 
 /// Most bytes of one batch as logged.
 pub const MAX_BATCH_BYTES: usize = 64 << 20;

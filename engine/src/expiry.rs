@@ -103,6 +103,11 @@ impl<'a> Alive<'a> {
         &self.live.segment
     }
 
+    /// Whether any row may be dead or expired.
+    pub(crate) fn hides_any(&self) -> bool {
+        self.any_hidden
+    }
+
     /// How many of the rows a filter takes are not known to be dead, about: rows hidden in memory count.
     pub(crate) fn matching(&self, matches: &Matches) -> u32 {
         matches.alive(&self.live.deletion_vector)

@@ -197,7 +197,8 @@ pub use ops::Expect;
 pub use recovery::{CutReport, OpenTimes, RecoveryReport, UnsyncedReport};
 #[cfg(not(akidb_loom))]
 pub use repair::{
-    LostRows, RepairReport, repair_manifest, repair_segment_drop, repair_segment_drop_on, repair_wal_cut,
+    LostRows, RepairReport, repair_manifest, repair_manifest_on, repair_segment_drop, repair_segment_drop_on,
+    repair_wal_cut, repair_wal_drop,
 };
 #[cfg(not(akidb_loom))]
 pub use restore::{RestoreReport, repair_segment_from, repair_segment_from_on, restore, restore_on};

@@ -31,6 +31,7 @@ pub(crate) use invariants::named_manifests_stay;
 pub use invariants::{Broken, check_alone, check_commit};
 pub use named::NamedManifest;
 pub(crate) use named::check_snapshot_name;
+pub(crate) use repair::look_back;
 pub use repair::{SteppedBack, repair_step_back};
 pub use store::{Kept, Store};
 

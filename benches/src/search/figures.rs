@@ -11,7 +11,7 @@ use super::curve::{GOALS, at_recall};
 use super::effort::Effort;
 use super::filled::Costs;
 use super::measure::Slot;
-use super::{Cell, K, SearchBench, page};
+use super::{Cell, SearchBench, page};
 use crate::report::median;
 
 /// What a search bench found.
@@ -30,7 +30,7 @@ pub struct CurvePoint {
     pub filter: Option<String>,
     /// `exact`, `default`, or a budget of rows.
     pub effort: String,
-    /// Mean recall@10 against exact search.
+    /// Mean recall at k against exact search.
     pub recall: f64,
     /// Searches a second of processor time.
     pub cpu_qps: f64,
@@ -142,7 +142,7 @@ fn figures(plan: &SearchBench, costs: &Costs, cells: &[Cell], load: f64) -> Sear
         filter: plan.filter.clone(),
         threads: plan.threads,
         queries: asked.asked.queries.len(),
-        k: K,
+        k: plan.k,
         rounds: plan.rounds,
         exact_scan_cpu_qps: exact(plain),
         exact_filtered_cpu_qps: asked.filter.as_ref().map(|_| exact(asked)),

@@ -82,7 +82,7 @@ fn curves(report: &SearchReport, filters: &[&Option<String>]) -> Drawn<String> {
             .build_cartesian_2d(left..1.005, (low / 1.6..high * 1.6).log_scale())?;
         chart
             .configure_mesh()
-            .x_desc("recall@10")
+            .x_desc(format!("recall@{}", report.figures.k))
             .y_desc("searches per CPU second")
             .x_label_formatter(&|recall| format!("{recall:.2}"))
             .y_label_formatter(&|qps| format!("{qps:.0}"))
@@ -114,7 +114,8 @@ fn curves(report: &SearchReport, filters: &[&Option<String>]) -> Drawn<String> {
 }
 
 fn points(report: &SearchReport, filters: &[&Option<String>]) -> String {
-    let header = ["filter", "effort", "recall@10", "per CPU s", "per wall s"];
+    let recall = format!("recall@{}", report.figures.k);
+    let header = ["filter", "effort", &recall, "per CPU s", "per wall s"];
     let row = |p: &CurvePoint| {
         vec![
             p.filter.clone().unwrap_or_else(|| "none".to_owned()),

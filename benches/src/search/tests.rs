@@ -17,6 +17,7 @@ fn plan(dir: &Path) -> SearchBench {
     SearchBench {
         dir: dir.to_path_buf(),
         rows: None,
+        k: 10,
         queries: 5,
         metric: Metric::L2,
         one_segment: true,

@@ -42,6 +42,9 @@ pub(crate) struct Search {
     /// Queries asked
     #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..))]
     queries: u32,
+    /// Hits a search asks for
+    #[arg(long, value_name = "K", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    k: u16,
     /// Rounds; figures are medians over them
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
     rounds: u16,
@@ -71,6 +74,7 @@ impl Search {
             dir,
             rows: self.n,
             queries: self.queries as usize,
+            k: self.k.into(),
             metric: self.metric.into(),
             one_segment: self.segments == Segments::One,
             filter: self.filter,
@@ -117,7 +121,8 @@ fn tell(output: Output, report: &SearchReport) -> Result<()> {
             place::rate(point.wall_qps),
         ]
     };
-    let header = ["filter", "effort", "recall@10", "a CPU second", "a second"];
+    let recall = format!("recall@{}", figures.k);
+    let header = ["filter", "effort", &recall, "a CPU second", "a second"];
     output.table(&header, report.curves.iter().map(row))?;
     output.sentence(&at_recalls(figures))?;
     output.table(&["cost", "figure"], costs(figures))

@@ -95,6 +95,15 @@ fn a_damaged_log_is_cut_by_order_only_and_a_copy_kept() {
     let log = place.files(".wal").into_iter().find(|log| frames(&place, log).len() > 2).unwrap();
     let batch = frames(&place, &log).into_iter().find(|frame| frame["records"].as_u64() > Some(0)).unwrap();
     let offset = usize::try_from(batch["offset"].as_u64().unwrap()).unwrap();
+    // A sound log is not cut without more words than an error names.
+    let (path, at) = (log.to_str().unwrap(), offset.to_string());
+    let before = place.everything();
+    for more in [&[][..], &["--dry-run"]] {
+        let err = place.fails(2, &[&["repair", "wal-cut", path, &at], more].concat());
+        assert!(err.contains("not damaged") && err.contains("--drop"), "{err}");
+    }
+    place.ok(&["repair", "wal-cut", path, &at, "--drop", "--dry-run"]);
+    assert_eq!(place.everything(), before);
     flip(&log, offset + 60);
     let err = place.fails(3, &["ls", "docs"]);
     assert!(err.contains(log.to_str().unwrap()) && err.contains("akidb repair wal-cut"), "{err}");

@@ -74,8 +74,8 @@ impl<'a> Search<'a> {
     }
 
     /// The share of the true nearest rows to find, above 0 and up to 1; 0.95 unless set. What it takes was measured
-    /// when each segment was built, on rows of its own and for k = 10: a query unlike any row may find less, and one for
-    /// hundreds of rows. Of rows not yet in a segment all codes are scanned; 1 is [`Search::exact`].
+    /// when each segment was built, on rows of its own and for k = 10, and more is compared for more rows: a query unlike any row may find
+    /// less. Of rows not yet in a segment all codes are scanned; 1 is [`Search::exact`].
     pub fn recall(mut self, recall: f32) -> Self {
         self.query.accuracy = Accuracy::Recall(recall);
         self

@@ -162,9 +162,11 @@ impl Range {
         if units.is_nan() || units >= f32::from(i16::MAX) {
             return None;
         }
+        // An estimate below what 16 bits hold is stopped at the least of them: it passes, whatever the limit.
+        let units = units.ceil().max(f32::from(i16::MIN + 1));
         #[expect(clippy::cast_possible_truncation, reason = "within 16 bits, and a cast saturates")]
         let (add_scale, limit) =
-            ((32_768.0 * scales.add / unit(shift)).round().min(32_767.0) as i16, units.ceil() as i16);
+            ((32_768.0 * scales.add / unit(shift)).round().min(32_767.0) as i16, units as i16);
         Some(Test { add_scale, offset: self.offset, shift, limit })
     }
 }

@@ -144,10 +144,16 @@ impl<'a> Making<'a> {
         // The fine codes of fine codes are the same: what was encoded is what searches see.
         let mut coarse = Coarse::new(self.kernel, self.lists.bits, self.rows.coded(), &centroids);
         let dot = self.lists.metric == Metric::Dot;
-        let bonus =
-            self.lists.lists.iter().zip(&coarse.norm_squared).map(|(list, norm_squared)| {
-                if dot { -norm_squared } else { RADIUS_SHARE * list.radius_squared }
-            });
+        let mean = &self.lists.mean;
+        let bonus = self.lists.lists.iter().enumerate().map(|(list, of)| {
+            if !dot {
+                return RADIUS_SHARE * of.radius_squared;
+            }
+            // Ordered by the inner product with the centroid where it lies, of which the mean is a part.
+            coarse.centroid(list, &mut centre);
+            let along_mean: f32 = mean.iter().zip(&centre).map(|(mean, number)| mean * number).sum();
+            -(coarse.norm_squared[list] + 2.0 * along_mean)
+        });
         let bonus = bonus.collect();
         coarse.set_bonus(bonus);
         self.lists.coarse = Some(coarse);

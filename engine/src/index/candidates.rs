@@ -13,6 +13,9 @@ pub(crate) struct Candidate {
 }
 
 /// Rows are kept while their estimate is within `width` errors of the `rank`-th best, at most about `cap`.
+///
+/// The larger of their own error and of those that made the threshold: estimates of segments without lists and of memtables are
+/// off by several times as much as those of lists, and the luckiest of them, taken at their word, would leave no sure one in.
 #[derive(Debug, Default)]
 pub(crate) struct Candidates {
     width: f32,
@@ -20,6 +23,8 @@ pub(crate) struct Candidates {
     cap: usize,
     /// The `rank` best estimates, ascending; infinity where there are not so many yet.
     best: Vec<f32>,
+    /// The same of each estimate and `width` of its errors.
+    surest: Vec<f32>,
     kept: Vec<Candidate>,
     /// The kept ones in their final order, each once.
     finished: Vec<Candidate>,
@@ -28,11 +33,11 @@ pub(crate) struct Candidates {
     met: Vec<u64>,
     /// Nothing above is kept: the `cap`-th best estimate seen so far.
     ceiling: f32,
-    /// The k-th best of rows compared exactly before, or an estimate that `rank` rows are below: what is not within the
-    /// errors of it cannot be among the best.
-    known: f32,
-    /// The smaller of `known` and the `rank`-th best estimate.
+    /// The least of the k-th best of rows compared exactly before, an estimate that `rank` rows are below, and the `rank`-th best
+    /// estimate: what is not within the errors of it cannot be among the best.
     bar: f32,
+    /// The same of estimates with `width` of their errors.
+    sure: f32,
 }
 
 const MIN_CAP: usize = 600;
@@ -42,13 +47,15 @@ const VACANT: u64 = u64::MAX;
 impl Candidates {
     /// Begins a search for `k` rows, `k` of which are known to be as near as `known` (infinity: nothing is known).
     pub(crate) fn begin(&mut self, k: usize, width: f32, known: f32) {
-        (self.known, self.bar) = (known, known);
+        (self.bar, self.sure) = (known, known);
         self.width = width;
         // Both copies of a spilled row stand among the best, hence twice k.
         self.rank = 2 * k;
         self.cap = MIN_CAP.max(20 * k);
         self.best.clear();
         self.best.resize(self.rank, f32::INFINITY);
+        self.surest.clear();
+        self.surest.resize(self.rank, f32::INFINITY);
         let most = 2 * self.cap + 64;
         empty(&mut self.kept, most);
         empty(&mut self.order, most);
@@ -60,7 +67,13 @@ impl Candidates {
     /// Estimates below this are worth keeping, for a list whose estimates have this error.
     #[inline]
     pub(crate) fn threshold(&self, error: f32) -> f32 {
-        (self.bar + self.width * error).min(self.ceiling)
+        self.near(error).min(self.ceiling)
+    }
+
+    /// The threshold of one list, whatever else is kept.
+    #[inline]
+    fn near(&self, error: f32) -> f32 {
+        (self.bar + self.width * error).max(self.sure)
     }
 
     /// How many estimates make a threshold, as long as there is none.
@@ -69,10 +82,11 @@ impl Candidates {
         (self.bar == f32::INFINITY).then_some(self.rank)
     }
 
-    /// Says that so many rows as make a threshold lie below `estimate`, all of which will be offered.
-    pub(crate) fn settle(&mut self, estimate: f32) {
-        self.known = self.known.min(estimate);
+    /// Says that so many rows as make a threshold lie below `estimate`, all of which will be offered, of a list whose estimates
+    /// have this error.
+    pub(crate) fn settle(&mut self, estimate: f32, error: f32) {
         self.bar = self.bar.min(estimate);
+        self.sure = self.sure.min(estimate + self.width * error);
     }
 
     /// Keeps a row if it is below the threshold.
@@ -85,7 +99,12 @@ impl Candidates {
         self.kept.push(candidate);
         if self.best.last().is_some_and(|last| candidate.estimate < *last) {
             insert(&mut self.best, candidate.estimate);
-            self.bar = self.known.min(self.best[self.rank - 1]);
+            self.bar = self.bar.min(self.best[self.rank - 1]);
+        }
+        let sure = candidate.estimate + self.width * candidate.error;
+        if self.surest.last().is_some_and(|last| sure < *last) {
+            insert(&mut self.surest, sure);
+            self.sure = self.sure.min(self.surest[self.rank - 1]);
         }
         if self.kept.len() >= 2 * self.cap + 64 {
             let cap = self.cap;
@@ -108,10 +127,11 @@ impl Candidates {
     /// The kept rows, nearest first (equal estimates by the place they were kept at, the same for the same offers), each once (by
     /// its smaller estimate), none that the final threshold refuses.
     pub(crate) fn finish(&mut self) -> &[Candidate] {
-        let (width, bar) = (self.width, self.bar);
+        let (width, bar, sure) = (self.width, self.bar, self.sure);
         self.order.clear();
         let kept = (0u64..).zip(&self.kept);
-        let near = kept.filter(|(_, candidate)| candidate.estimate <= bar + width * candidate.error);
+        let near =
+            kept.filter(|(_, candidate)| candidate.estimate <= (bar + width * candidate.error).max(sure));
         self.order.extend(near.map(|(at, candidate)| u64::from(ordered(candidate.estimate)) << 32 | at));
         self.order.sort_unstable();
         let places = (2 * self.order.len()).next_power_of_two().max(2);

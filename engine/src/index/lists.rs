@@ -193,7 +193,8 @@ impl Lists {
     fn error(&self, asked: &Asked, list: &List, distance_squared: f32) -> f32 {
         let code = (2.0 * self.code_error).powi(2) * distance_squared / self.coded() as f32;
         let table = (self.mul_ratio * asked.probe.table.step).powi(2) * self.nibbles() as f32 / 12.0;
-        (list.radius_squared * (code + table)).sqrt()
+        // Of two roots: the product would leave f32 before its root does.
+        list.radius_squared.sqrt() * (code + table).sqrt()
     }
 
     /// What to spend for a recall of `target`.

@@ -142,7 +142,7 @@ impl ListScan<'_> {
             }
         }
         if lowest < f32::MAX && living >= wanted {
-            candidates.settle(lowest);
+            candidates.settle(lowest, self.error);
             let limit = candidates.threshold(self.error);
             for (passed, estimates) in passed.iter_mut().zip(estimates) {
                 passed.rows &= below(kernel, estimates, limit);

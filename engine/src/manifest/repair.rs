@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use akidb_host::Fs;
 
-use super::{Store, file_name};
+use super::{Committed, Store, file_name};
 use crate::error::{Error, ErrorKind, Fate, Result};
 use crate::lsn::Lsn;
 
@@ -31,6 +31,16 @@ pub struct SteppedBack {
 /// `NewerFormat`: it is whole, this version is too old. `Unavailable`: reading or moving failed for another reason
 /// than damage; calling again goes on.
 pub fn repair_step_back(fs: &Arc<dyn Fs>, dir: &Path) -> Result<SteppedBack> {
+    let (good, damaged) = look_back(fs, dir)?;
+    let moved = set_aside(&**fs, dir, &damaged)?;
+    Ok(SteppedBack { to: good.manifest.number, floor: good.manifest.floor, damaged: moved })
+}
+
+/// The newest manifest that can be read, and the numbers of the damaged ones above it, newest first.
+///
+/// # Errors
+/// As [`repair_step_back`].
+pub(crate) fn look_back(fs: &Arc<dyn Fs>, dir: &Path) -> Result<(Committed, Vec<u64>)> {
     let store = Store::new(Arc::clone(fs), dir.to_path_buf());
     let mut damaged = Vec::new();
     for number in store.numbers()?.into_iter().rev() {
@@ -40,10 +50,7 @@ pub fn repair_step_back(fs: &Arc<dyn Fs>, dir: &Path) -> Result<SteppedBack> {
                     format!("manifest {} is not damaged; nothing was changed", good.manifest.number);
                 return Err(Error::invalid("AKI-0317", message).at(&store.path(number), None));
             }
-            Ok(good) => {
-                let moved = set_aside(&**fs, dir, &damaged)?;
-                return Ok(SteppedBack { to: number, floor: good.manifest.floor, damaged: moved });
-            }
+            Ok(good) => return Ok((good, damaged)),
             Err(e) if e.kind() == ErrorKind::Corrupt => damaged.push(number),
             // A newer format or a missing right is no damage: stepping back would lose what is whole.
             Err(e) => return Err(e),

@@ -2,6 +2,8 @@
 
 use loom::thread;
 
+use std::time::Duration;
+
 use super::*;
 use crate::loom_tests::explore;
 

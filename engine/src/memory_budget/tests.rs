@@ -1,5 +1,8 @@
 //! What a budget grants, what it refuses, and whom it asks to give back.
 
+use std::time::Duration;
+
+use super::account::SLICE;
 use super::*;
 
 const NOW: Duration = Duration::ZERO;

@@ -20,7 +20,7 @@ use crate::named_snapshots;
 use crate::segment::Segment;
 
 /// Where what was given up lies, in its collection's directory.
-const ASIDE: &str = "damaged";
+pub(super) const ASIDE: &str = "damaged";
 
 /// Gives up the damaged segment at `file`, a path as `Corrupt` errors name it: the next manifest leaves it out, the file
 /// is kept in `damaged/` beside it, and the ids of the live rows that went with it are listed there, as far as they can

@@ -17,6 +17,12 @@ use crate::search::plan::{self, Need};
 use crate::search::query::Query;
 use crate::segment::VectorIndex;
 
+/// Slots of a list that are looked at for how many of its rows are shown.
+const SAMPLE_SLOTS: usize = 16;
+
+/// So many times the living slots are compared where more are dead.
+const MORE_AMONG_DEAD: f32 = 4.0;
+
 /// Room that a thread keeps from search to search, so that a search allocates nothing that grows.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
@@ -124,7 +130,7 @@ impl Part<'_> {
     #[expect(clippy::cast_precision_loss, reason = "a budget")]
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a cast saturates")]
     pub(super) fn slots(&self, query: &Query) -> u32 {
-        let slots = plan::slots(query.accuracy, &self.index.lists);
+        let slots = plan::slots(query.accuracy, query.k, &self.index.lists);
         let share = self.alive.share_shown(self.matches);
         if share < 1.0 { (slots as f32 / share) as u32 } else { slots }
     }
@@ -158,8 +164,13 @@ impl Part<'_> {
         drop(held);
         let concentration =
             self.matches.map_or(1.0, |matches| matches.concentration(|| self.concentration(masks)));
-        let need = Need::new(self.slots(query), lists.rows, matched, concentration);
-        let mut scanned = Scanned::default();
+        // Without a filter each list says how much of it is shown.
+        let budget = match self.matches {
+            None => plan::slots(query.accuracy, query.k, lists),
+            Some(_) => self.slots(query),
+        };
+        let need = Need::new(budget, lists.rows, matched, concentration);
+        let (mut scanned, mut living) = (Scanned::default(), 0.0);
         scratch.visited.clear();
         scratch.visited.resize(lists.lists.len(), false);
         let mut slots = need.slots().max(1);
@@ -171,8 +182,13 @@ impl Part<'_> {
                     continue;
                 }
                 query.go_on()?;
-                self.scan_list(kernel, at, masks, scratch, &mut scanned)?;
-                if need.is_met((scanned.slots as f32 * share_alive) as u64) {
+                let before = scanned.slots;
+                let share = self.scan_list(kernel, at, masks, scratch, &mut scanned)?.unwrap_or(share_alive);
+                living += (scanned.slots - before) as f32 * share;
+                // Asked where nearly all is dead: what lives is far, and spread over more lists than around a row.
+                let counted =
+                    if 2.0 * living < scanned.slots as f32 { living / MORE_AMONG_DEAD } else { living };
+                if need.is_met(counted as u64) {
                     return Ok(scanned);
                 }
             }
@@ -226,7 +242,8 @@ impl Part<'_> {
         Ok((list, self.alive.segment().list_codes(lists, list)?))
     }
 
-    /// Scans the list at this place among the nearest.
+    /// Scans the list at this place among the nearest. Gives the share of its rows that the view shows, where that may differ from
+    /// list to list: deleted rows often are near to each other, and what is looked for is not among them.
     fn scan_list(
         &self,
         kernel: Kernel,
@@ -234,7 +251,7 @@ impl Part<'_> {
         masks: Option<&[u64]>,
         scratch: &mut Scratch,
         scanned: &mut Scanned,
-    ) -> Result<()> {
+    ) -> Result<Option<f32>> {
         let near = scratch.near[at];
         let (lists, list) = (&self.index.lists, near.list as usize);
         scanned.lists += 1;
@@ -242,7 +259,7 @@ impl Part<'_> {
         let mask = |masks: &[u64], block: usize| block_mask(masks, first + block);
         let blocks = lists.lists[list].blocks as usize;
         if masks.is_some_and(|masks| (0..blocks).all(|block| mask(masks, block) == 0)) {
-            return Ok(());
+            return Ok(None);
         }
         let (list, bytes) = self.list(list)?;
         scanned.bytes += bytes.len() as u64;
@@ -256,7 +273,22 @@ impl Part<'_> {
             Some(masks) => scan.run(kernel, probe, nibbles, |block| mask(masks, block), alive, candidates),
         };
         scanned.slots += u64::from(compared);
-        Ok(())
+        let is_uneven = self.matches.is_none() && self.alive.hides_any();
+        Ok(is_uneven.then(|| self.share_shown(lists.row_numbers(list, bytes).unwrap_or(&[]), list.len())))
+    }
+
+    /// The share of the rows of a list that the view shows, as some of them do.
+    #[expect(clippy::cast_precision_loss, reason = "some rows")]
+    fn share_shown(&self, row_numbers: &[u8], len: u32) -> f32 {
+        let numbers = row_numbers.as_chunks::<4>().0;
+        let numbers = &numbers[..numbers.len().min(len as usize)];
+        let looked = numbers.iter().step_by((numbers.len() / SAMPLE_SLOTS).max(1));
+        let (mut shown, mut of) = (0, 0);
+        for number in looked {
+            shown += u32::from(self.alive.shows(u32::from_le_bytes(*number)));
+            of += 1;
+        }
+        if of == 0 { 1.0 } else { shown as f32 / of as f32 }
     }
 }
 

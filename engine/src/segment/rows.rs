@@ -235,8 +235,10 @@ impl Segment {
                 position = end;
             }
         }
-        let all = selectors.iter().all(|s| !s.skip);
-        (groups, (!all).then(|| RowSelection::from(selectors)))
+        let end_of = |group: &usize| ((*group as u64 + 1) << bits).min(u64::from(self.rows()));
+        let is_whole =
+            selectors.iter().all(|s| !s.skip) && groups.last().is_none_or(|last| position == end_of(last));
+        (groups, (!is_whole).then(|| RowSelection::from(selectors)))
     }
 
     /// Bytes that match their checksums and still do not decode: written wrong, or a format we do not know.

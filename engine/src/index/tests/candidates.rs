@@ -74,6 +74,26 @@ fn of_more_than_are_kept_the_best_stay() {
     }
 }
 
+/// Rows whose estimates are far off, the luckiest of them far below what they are, and nearer rows whose estimates are sure.
+#[test]
+fn lucky_estimates_leave_no_sure_ones_out() {
+    let mut candidates = Candidates::default();
+    for unsure_first in [true, false] {
+        candidates.begin(10, 1.75, f32::INFINITY);
+        // At 1.0, and up to two errors off.
+        let unsure = (0..400u32).map(|row| (1.0 + 0.5 * (row as f32 / 100.0 - 2.0), 0.5, 0, row));
+        // At 0.9.
+        let sure = (0..30u32).map(|row| (0.9 + 0.05 * (row as f32 / 15.0 - 1.0), 0.05, 1, row));
+        let all: Vec<_> =
+            if unsure_first { unsure.chain(sure).collect() } else { sure.chain(unsure).collect() };
+        for (estimate, error, source, row) in all {
+            candidates.offer(Candidate { estimate, error, source, row });
+        }
+        let kept = candidates.finish().iter().filter(|candidate| candidate.source == 1).count();
+        assert_eq!(kept, 30, "unsure ones first: {unsure_first}");
+    }
+}
+
 /// Of how many lists so many are asked for; 33 fill a block of centroids and begin the next.
 #[test]
 fn the_nearest_lists_come_in_the_order_of_their_distance_and_radius() {

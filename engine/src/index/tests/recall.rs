@@ -123,6 +123,52 @@ fn a_large_common_part_costs_no_recall() {
     }
 }
 
+/// Embeddings of a model whose vectors all point one way: under dot every factor of a row has one sign, and the estimates of the
+/// nearest pass what 16 bits hold.
+#[test]
+fn unit_vectors_with_a_common_part_are_found_by_their_inner_product() {
+    let unit = |vector: Vec<f32>| -> Vec<f32> {
+        let norm = vector.iter().map(|number| number * number).sum::<f32>().sqrt();
+        vector.into_iter().map(|number| number / norm).collect()
+    };
+    let common = unit(clustered(1, 200, 1, 52).remove(0));
+    for share in [0.5f32, 0.7, 0.8] {
+        let of = |row: Vec<f32>| -> Vec<f32> {
+            let own = unit(row);
+            unit(
+                own.iter()
+                    .zip(&common)
+                    .map(|(own, common)| (1.0 - share).sqrt() * own + share.sqrt() * common)
+                    .collect(),
+            )
+        };
+        let all: Vec<Vec<f32>> = clustered(6_040, 200, 300, 53).into_iter().map(of).collect();
+        let (rows, queries) = all.split_at(6_000);
+        for lists_from in [usize::MAX, 2_000] {
+            let got = recall(Metric::Dot, rows, queries, lists_from, 0.99);
+            println!("{share} of each in common, lists from {lists_from}: {got}");
+            assert!(got >= 0.95, "{share} of each in common, lists from {lists_from}: {got}");
+        }
+    }
+}
+
+/// What is common to all rows moves the inner product with each centroid: lists are looked into in that order.
+#[test]
+fn a_common_part_makes_no_inner_product_dearer() {
+    let rotation = Rotation::new(64, 31);
+    let slots = |shift: f32| {
+        let rows: Vec<Vec<f32>> = clustered(6_000, 64, 300, 54);
+        let rows: Vec<Vec<f32>> =
+            rows.into_iter().map(|row| row.iter().map(|number| number + shift).collect()).collect();
+        let built = build_from(2_000, Metric::Dot, &rotation, &slices(&rows), 3, &|| true).unwrap();
+        (built.lists.budget(0.95).slots, built.lists.slots())
+    };
+    let ((without, _), (with, all)) = (slots(0.0), slots(3.0));
+    println!("{without} slots without it, {with} of {all} with it");
+    // The longest rows along it are near to every query, whichever list they stand in.
+    assert!(with < all / 4, "{without} slots without it, {with} of {all} with it");
+}
+
 #[test]
 fn magnitudes_that_codes_do_not_hold_have_no_index() {
     let rotation = Rotation::new(64, 31);
@@ -134,7 +180,7 @@ fn magnitudes_that_codes_do_not_hold_have_no_index() {
             "scale {scale}"
         );
     }
-    for scale in [1e-8f32, 1e8] {
+    for scale in [1e-12f32, 1e-8, 1e8, 1e10] {
         let scaled = |rows: Vec<Vec<f32>>| -> Vec<Vec<f32>> {
             rows.into_iter().map(|row| row.iter().map(|n| n * scale).collect()).collect()
         };

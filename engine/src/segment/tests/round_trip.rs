@@ -45,6 +45,20 @@ fn every_number_of_rows_around_pages_and_row_groups_reads_back() {
 }
 
 #[test]
+fn ids_of_any_range_are_those_of_its_rows_and_no_more() {
+    for schema in [Schema::new(4_096, Metric::L2), every_type(4)] {
+        let (written, segment) = round_trip(schema, 2_100, 12);
+        for range in [0..1, 0..512, 0..1_024, 0..1_025, 500..1_024, 1_000..2_048, 1_030..2_100, 2_048..2_099]
+        {
+            let rows = range.start as usize..range.end as usize;
+            let wanted: Vec<&Id> = written.rows[rows].iter().map(|(_, row)| &row.id).collect();
+            let found = segment.ids(range.clone()).unwrap();
+            assert_eq!(found.iter().collect::<Vec<_>>(), wanted, "{range:?}");
+        }
+    }
+}
+
+#[test]
 fn several_row_groups_are_one_sequence_of_rows() {
     let (written, segment) = round_trip(Schema::new(4_096, Metric::L2).text("t").int_ids(), 2_500, 11);
     assert_eq!(segment.meta().vectors.len(), 3);

@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use akidb::manifest::Store;
 use akidb::{Db, ErrorKind, Settings};
 use akidb_host::sim::{Act, CrashDisk, EIO, FakeClock, Hook, HookFs, Op};
-use akidb_host::{Fs, RealSpawn};
+use akidb_host::{Fs, RealSpawn, read_file};
 
 use super::{
     Model, assert_reads, assert_same, drop_on, filled, home, ids, list, newest, open, rot_vector,
@@ -48,6 +49,34 @@ fn a_damaged_segment_is_given_up_its_ids_are_named_and_no_older_version_comes_ba
     assert_eq!(again.code(), "AKI-0287", "{again}");
     assert_reads(&disk, &left, "given up");
     assert!(disk.metadata(&report.kept[0]).is_ok(), "and it stays there");
+}
+
+/// What only the damaged manifest named would be removed by the next open.
+#[test]
+fn a_step_back_keeps_the_files_that_only_damaged_manifests_named() {
+    let (disk, _) = filled(3, None);
+    let (last, dir) = (newest(&disk), home(&disk));
+    let file = &last.collections[0].segments.last().unwrap().file;
+    let bytes = read_file(&disk, &dir.join(file)).unwrap();
+    let manifest = Store::new(Arc::new(disk.clone()), "/db/manifest".into()).path(last.number);
+    let fs: Arc<dyn Fs> = Arc::new(disk.clone());
+    let whole = akidb::repair_manifest_on(Arc::clone(&fs), "/db", false).unwrap_err();
+    assert_eq!(whole.code(), "AKI-0317", "{whole}");
+    disk.rot(&manifest, |bytes| bytes[40] ^= 1).unwrap();
+    let kept = dir.join("damaged").join(file);
+    for dry_run in [true, false, true] {
+        let report = akidb::repair_manifest_on(Arc::clone(&fs), "/db", dry_run);
+        if report.as_ref().is_err_and(|error| error.code() == "AKI-0317") {
+            continue;
+        }
+        let report = report.unwrap();
+        assert!(report.kept.contains(&kept) && report.done.contains("akidb import"), "{report:?}");
+        assert_eq!(disk.metadata(&kept).is_ok(), !dry_run, "only looked");
+    }
+    let disk = disk.kill();
+    assert_eq!(newest(&disk).number, last.number - 1);
+    disk.unlink(&dir.join(file)).unwrap();
+    assert!(read_file(&disk, &kept).unwrap() == bytes, "durable under its second name");
 }
 
 /// A snapshot shows the damaged segment; the database gave it up.
