@@ -55,7 +55,7 @@ fn write(schema: &Schema, known: usize, fields: Vec<Vec<FieldValue>>) -> Written
     let name = SegmentName { epoch: 3, seq: 1, writer: 9 };
     let (table, group_bytes) = (&MemoryBudget::new(0).account().charge(MemoryUse::Segments, 0), u64::MAX);
     let writing = Writing { fs: &RealFs, dir: dir.path(), name, schema: &own, level: 0, group_bytes, table };
-    let meta = write_segment(&writing, &mut RowsInMemory::new(&rows, None)).unwrap();
+    let meta = write_segment(&writing, &mut RowsInMemory::new(&rows, &|| None)).unwrap();
     let file = dir.path().join(&meta.file);
     let segment = Segment::open(&RealFs, &file, &meta, schema).unwrap();
     Written { dir, file, segment, rows }
