@@ -18,6 +18,8 @@ use crate::row::{FieldRef, FieldValue, Row};
 use crate::schema::IdKind;
 use crate::segment::{RowsInMemory, SegmentName, Writing, write_segment};
 
+mod batches;
+
 /// Rows of a segment, and the segment, written under a schema that may lack the last fields.
 struct Written {
     dir: TempDir,
