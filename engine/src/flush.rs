@@ -1,5 +1,6 @@
 //! From a sealed memtable to a segment: files first, then one manifest, then the new version, then the log's floor.
 
+use std::cell::OnceCell;
 use std::sync::{Arc, PoisonError};
 
 use akidb_host::{Clock, RealClock, seeded_bug};
@@ -8,7 +9,7 @@ use crate::catalog::{CollectionState, LiveSegment};
 use crate::deletion_vector::{self, DeletionVector};
 use crate::engine::{Engine, Writer, deletion_vector_dir};
 use crate::error::{Error, ErrorKind, Fate, Result};
-use crate::index;
+use crate::index::{self, IndexBytes};
 use crate::lsn::Lsn;
 use crate::manifest::{Manifest, Reason};
 use crate::memory_budget::MemoryUse;
@@ -354,13 +355,17 @@ fn write_rows(
     state: &CollectionState,
     rows: &[(Lsn, Arc<Row>)],
 ) -> Result<(SegmentMeta, Arc<Segment>)> {
-    let index = {
-        let _span = tracing::debug_span!("index").entered();
-        let vectors: Vec<&[f32]> = rows.iter().map(|(_, row)| &*row.vector).collect();
-        index::index_bytes(state.schema.metric, &vectors, index::BUILD_SEED, &|| true).map(Arc::new)
-    };
-    write_new_segment(engine, writer, state, 0, || Ok(RowsInMemory::new(rows, index.clone())))
+    // Most of the work, and the same for every file that is tried: none of it is done before there is one.
+    let made = OnceCell::new();
+    let index = || made.get_or_init(|| build_index(state, rows)).clone();
+    write_new_segment(engine, writer, state, 0, || Ok(RowsInMemory::new(rows, &index)))
         .map(|(meta, segment, _)| (meta, segment))
+}
+
+fn build_index(state: &CollectionState, rows: &[(Lsn, Arc<Row>)]) -> Option<Arc<IndexBytes>> {
+    let _span = tracing::debug_span!("index").entered();
+    let vectors: Vec<&[f32]> = rows.iter().map(|(_, row)| &*row.vector).collect();
+    index::index_bytes(state.schema.metric, &vectors, index::BUILD_SEED, &|| true).map(Arc::new)
 }
 
 /// Writes and opens a segment of a collection under a name of its own, from what `rows` begins: again, and under

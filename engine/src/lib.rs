@@ -123,6 +123,8 @@ mod snapshots;
 #[cfg(not(akidb_loom))]
 mod stats;
 #[cfg(not(akidb_loom))]
+mod texts;
+#[cfg(not(akidb_loom))]
 mod topk;
 #[cfg(not(akidb_loom))]
 mod upload;

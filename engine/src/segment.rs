@@ -38,6 +38,7 @@ mod times;
 mod touched;
 mod vector_index;
 mod verify;
+mod whole_column;
 mod writer;
 
 #[cfg(test)]
@@ -50,7 +51,7 @@ pub use verify::{Damage, VerifyReport};
 pub(crate) use {
     arrow_schema::column_count,
     cold_file::{ColdFile, Fetched, Remote},
-    columns::{Column, Columns},
+    columns::Column,
     name::SegmentName,
     page_cache::{PageCache, PageCounts},
     reader::{Segment, Touched},
@@ -60,5 +61,6 @@ pub(crate) use {
     rows::{Batch, Scan},
     vector_index::VectorIndex,
     verify::mending,
+    whole_column::WholeColumn,
     writer::{Writing, write_segment},
 };

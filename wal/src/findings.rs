@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use akidb_host::seeded_bug;
 
-use crate::frame::{FrameType, Misfit, Start, frame_bytes, read_frame, read_head};
+use crate::frame::{FrameType, Misfit, Start, StartKind, frame_bytes, read_frame, read_head};
 use crate::header::HEADER_PAGE_BYTES;
 use crate::log_file::{Source, View};
 use crate::lsn::Lsn;
@@ -102,9 +102,10 @@ pub(crate) struct Findings {
 }
 
 impl Findings {
-    /// Files what was read, in order, as proven or not. `session_from` is the view where the last session begins;
-    /// everything before it is proven by it.
-    pub(crate) fn collect(mut self, views: &[View], read: &[ReadFile], session_from: usize) -> Self {
+    /// Files what was read, in order, as proven or not. `sessions` are the views where sessions begin; everything before
+    /// the last one is proven by it.
+    pub(crate) fn collect(mut self, views: &[View], read: &[ReadFile], sessions: &[usize]) -> Self {
+        let session_from = *sessions.last().expect("what was read begins with a session");
         let found = &mut self;
         let proven = found.proven;
         let mut before = None;
@@ -155,10 +156,47 @@ impl Findings {
             ends.filter_map(|file| Some((file.view, end_on_disk(&views[file.view], file, proven)?))).next();
         let (i, end) = on_disk.unwrap_or((session_from, HEADER_PAGE_BYTES as u64));
         (found.proven_seq, found.proven_end) = (views[i].header.seq, end);
+        found.leave_out_idle(views, read, sessions);
         let live = |view: &&View| !found.live.iter().any(|old| old.seq == view.header.seq);
         found.dead = views.iter().filter(live).map(|view| view.path.clone()).collect();
         self
     }
+}
+
+impl Findings {
+    /// Leaves out the last sessions in which nothing was written, but the first of all: what begins now says itself where
+    /// the one before them ends, as they did. A log that is opened again and again, and never gets to a record, would have
+    /// a file more each time. One whose end was cut stays: that is all there is to see of what was lost.
+    fn leave_out_idle(&mut self, views: &[View], read: &[ReadFile], sessions: &[usize]) {
+        if self.cut.is_some() {
+            return;
+        }
+        let mut until = views.len();
+        for from in sessions.iter().skip(1).rev() {
+            let mut files = read.iter().filter(|file| (*from..until).contains(&file.view));
+            let (Some(file), None) = (files.next(), files.next()) else { return };
+            let Some(start) = idle_since(&views[file.view], file) else { return };
+            (self.proven_seq, self.proven_end) = (start.previous_seq, start.previous_end);
+            let path = &views[file.view].path;
+            self.live.retain(|old| *old.path != **path);
+            self.proven_legs.retain(|leg| leg.path != *path);
+            until = *from;
+        }
+    }
+}
+
+/// The START(new) of a session's first file, if no record was written behind it.
+fn idle_since(view: &View, file: &ReadFile) -> Option<Start> {
+    let (_, start) = view.start().filter(|(_, start)| start.kind == StartKind::New)?;
+    let mut at = HEADER_PAGE_BYTES;
+    while (at as u64) < file.end {
+        let head = read_head(view.bytes(), at, view.header.salt).ok()?;
+        if head.kind == FrameType::Batch {
+            return None;
+        }
+        at += usize::try_from(head.frame_bytes()).expect("the frame lies in memory");
+    }
+    Some(start)
 }
 
 /// Offset of the first intact frame of `file` whose records lie above `proven`, or its end. `before` becomes the last

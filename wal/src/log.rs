@@ -20,6 +20,9 @@ use crate::sync::{MutexGuard, Ordering, lock};
 use crate::synced::Synced;
 use crate::threads;
 
+/// Files that nobody will read again, of which an open leaves so many to the prepare thread.
+const MOST_UNREAD: usize = 8;
+
 /// A write-ahead log. Shared by reference: any number of threads append while a sync runs.
 ///
 /// Dropping it without [`Log::close`] is a crash: what was synced stays, the rest is known at the next open. Keep
@@ -138,7 +141,14 @@ impl Log {
         if !options.read_only {
             let unread = views.into_iter().filter(|view| found.dead.contains(&view.path));
             let unread = unread.map(|view| (view.path, Some(view.region)));
-            *lock(&log.inner.unread) = unread.chain(leftovers.into_iter().map(|path| (path, None))).collect();
+            let mut unread: Vec<_> = unread.chain(leftovers.into_iter().map(|path| (path, None))).collect();
+            // The thread that removes them may never come, where opens fail or end at once, again and again.
+            let overdue = unread.len().saturating_sub(MOST_UNREAD);
+            unread.drain(..overdue).for_each(|(path, region)| {
+                drop(region);
+                let _ = options.fs.unlink(&path);
+            });
+            *lock(&log.inner.unread) = unread;
             threads::start(&log.inner, &*options.spawn)?;
         }
         Ok((log, recovered))
@@ -395,4 +405,4 @@ fn payload_crc(records: &[&[u8]]) -> u32 {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

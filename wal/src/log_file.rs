@@ -10,7 +10,9 @@ use akidb_host::{Access, Advice, Appender, File, Fs, Region, Tail, probe_folio, 
 
 use crate::config::WritePath;
 use crate::error::{Error, ErrorKind, Fate, Result};
-use crate::frame::{ALIGN, FrameType, Head, START_PAYLOAD_BYTES, TRAILER_BYTES, encode_whole};
+use crate::frame::{
+    ALIGN, Frame, FrameType, Head, START_PAYLOAD_BYTES, Start, TRAILER_BYTES, encode_whole, read_frame,
+};
 use crate::header::{BadHeader, HEADER_PAGE_BYTES, Header, Origin, file_name};
 use crate::lsn::Lsn;
 
@@ -358,5 +360,12 @@ impl View {
 
     pub(crate) fn made_at_open(&self) -> bool {
         self.header.origin == Origin::Open
+    }
+
+    /// The START with which it begins, if that is intact.
+    pub(crate) fn start(&self) -> Option<(Frame<'_>, Start)> {
+        let frame = read_frame(self.bytes(), HEADER_PAGE_BYTES, self.header.salt).ok()?;
+        let start = Start::decode(frame.payload).filter(|_| frame.head.kind == FrameType::Start)?;
+        Some((frame, start))
     }
 }

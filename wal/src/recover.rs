@@ -2,11 +2,13 @@
 //!
 //! The files fall into *sessions*, one an open: a file made at the open, then the files it rotated into. The first
 //! frame of the next session says where the one before ends for ever, so in all but the last session any bad frame
-//! is damage. In the last one, at the first frame that is not intact and next in LSN order, with `n` the LSN
-//! expected there, the rest of the log is searched for an intact header whose durable stamp is at least `n`, and
-//! the control page and the caller's floor are asked. Any of them proves that record `n` was acknowledged: damage,
-//! nothing is modified. None: a torn tail, cut there and reported.
+//! is damage. A session in which nothing was written is leapt over by the next one, which says where the one before
+//! both ends: its files, if they are still there, say nothing. In the last session, at the first frame that is not
+//! intact and next in LSN order, with `n` the LSN expected there, the rest of the log is searched for an intact header
+//! whose durable stamp is at least `n`, and the control page and the caller's floor are asked. Any of them proves that
+//! record `n` was acknowledged: damage, nothing is modified. None: a torn tail, cut there and reported.
 
+use std::ops::Range;
 use std::path::PathBuf;
 
 use akidb_host::{Spawn, seeded_bug};
@@ -29,6 +31,35 @@ pub(crate) fn recover(views: &[View], floor: Lsn, on_disk: Lsn, spawn: &dyn Spaw
     if views.is_empty() {
         return Ok(Findings { proven: floor.pred(), last: floor.pred(), ..Findings::default() });
     }
+    let ranges = leapt(views);
+    let is_leapt = |view: &View| ranges.iter().any(|seqs| seqs.contains(&view.header.seq));
+    let (leapt, counting): (Vec<View>, Vec<View>) = views.iter().cloned().partition(is_leapt);
+    let mut found = walk(&counting, floor, on_disk, spawn)?;
+    found.max_epoch = leapt.iter().map(|view| view.header.epoch).fold(found.max_epoch, u32::max);
+    found.dead.extend(leapt.into_iter().map(|view| view.path));
+    Ok(found)
+}
+
+/// The numbers of files that a later session leaps over: from the first file of a session in which nothing was written up
+/// to the first of that later one, which names a file before both as the one where the log ended.
+fn leapt(views: &[View]) -> Vec<Range<u64>> {
+    let mut leapt: Vec<Range<u64>> = Vec::new();
+    // Of the next session that counts: the file before it, as it says, and its own first.
+    let mut behind: Option<(u64, u64)> = None;
+    for view in views.iter().rev().filter(|view| view.made_at_open()) {
+        let seq = view.header.seq;
+        match behind {
+            Some((before, until)) if before < seq && before != 0 => {
+                leapt.pop_if(|range| range.end == until);
+                leapt.push(seq..until);
+            }
+            _ => behind = view.start().map(|(_, start)| (start.previous_seq, seq)),
+        }
+    }
+    leapt
+}
+
+fn walk(views: &[View], floor: Lsn, on_disk: Lsn, spawn: &dyn Spawn) -> Result<Findings> {
     let front = find_front(views, floor);
     let mut opens: Vec<usize> = (front + 1..views.len()).filter(|i| views[*i].made_at_open()).collect();
     let mut walk = Walk::new(views, floor, on_disk);
@@ -38,6 +69,7 @@ pub(crate) fn recover(views: &[View], floor: Lsn, on_disk: Lsn, spawn: &dyn Spaw
     opens.push(views.len());
     let mut from = front;
     for until in opens {
+        walk.sessions.push(from);
         let stop = match views.get(until) {
             Some(next) => Some(walk.session_start(next)?),
             None => None,
@@ -52,14 +84,8 @@ pub(crate) fn recover(views: &[View], floor: Lsn, on_disk: Lsn, spawn: &dyn Spaw
 fn find_front(views: &[View], floor: Lsn) -> usize {
     (0..views.len())
         .rev()
-        .find(|i| first_start(&views[*i]).is_some_and(|(_, start)| start.previous_last < floor))
+        .find(|i| views[*i].start().is_some_and(|(_, start)| start.previous_last < floor))
         .unwrap_or(0)
-}
-
-fn first_start(view: &View) -> Option<(Frame<'_>, Start)> {
-    let frame = read_frame(view.bytes(), HEADER_PAGE_BYTES, view.header.salt).ok()?;
-    let start = Start::decode(frame.payload).filter(|_| frame.head.kind == FrameType::Start)?;
-    Some((frame, start))
 }
 
 /// How reading one file ended.
@@ -91,8 +117,8 @@ struct Walk<'a> {
     first: Lsn,
     /// Highest durable stamp seen.
     durable: Lsn,
-    /// Index of the view where the last session began.
-    session_from: usize,
+    /// Indexes of the views where the sessions began, up to the one being read.
+    sessions: Vec<usize>,
     /// Index of the view where the last session of all begins, and who looks at the empty ends from there on.
     last_session: usize,
     scout: Option<Scout>,
@@ -115,7 +141,7 @@ impl<'a> Walk<'a> {
             last: Lsn::ZERO,
             first: Lsn::ZERO,
             durable: floor.pred().max(on_disk),
-            session_from: 0,
+            sessions: Vec::new(),
             last_session: 0,
             scout: None,
             opened: false,
@@ -128,7 +154,7 @@ impl<'a> Walk<'a> {
     /// Checks that nothing needed is missing before the first file.
     fn enter(&mut self, front: usize) -> Result<()> {
         let view = &self.views[front];
-        let Some((frame, start)) = first_start(view) else {
+        let Some((frame, start)) = view.start() else {
             self.last = self.floor.pred();
             return Ok(());
         };
@@ -145,7 +171,7 @@ impl<'a> Walk<'a> {
 
     /// The START with which a file made at an open begins; it was synced before the file got its name.
     fn session_start(&self, view: &View) -> Result<Stop> {
-        match first_start(view) {
+        match view.start() {
             Some((_, start)) => Ok(Stop { start, said_by: view.path.clone() }),
             None => Err(Error::corrupt(
                 &view.path,
@@ -158,7 +184,6 @@ impl<'a> Walk<'a> {
 
     /// Reads views `from..until`, one session.
     fn session(&mut self, from: usize, until: usize, stop: Option<Stop>) -> Result<()> {
-        self.session_from = from;
         for i in from..until {
             let view = &self.views[i];
             self.check_neighbour(i, from)?;
@@ -447,6 +472,9 @@ impl<'a> Walk<'a> {
             max_epoch: self.max_epoch,
             ..Findings::default()
         };
-        found.collect(self.views, &self.read, self.session_from)
+        found.collect(self.views, &self.read, &self.sessions)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use crate::bitmap::Bitmap;
 use crate::error::Result;
 use crate::filter::bind::Bound;
-use crate::filter::coded::{Coded, Codes, Form, TextValues, Values};
+use crate::filter::coded::{Coded, Codes, Form, Values, place};
 use crate::filter::eval::{Node, Source, Test};
+use crate::texts::{Ends, Texts};
 
 /// The columns of a segment.
 pub(crate) trait Columns {
@@ -228,14 +229,13 @@ fn narrow<T: TryFrom<usize>>(code: usize) -> T {
 }
 
 /// The rows whose list holds `text`.
-fn containing(text: &str, ends: &[u32], codes: &Codes, values: &TextValues) -> Bitmap {
-    let rows = ends.len() - 1;
-    let mut yes = Bitmap::none(u32::try_from(rows).expect("rows are counted in 32 bits"));
-    let Some(code) = values.place(text) else { return yes };
+fn containing(text: &str, ends: &Ends, codes: &Codes, values: &Texts) -> Bitmap {
+    let mut yes = Bitmap::none(u32::try_from(ends.len()).expect("rows are counted in 32 bits"));
+    let Some(code) = place(values, text) else { return yes };
     let mut row = 0;
     for place in codes.places_of(code) {
         // Ends ascend as places do, so one walk finds every row.
-        while ends[row + 1] as usize <= place {
+        while ends.end(row) <= place {
             row += 1;
         }
         yes.insert(u32::try_from(row).expect("rows are counted in 32 bits"));

@@ -18,6 +18,8 @@ use crate::row::{FieldRef, FieldValue, Row};
 use crate::schema::IdKind;
 use crate::segment::{RowsInMemory, SegmentName, Writing, write_segment};
 
+mod batches;
+
 /// Rows of a segment, and the segment, written under a schema that may lack the last fields.
 struct Written {
     dir: TempDir,
@@ -55,7 +57,7 @@ fn write(schema: &Schema, known: usize, fields: Vec<Vec<FieldValue>>) -> Written
     let name = SegmentName { epoch: 3, seq: 1, writer: 9 };
     let (table, group_bytes) = (&MemoryBudget::new(0).account().charge(MemoryUse::Segments, 0), u64::MAX);
     let writing = Writing { fs: &RealFs, dir: dir.path(), name, schema: &own, level: 0, group_bytes, table };
-    let meta = write_segment(&writing, &mut RowsInMemory::new(&rows, None)).unwrap();
+    let meta = write_segment(&writing, &mut RowsInMemory::new(&rows, &|| None)).unwrap();
     let file = dir.path().join(&meta.file);
     let segment = Segment::open(&RealFs, &file, &meta, schema).unwrap();
     Written { dir, file, segment, rows }

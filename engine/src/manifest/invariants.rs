@@ -2,7 +2,7 @@
 //! again after reading.
 
 use std::cmp::Ordering;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use super::features::ROW_EXPIRY;
@@ -81,8 +81,10 @@ pub fn check_commit(parent: Option<&Committed>, next: &Manifest) -> Checked {
         collection_stays_itself(before, collection)?;
         schema_history_stays(before, collection)?;
         flushed_never_falls(before, collection)?;
+        let older: HashMap<&str, &SegmentMeta> =
+            before.segments.iter().map(|segment| (segment.file.as_str(), segment)).collect();
         for segment in &collection.segments {
-            let Some(older) = before.segments.iter().find(|s| s.file == segment.file) else { continue };
+            let Some(older) = older.get(segment.file.as_str()) else { continue };
             segments_never_change(older, segment)?;
             deletion_vectors_only_grow(older, segment)?;
         }
@@ -431,7 +433,7 @@ fn compaction_keeps_every_live_row(
 
 /// A segment never moves to another collection.
 fn segments_stay_in_their_collection(parent: &Manifest, next: &Manifest) -> Checked {
-    let homes: std::collections::HashMap<&str, u32> =
+    let homes: HashMap<&str, u32> =
         parent.collections.iter().flat_map(|c| c.segments.iter().map(|s| (s.file.as_str(), c.id))).collect();
     for c in &next.collections {
         for s in &c.segments {

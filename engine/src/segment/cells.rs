@@ -252,8 +252,11 @@ impl Segment {
     }
 
     fn bad_page(&self, column: usize) -> Error {
+        self.undecodable(&format!("a page of column {}", self.column_name(column)))
+    }
+
+    pub(super) fn column_name(&self, column: usize) -> &str {
         let chunk = self.table.metadata().row_groups().first().and_then(|group| group.columns().get(column));
-        let name = chunk.and_then(|chunk| chunk.column_path().parts().first()).map_or("", String::as_str);
-        self.undecodable(&format!("a page of column {name}"))
+        chunk.and_then(|chunk| chunk.column_path().parts().first()).map_or("", String::as_str)
     }
 }

@@ -11,11 +11,9 @@ use crate::lsn::Lsn;
 use crate::row::FieldValue;
 use crate::schema::FieldType;
 
-/// One decoded column.
+/// One column of some rows, decoded.
 #[derive(Clone, Debug)]
 pub(crate) enum Column {
-    /// A field this segment was written without: null in every row.
-    Missing,
     /// Text, or text ids.
     Text(StringArray),
     /// Integers, or integer ids.
@@ -87,18 +85,7 @@ impl Column {
     }
 }
 
-/// Decoded columns over all rows of a segment, row `i` at index `i`.
-#[derive(Clone, Debug)]
-pub(crate) struct Columns {
-    /// Ids, if asked for.
-    pub(crate) ids: Option<Column>,
-    /// LSNs, if asked for.
-    pub(crate) lsns: Option<Int64Array>,
-    /// The fields asked for, in that order.
-    pub(crate) fields: Vec<Column>,
-}
-
-/// The LSN in a decoded column; `None` for a number that is none.
-pub(super) fn lsn_of(lsns: &Int64Array, row: usize) -> Option<Lsn> {
-    Lsn::from_u64(u64::try_from(lsns.value(row)).ok()?)
+/// The LSN that a column holds as this number; `None` for a number that is none.
+pub(super) fn lsn_of(number: i64) -> Option<Lsn> {
+    Lsn::from_u64(u64::try_from(number).ok()?)
 }

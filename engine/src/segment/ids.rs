@@ -7,7 +7,7 @@ use super::format::HEAD_LEN;
 use super::id_index;
 use super::reader::Segment;
 use super::round::Round;
-use super::rows::COLUMN_BATCH_ROWS;
+use super::whole_column::COLUMN_BATCH_ROWS;
 use crate::error::{Error, Result};
 use crate::id::Id;
 use crate::schema::IdKind;

@@ -30,11 +30,15 @@ pub(crate) trait RowSource {
 pub(crate) struct RowsInMemory<'a> {
     all: &'a [(Lsn, Arc<Row>)],
     left: &'a [(Lsn, Arc<Row>)],
-    index: Option<Arc<IndexBytes>>,
+    index: IndexOf<'a>,
 }
 
+/// Makes the vector index of rows, or gives the one that was made before.
+type IndexOf<'a> = &'a dyn Fn() -> Option<Arc<IndexBytes>>;
+
 impl<'a> RowsInMemory<'a> {
-    pub(crate) fn new(rows: &'a [(Lsn, Arc<Row>)], index: Option<Arc<IndexBytes>>) -> Self {
+    /// `index` is asked when it is written: not for a file that cannot be had, or has no room for the rows.
+    pub(crate) fn new(rows: &'a [(Lsn, Arc<Row>)], index: IndexOf<'a>) -> Self {
         Self { all: rows, left: rows, index }
     }
 }
@@ -62,7 +66,7 @@ impl RowSource for RowsInMemory<'_> {
     }
 
     fn index(&mut self) -> Result<Option<Arc<IndexBytes>>> {
-        Ok(self.index.take())
+        Ok((self.index)())
     }
 }
 

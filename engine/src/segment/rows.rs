@@ -1,17 +1,16 @@
-//! Rows and columns of a segment: point reads by page, whole columns, scans in id order.
+//! Rows of a segment: point reads by page, scans in id order.
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::compute::concat;
 use arrow::datatypes::Int64Type;
 use parquet::arrow::FieldLevels;
 use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
 
 use super::arrow_schema::{FIELDS, ID, LSN, payload_position};
 use super::cells::RowCells;
-use super::columns::{Column, Columns, lsn_of};
+use super::columns::{Column, lsn_of};
 use super::reader::Segment;
 use super::round::Round;
 use super::source::{BatchReader, undecodable};
@@ -21,32 +20,10 @@ use crate::lsn::Lsn;
 use crate::row::{FieldValue, Row};
 use crate::schema::{FieldType, IdKind, Schema};
 
-/// Rows decoded at a time where whole columns are wanted.
-pub(super) const COLUMN_BATCH_ROWS: usize = 8_192;
 /// Rows a scan gives at a time.
 const SCAN_BATCH_ROWS: usize = 1_024;
 
 impl Segment {
-    /// Decodes whole columns: the fields of `schema` (the current one) at `positions`, and id and LSN if wanted.
-    /// A field the segment was written without is [`Column::Missing`].
-    pub(crate) fn columns(
-        &self,
-        schema: &Schema,
-        positions: &[usize],
-        want_id: bool,
-        want_lsn: bool,
-    ) -> Result<Columns> {
-        let ids = want_id.then(|| self.whole(ID).and_then(|a| self.id_column(&a))).transpose()?;
-        let lsns = want_lsn.then(|| self.whole(LSN)).transpose()?;
-        let lsns = lsns.map(|a| a.as_primitive_opt::<Int64Type>().cloned());
-        let lsns = lsns.map(|a| a.ok_or_else(|| self.undecodable("the lsn column"))).transpose()?;
-        let fields = positions.iter().map(|position| match self.own_position(schema, *position) {
-            Some(own) => self.field_column(own, &self.whole(FIELDS + own)?),
-            None => Ok(Column::Missing),
-        });
-        Ok(Columns { ids, lsns, fields: fields.collect::<Result<_>>()? })
-    }
-
     /// Whole rows by number, in the order asked for, with fields in the order of `schema` (the current one). Without
     /// `with_vector` the vectors are empty.
     pub(crate) fn rows_at(
@@ -136,18 +113,6 @@ impl Segment {
         Column::of(field.field_type, array).ok_or_else(|| self.undecodable(&format!("column {}", field.name)))
     }
 
-    /// One column over all rows.
-    fn whole(&self, column: usize) -> Result<ArrayRef> {
-        let mut parts: Vec<ArrayRef> = Vec::new();
-        let mut reader =
-            self.reader(&[column], std::slice::from_ref(&(0..self.rows())), COLUMN_BATCH_ROWS)?;
-        while let Some(batch) = reader.next_batch()? {
-            parts.push(Arc::clone(batch.column(0)));
-        }
-        let parts: Vec<_> = parts.iter().map(AsRef::as_ref).collect();
-        concat(&parts).map_err(|e| self.undecodable(&e.to_string()))
-    }
-
     /// Decodes a batch of [`Segment::row_reader`] whose rows have these numbers.
     fn rows_of(
         &self,
@@ -173,7 +138,7 @@ impl Segment {
         let payload = payload.ok_or_else(|| self.undecodable("the payload column"))?;
         let mut out = Vec::with_capacity(numbers.len());
         for (at, number) in numbers.iter().enumerate() {
-            let lsn = lsn_of(lsns, at).ok_or_else(|| self.undecodable("an LSN below zero"))?;
+            let lsn = lsn_of(lsns.value(at)).ok_or_else(|| self.undecodable("an LSN below zero"))?;
             let id = id_of(at, *number)?;
             let value = |place: &Option<usize>| place.map_or(FieldValue::Null, |own| columns[own].value(at));
             let fields = places.iter().map(value).collect();

@@ -74,7 +74,8 @@ const NAME: SegmentName = SegmentName { epoch: 3, seq: 7, writer: 0x00c0_ffee };
 fn write(dir: &Path, schema: &Schema, rows: &Rows, index: Option<&IndexBytes>) -> Result<SegmentMeta> {
     let table = &MemoryBudget::new(0).account().charge(MemoryUse::Segments, 0);
     let writing = Writing { fs: &RealFs, dir, name: NAME, schema, level: 0, group_bytes: u64::MAX, table };
-    write_segment(&writing, &mut RowsInMemory::new(rows, index.map(|index| Arc::new(index.clone()))))
+    let index = || index.map(|index| Arc::new(index.clone()));
+    write_segment(&writing, &mut RowsInMemory::new(rows, &index))
 }
 
 /// A vector index of that many bytes of head and codes, which looks like nothing.

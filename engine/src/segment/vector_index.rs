@@ -2,19 +2,20 @@
 
 use std::sync::{Arc, OnceLock};
 
-use arrow::array::{Array, Int64Array, StringArray};
+use arrow::array::Array;
+use arrow::buffer::ScalarBuffer;
 
-use super::arrow_schema::{FIELDS, ID, LSN};
 use super::columns::{Column, lsn_of};
 use super::reader::Segment;
+use super::whole_column::WholeColumn;
 use crate::distance::Kernel;
 use crate::error::{Error, ErrorKind, Result};
-use crate::filter::Source;
 use crate::id::Id;
 use crate::index::{List, Lists, NO_ROW, Rotation};
 use crate::lsn::Lsn;
 use crate::memory_budget::{Charge, MemoryUse};
-use crate::schema::{IdKind, Schema};
+use crate::schema::IdKind;
+use crate::texts::Texts;
 
 /// What is decoded of a segment once and kept for searches.
 #[derive(Debug, Default)]
@@ -35,14 +36,14 @@ pub(crate) struct VectorIndex {
 /// LSN and text id of every row. (Integer ids are read where they lie.)
 #[derive(Debug)]
 struct RowKeys {
-    lsns: Int64Array,
-    ids: Option<StringArray>,
+    lsns: ScalarBuffer<i64>,
+    ids: Option<Texts>,
 }
 
 impl RowKeys {
     fn bytes(&self) -> u64 {
-        let ids = self.ids.as_ref().map_or(0, Array::get_array_memory_size);
-        (self.lsns.get_array_memory_size() + ids) as u64
+        let ids = self.ids.as_ref().map_or(0, Texts::bytes);
+        (self.lsns.inner().len() + ids) as u64
     }
 }
 
@@ -57,16 +58,6 @@ impl Segment {
     /// Holds so many bytes for a read, if it is of an open database and they are many.
     pub(crate) fn reading(&self, bytes: u64) -> Option<Charge> {
         self.pages.get()?.memory().charge_large(MemoryUse::Reads, bytes)
-    }
-
-    /// Bytes in memory of a column that filters look at, decoded, about.
-    pub(crate) fn source_bytes(&self, schema: &Schema, source: Source) -> u64 {
-        let column = match source {
-            Source::Id => Some(ID),
-            Source::Lsn => Some(LSN),
-            Source::Field(position) => self.own_position(schema, position).map(|own| FIELDS + own),
-        };
-        column.map_or(0, |column| self.column_bytes(column))
     }
 
     /// The index, if the segment has one that is sound. Damage is told once, in the log; the segment is then searched
@@ -154,9 +145,9 @@ impl Segment {
                 })
             }
         };
-        let lsn = lsn_of(&keys.lsns, row as usize).ok_or_else(|| self.undecodable("an LSN below zero"))?;
+        let lsn = lsn_of(keys.lsns[row as usize]).ok_or_else(|| self.undecodable("an LSN below zero"))?;
         let id = match &keys.ids {
-            Some(ids) => Id::from(ids.value(row as usize)),
+            Some(ids) => Id::from(ids.get(row as usize)),
             None => Id::Int(self.int_id(row)?),
         };
         Ok((lsn, id))
@@ -167,8 +158,8 @@ impl Segment {
         if let Some(keys) = self.decoded.keys.get()
             && row < self.rows()
         {
-            let (lsns, row_at) = (keys.lsns.values(), row as usize);
-            kernel.prefetch_bytes(lsns.inner().get(8 * row_at..8 * row_at + 8).unwrap_or(&[]));
+            let (lsns, row_at) = (keys.lsns.inner(), row as usize);
+            kernel.prefetch_bytes(lsns.get(8 * row_at..8 * row_at + 8).unwrap_or(&[]));
             if keys.ids.is_none() && !self.is_cold() {
                 kernel.prefetch_bytes(self.int_id_at(row).unwrap_or(&[]));
             }
@@ -181,18 +172,30 @@ impl Segment {
     }
 
     fn load_keys(&self) -> Result<RowKeys> {
-        let is_text = self.schema().id_kind == IdKind::Text;
-        let keys = [self.column_bytes(LSN), if is_text { self.column_bytes(ID) } else { 0 }];
-        let _held = self.reading(2 * keys.iter().sum::<u64>());
-        let columns = self.columns(self.schema(), &[], is_text, true)?;
-        let damaged =
-            || Error::corrupt("AKI-0508", self.path(), 0, "a segment lacks ids or LSNs of its rows");
-        let lsns = columns.lsns.filter(|lsns| lsns.len() == self.rows() as usize).ok_or_else(damaged)?;
-        let ids = match columns.ids {
-            Some(Column::Text(ids)) if is_text && ids.len() == lsns.len() => Some(ids),
-            _ if is_text => return Err(damaged()),
-            _ => None,
-        };
-        Ok(RowKeys { lsns, ids })
+        let lsns = self.whole_lsns();
+        let ids = (self.schema().id_kind == IdKind::Text).then(|| self.whole_ids());
+        let reads = [Some(&lsns), ids.as_ref()].into_iter().flatten();
+        let _held = self.reading(reads.map(|column| column.bytes() + column.batch_bytes()).sum());
+        let lsns = self.load_lsns(lsns)?;
+        Ok(RowKeys { lsns, ids: ids.map(|ids| self.load_ids(ids)).transpose()? })
+    }
+
+    pub(super) fn load_lsns(&self, column: WholeColumn<'_>) -> Result<ScalarBuffer<i64>> {
+        let mut lsns = Vec::with_capacity(self.rows() as usize);
+        for batch in column.read()? {
+            let Column::Int(batch) = batch? else { return Err(self.undecodable("the lsn column")) };
+            lsns.extend_from_slice(batch.values());
+        }
+        Ok(lsns.into())
+    }
+
+    pub(super) fn load_ids(&self, column: WholeColumn<'_>) -> Result<Texts> {
+        let mut ids = Texts::default();
+        for batch in column.read()? {
+            let Column::Text(batch) = batch? else { return Err(self.undecodable("the id column")) };
+            (0..batch.len()).for_each(|at| ids.push(batch.value(at)));
+        }
+        ids.shrink();
+        Ok(ids)
     }
 }

@@ -1,9 +1,12 @@
 //! One tree of spans a write, a search and a flush, seen by a small subscriber.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use akidb::{Db, Metric, Schema};
+use akidb::{Db, ErrorKind, Metric, Schema};
+use akidb_host::sim::{Act, Hook, HookFs, Op};
+use akidb_host::{RealClock, RealFs, RealSpawn};
 use serde_json::json;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
@@ -127,6 +130,39 @@ fn trees() {
         expected(&[" > flush", "flush > segment", "segment > index", "flush > manifest", "flush > truncate"])
     );
 
+    assert_eq!(
+        refused_flush(),
+        expected(&[" > flush", "flush > segment"]),
+        "no index for a file that is not there"
+    );
+
     let refused = tree_of(|| assert!(rows.upsert("c", &[1.0], json!({})).is_err()));
     assert_eq!(refused, expected(&[" > write"]), "a refused write appends nothing");
+}
+
+/// The spans of a flush whose segment's file cannot be created.
+fn refused_flush() -> BTreeMap<String, usize> {
+    const EMFILE: i32 = 24;
+    let dir = tempfile::tempdir().unwrap();
+    let (is_out_of_files, failures) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let (hooked, failed) = (Arc::clone(&is_out_of_files), Arc::clone(&failures));
+    let hook: Hook = Arc::new(move |call| {
+        let is_segment = call.path.to_string_lossy().ends_with(".parquet.tmp");
+        if !(hooked.load(Ordering::SeqCst) && is_segment && call.op == Op::CreateNew) {
+            return Act::Go;
+        }
+        failed.store(true, Ordering::SeqCst);
+        Act::Fail(EMFILE)
+    });
+    let fs = Arc::new(HookFs::new(Arc::new(RealFs), hook));
+    let builder = Db::builder(dir.path()).components(fs, Arc::new(RealClock), Arc::new(RealSpawn));
+    let db = builder.open().unwrap();
+    let rows = db.create_collection("rows", Schema::new(2, Metric::L2)).unwrap();
+    rows.upsert("a", &[1.0, 2.0], json!({})).unwrap();
+    is_out_of_files.store(true, Ordering::SeqCst);
+    let tree = tree_of(|| assert_eq!(db.flush().unwrap_err().kind(), ErrorKind::Unavailable));
+    assert!(failures.load(Ordering::SeqCst));
+    is_out_of_files.store(false, Ordering::SeqCst);
+    db.flush().unwrap();
+    tree
 }

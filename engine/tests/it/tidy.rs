@@ -38,7 +38,7 @@ const ORDER: &[&[&str]] = &[
     &["row", "record", "schema"],
     &["idempotency"],
     &["memory_budget"],
-    &["config", "id", "lsn", "bitmap"],
+    &["config", "id", "lsn", "bitmap", "texts"],
     &["sync", "error", "paths", "slots"],
 ];
 

@@ -12,6 +12,7 @@ mod damage;
 mod faults;
 mod flips;
 mod golden;
+mod idle_opens;
 mod kill_then_cut;
 mod life;
 mod model;

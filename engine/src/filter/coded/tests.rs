@@ -1,6 +1,53 @@
 //! Every form holds what went in.
 
 use super::*;
+use crate::filter::coding::{Coding, ListCoding, float_key};
+
+/// Columns in one go.
+impl Coded {
+    pub(crate) fn texts<'a>(values: impl Iterator<Item = Option<&'a str>> + Clone) -> Self {
+        let mut coding = Coding::texts(count(values.clone()));
+        values.for_each(|text| coding.push(text));
+        coding.done()
+    }
+
+    pub(crate) fn ints(values: impl Iterator<Item = Option<i64>> + Clone) -> Self {
+        let mut coding = Coding::ints(count(values.clone()));
+        values.for_each(|int| coding.push(int.as_ref()));
+        coding.done()
+    }
+
+    pub(crate) fn timestamps(values: impl Iterator<Item = Option<i64>> + Clone) -> Self {
+        let mut coding = Coding::timestamps(count(values.clone()));
+        values.for_each(|micros| coding.push(micros.as_ref()));
+        coding.done()
+    }
+
+    pub(crate) fn floats(values: impl Iterator<Item = Option<f64>> + Clone) -> Self {
+        let mut coding = Coding::floats(count(values.clone()));
+        values.for_each(|float| coding.push(float.map(float_key).as_ref()));
+        coding.done()
+    }
+
+    pub(crate) fn bools(values: impl Iterator<Item = Option<bool>> + Clone) -> Self {
+        let mut coding = Coding::bools(count(values.clone()));
+        values.for_each(|bool| coding.push(bool.as_ref()));
+        coding.done()
+    }
+
+    pub(crate) fn lists<'a, L>(lists: impl Iterator<Item = Option<L>> + Clone) -> Self
+    where
+        L: IntoIterator<Item = &'a str>,
+    {
+        let mut coding = ListCoding::new(count(lists.clone()));
+        lists.for_each(|list| coding.push(list.map(L::into_iter)));
+        coding.done()
+    }
+}
+
+fn count<T>(values: impl Iterator<Item = T>) -> u32 {
+    u32::try_from(values.count()).unwrap()
+}
 
 /// The value of a row that is no list.
 fn value(column: &Coded, row: u32) -> FieldRef<'_> {
@@ -95,12 +142,12 @@ fn lists_share_their_texts() {
     let column = Coded::lists(lists.iter().map(|list| list.map(|list| list.iter().copied())));
     let Form::Lists { ends, codes, values } = &column.form else { panic!("{column:?}") };
     let of = |row: usize| -> Vec<&str> {
-        (ends[row]..ends[row + 1]).map(|at| values.get(codes.get(at))).collect()
+        (ends.start(row)..ends.end(row)).map(|at| values.get(codes.at(at).unwrap())).collect()
     };
     for (row, list) in lists.iter().enumerate() {
         assert_eq!(of(row), list.unwrap_or_default());
     }
-    assert_eq!((values.len(), values.place("c"), values.place("d")), (3, Some(2), None));
+    assert_eq!((values.len(), place(values, "c"), place(values, "d")), (3, Some(2), None));
     assert_eq!(column.nulls.as_ref().unwrap().iter().collect::<Vec<_>>(), [1]);
 }
 

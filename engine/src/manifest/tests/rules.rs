@@ -247,6 +247,30 @@ fn a_deletion_vector_is_whole_and_only_grows() {
     assert_eq!(check_alone(&m).unwrap_err().rule, "deletion_vector_is_whole");
 }
 
+/// Each segment is held against the one of its name, wherever in its collection either stands.
+#[test]
+fn one_segment_among_many_is_found_by_its_name() {
+    let many = |m: &mut Manifest| {
+        let first = |n: u32| Lsn::new(1, u64::from(n));
+        m.collections[0].segments = (1..=120).map(|n| segment(n, 1, first(n))).collect();
+    };
+    let (mut parent, mut next) = pair();
+    many(&mut parent.manifest);
+    many(&mut next);
+    next.collections[0].segments.reverse();
+    check_commit(Some(&parent), &next).unwrap();
+    for at in [0, 49, 119] {
+        let mut changed = next.clone();
+        changed.collections[0].segments[at].crc32 ^= 1;
+        assert_eq!(check_commit(Some(&parent), &changed).unwrap_err().rule, "segments_never_change");
+    }
+    parent.manifest.collections[0].segments[70].rows = 10;
+    next.collections[0].segments[49].rows = 10;
+    parent.manifest.collections[0].segments[70].deletion_vector = Some(inline_dead(4));
+    next.collections[0].segments[49].deletion_vector = Some(inline_dead(3));
+    assert_eq!(check_commit(Some(&parent), &next).unwrap_err().rule, "deletion_vectors_only_grow");
+}
+
 #[test]
 fn segments_never_change_and_never_move() {
     breaks("segments_never_change", |m| m.collections[0].segments[0].crc32 ^= 1);

@@ -15,7 +15,7 @@ fn write_through(
 ) -> Result<SegmentMeta> {
     let table = &MemoryBudget::new(0).account().charge(MemoryUse::Segments, 0);
     let writing = Writing { fs, dir, name, schema, level: 0, group_bytes: u64::MAX, table };
-    write_segment(&writing, &mut RowsInMemory::new(rows, None))
+    write_segment(&writing, &mut RowsInMemory::new(rows, &|| None))
 }
 
 fn names(dir: &Path) -> Vec<String> {

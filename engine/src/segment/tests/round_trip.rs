@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::error::ErrorKind;
-use crate::segment::Column;
+use crate::filter::Source;
 
 fn round_trip(schema: Schema, n: usize, seed: u64) -> (Written, Arc<Segment>) {
     println!("seed {seed}, {n} rows, dimension {}", schema.dim);
@@ -143,12 +143,34 @@ fn a_field_added_later_is_null_in_older_segments_and_order_does_not_matter() {
     let wanted: Vec<_> = written.rows[3].1.fields.iter().rev().cloned().chain([FieldValue::Null]).collect();
     assert_eq!(found[0].1.fields.to_vec(), wanted);
     assert!(found[0].1.vector.is_empty());
-    let columns = segment.columns(&newer, &[6, 0], true, true).unwrap();
-    assert!(matches!(columns.fields[0], Column::Missing));
-    for (at, (lsn, row)) in written.rows.iter().enumerate() {
-        assert_eq!(columns.fields[1].value(at), row.fields[5]);
-        assert_eq!(columns.ids.as_ref().unwrap().id(at), Some(row.id.clone()));
-        assert_eq!(columns.lsns.as_ref().unwrap().value(at), lsn.as_i64());
+    assert!(segment.whole_column(&newer, Source::Field(6)).is_none());
+    for batch_rows in [1, 7, 40, 8_192] {
+        let column = |source| {
+            let column = segment.whole_column(&newer, source).unwrap().by(batch_rows);
+            column.read().unwrap().map(Result::unwrap).collect::<Vec<_>>()
+        };
+        let (ids, lsns) = (column(Source::Id), column(Source::Lsn));
+        let fields = column(Source::Field(0));
+        assert_eq!([ids.len(), lsns.len(), fields.len()], [40_usize.div_ceil(batch_rows); 3]);
+        for (at, (lsn, row)) in written.rows.iter().enumerate() {
+            let (batch, at) = (at / batch_rows, at % batch_rows);
+            assert_eq!(fields[batch].value(at), row.fields[5]);
+            assert_eq!(ids[batch].id(at), Some(row.id.clone()));
+            assert_eq!(lsns[batch].value(at), FieldValue::Int(lsn.as_i64()));
+        }
+    }
+}
+
+#[test]
+fn keys_are_the_same_whatever_the_batches_they_are_read_in() {
+    let (written, segment) = round_trip(every_type(3), 100, 8);
+    for batch_rows in [1, 7, 100, 8_192] {
+        let lsns = segment.load_lsns(segment.whole_lsns().by(batch_rows)).unwrap();
+        let ids = segment.load_ids(segment.whole_ids().by(batch_rows)).unwrap();
+        assert_eq!((lsns.len(), ids.len()), (100, 100));
+        for (at, (lsn, row)) in written.rows.iter().enumerate() {
+            assert_eq!((lsns[at], Id::from(ids.get(at))), (lsn.as_i64(), row.id.clone()));
+        }
     }
 }
 
