@@ -53,5 +53,6 @@ mod snapshots;
 mod spans;
 mod support;
 mod tidy;
+mod verify;
 mod writes;
 mod young;
