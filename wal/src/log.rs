@@ -355,7 +355,8 @@ impl Log {
     }
 
     /// Syncs everything, seals the log and syncs that; afterwards a reopen has nothing to guess. Later appends are
-    /// `Closed`; a second close does nothing.
+    /// `Closed`; a second close does nothing. On return, with an error too, nothing writes to the directory any more: its
+    /// lock may go.
     ///
     /// # Errors
     /// `Poisoned`: as for [`Log::wait`].
@@ -364,6 +365,9 @@ impl Log {
         let result = self.inner.close();
         if let Some(threads) = self.inner.threads.get() {
             threads.stop();
+        }
+        if result.is_err() {
+            self.inner.wait_for_others();
         }
         result
     }
