@@ -29,6 +29,7 @@ mod index_flips;
 mod keyed;
 mod kill;
 mod kill_uploads;
+mod locks;
 mod many;
 mod memory;
 mod model;
