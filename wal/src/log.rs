@@ -102,6 +102,9 @@ impl Log {
         // Before the files: a living writer may go on while they are read.
         let page = control::read_control(&*options.fs, &options.dir);
         let (views, leftovers) = open::survey(&*options.fs, &options.dir)?;
+        if views.is_empty() {
+            control::refuse_loss_of_all(page.as_ref(), &options.dir, options.floor)?;
+        }
         let evidence = control::evidence(page.as_ref(), &views);
         let mut found = recover(&views, options.floor, evidence, &*options.spawn)?;
         let epoch = if options.read_only { found.max_epoch } else { open::next_epoch(&options, &found)? };
