@@ -106,7 +106,8 @@ impl Builder {
         self
     }
 
-    /// Opens for reading only: takes no lock and writes nothing.
+    /// Opens for reading only: writes nothing. Several may; while one reads the log, at the open, a writer waits for it, a
+    /// second at most. Beside a writer that is there already it shows what is flushed.
     pub fn read_only(mut self, read_only: bool) -> Self {
         self.read_only = read_only;
         self

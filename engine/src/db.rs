@@ -375,7 +375,8 @@ impl Db {
     }
 
     /// Ends the database: waits for a running flush, seals the log, stops the threads. Does not flush: what the
-    /// log holds is replayed by the next open. Calls on any handle answer `Closed` from then on.
+    /// log holds is replayed by the next open. Calls on any handle answer `Closed` from then on, and the directory may be
+    /// opened again, after an error too, whoever still holds one.
     ///
     /// # Errors
     /// `Poisoned` when the log's last sync failed: what was acknowledged is durable all the same.
@@ -411,10 +412,12 @@ impl Db {
             tracing::warn!(%error, "the next open will say that this writer was not closed");
         }
         writer.committer.end(Error::new(ErrorKind::Closed, "AKI-0206", "the database is closed"));
-        sealed.map_err(|error| from_wal(&error).fate_is(Fate::Durable))?;
-        writer.sequencer.drain();
+        if sealed.is_ok() {
+            writer.sequencer.drain();
+        }
+        // Of a poisoned log as well: its threads have ended, nothing is committed, and reopening is the repair.
         writer.sequencer.log().release_lock();
-        Ok(())
+        sealed.map_err(|error| from_wal(&error).fate_is(Fate::Durable))
     }
 
     /// The last LSN every read sees.

@@ -267,6 +267,11 @@ impl Error {
         self.0.offset
     }
 
+    /// Where it is and what: two readings that fail alike found something that stays.
+    pub(crate) fn place(&self) -> (Option<PathBuf>, Option<u64>, &'static str) {
+        (self.0.file.clone(), self.0.offset, self.0.code)
+    }
+
     /// The version the row has, where a write demanded another one or none ([`crate::Expect`]); `None` where there is
     /// no such row, and for every other error.
     #[must_use]

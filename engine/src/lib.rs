@@ -43,6 +43,8 @@ mod dead_letters;
 #[cfg(not(akidb_loom))]
 mod deletion_vector;
 #[cfg(not(akidb_loom))]
+mod directory_lock;
+#[cfg(not(akidb_loom))]
 mod distance;
 #[cfg(not(akidb_loom))]
 mod doctor;

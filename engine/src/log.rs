@@ -14,6 +14,9 @@ use crate::error::{Error, ErrorKind, Fate, Result};
 use crate::lsn::Lsn;
 use crate::write::WriteLog;
 
+/// How often a reader beside a living writer looks at the log when a file changed under it.
+pub(crate) const LOOKS: usize = 5;
+
 /// The open log.
 #[derive(Debug)]
 pub(crate) struct EngineLog {

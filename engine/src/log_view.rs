@@ -11,16 +11,13 @@ use serde::Serialize;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::Id;
 use crate::idempotency::BatchKey;
-use crate::log::from_wal;
+use crate::log::{LOOKS, from_wal};
 use crate::lsn::Lsn;
 use crate::manifest::{Manifest, Store};
 use crate::paths::{lossy_cut, lossy_path};
 use crate::record::{Op, Record};
 use crate::row::timestamp_text;
 use crate::schema::IdKind;
-
-/// How often a reader beside a living writer looks again when a file changed under it.
-const LOOKS: usize = 5;
 
 /// One log file: the facts of its header, its frames, and where and why its intact part ends.
 #[derive(Clone, Debug, Serialize)]
@@ -197,8 +194,7 @@ pub fn tail_log(dir: impl AsRef<Path>, count: usize, from: Option<Lsn>) -> Resul
         };
         // Damage stays where it is; what a writer changes meanwhile moves on.
         let again = matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound | ErrorKind::Unavailable);
-        let place = |error: &Error| (error.file().map(Path::to_path_buf), error.offset(), error.code());
-        if !again || before.as_ref().is_some_and(|before| place(before) == place(&error)) {
+        if !again || before.as_ref().is_some_and(|before| before.place() == error.place()) {
             return Err(error);
         }
         before = Some(error);

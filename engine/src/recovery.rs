@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use akidb_host::{FsKind, LockGuard};
+use akidb_host::FsKind;
 use akidb_wal::{Log, Options, Recovered};
 
 use crate::apply::Applier;
@@ -11,6 +11,7 @@ use crate::catalog::{Catalog, CollectionState, LiveSegment};
 use crate::commit::Committer;
 use crate::config::{Durability, Settings};
 use crate::deletion_vector::{self, DeletionVector};
+use crate::directory_lock::{self, Shared};
 use crate::engine::{Engine, Place, Writer, deletion_vector_dir};
 use crate::error::{Error, ErrorKind, Result, shell_word};
 use crate::flush;
@@ -46,8 +47,6 @@ use replay::{Relief, apply, replay};
 use report::{Lap, note_cut, unsynced};
 use unfinished::refuse_unfinished;
 
-/// How long an open waits for a handle that is being dropped in this process, in steps of 10 ms.
-const LOCK_TRIES: u32 = 100;
 /// What the tail of a segment takes in memory, as it is read and as its table: at most so many times its bytes, about.
 const TABLE_BYTES_OF_TAIL: u64 = 8;
 /// Log files above which what an open replayed is flushed, so that the next one is short.
@@ -64,7 +63,8 @@ pub(crate) fn open(place: Place, settings: &Settings, create: bool) -> Result<Op
         make_dirs(&place)?;
     }
     refuse_network_disk(&place)?;
-    let lock = take_lock(&place)?;
+    let lock =
+        directory_lock::take(&*place.fs, &place.dir, "open it with `read_only`, or stop that process")?;
     let store = Store::new(Arc::clone(&place.fs), place.manifest_dir());
     let mut report = RecoveryReport::default();
     let newest = newest_or_first(&place, &store)?;
@@ -214,25 +214,24 @@ fn drain_after_syncs(sequencer: &Arc<Sequencer<EngineLog, Memory>>, stalls: &Arc
     }));
 }
 
-/// Opens a directory for reading only: takes no lock, writes nothing. Beside a living writer it shows what is
-/// flushed; after a crash it replays the log up to the last whole frame.
+/// Opens a directory for reading only: writes nothing, and keeps writers away while it reads the log. Beside a living writer
+/// it shows what is flushed; after a crash it replays the log up to the last whole frame.
 pub(crate) fn open_read_only(place: Place, limits: Limits) -> Result<(Arc<Engine>, RecoveryReport)> {
     place.memory.end_flushes();
-    // The lock first: while it is held no writer can move on between the manifest and the log that are read. Somebody
-    // else's lock means a living writer; a medium that cannot be written has none.
-    let lock = place.fs.try_lock(&place.dir.join("LOCK"));
-    let alone = lock.as_ref().map_or(true, Option::is_some);
+    // The lock first: while it is held no writer can move on between the manifest and the log that are read.
+    let lock = directory_lock::share(&*place.fs, &place.dir);
     let store = Store::new(Arc::clone(&place.fs), place.manifest_dir());
     let Some(Committed { manifest: newest, .. }) = store.newest()? else {
         return Err(refuse_unfinished(&place).err().unwrap_or_else(|| no_database(&place)));
     };
+    let lock = lock?;
     let mut report =
         RecoveryReport { manifest: newest.number, epoch: newest.writer_epoch, ..Default::default() };
     let (catalog, schemas) = load_catalog(&place, &newest, &limits)?;
     let applier = Applier::new(memory(&limits, &newest), catalog, newest.floor.pred());
     let engine = Arc::new(Engine::read_only(place, limits, applier));
     let place = &engine.place;
-    if alone {
+    if !matches!(lock, Shared::BesideWriter) {
         let (log, recovered) = open_log(place, akidb_wal::Config::default(), &newest, true)?;
         note_cut(&recovered, &mut report);
         if newest.shows_unsynced() {
@@ -277,37 +276,6 @@ fn refuse_network_disk(place: &Place) -> Result<()> {
         return Err(Error::invalid("AKI-0222", message).help_is("put the directory on a local disk"));
     }
     Ok(())
-}
-
-fn take_lock(place: &Place) -> Result<Box<dyn LockGuard>> {
-    let path = place.dir.join("LOCK");
-    for left in (0..LOCK_TRIES).rev() {
-        let lock = place.fs.try_lock(&path);
-        let lock = lock.map_err(|cause| Error::io("AKI-0223", &path, "could not take the lock", &cause))?;
-        if let Some(lock) = lock {
-            return Ok(lock);
-        }
-        let holder = lock_text(place, &path);
-        // Another process will not let go by being waited for; a handle being dropped in this one will.
-        if left == 0 || !holder.contains(&format!("pid {},", std::process::id())) {
-            let message = format!("the directory is open for writing elsewhere ({holder})");
-            let help = "open it with `read_only`, or stop that process";
-            return Err(Error::new(ErrorKind::Locked, "AKI-0224", message).at(&path, None).help_is(help));
-        }
-        // Real time: what is waited for is another thread of this process, in real time too.
-        std::thread::park_timeout(std::time::Duration::from_millis(10));
-    }
-    unreachable!("the last try returns")
-}
-
-fn lock_text(place: &Place, path: &Path) -> String {
-    let read = || -> std::io::Result<String> {
-        let file = place.fs.open(path, akidb_host::Access::Read)?;
-        let mut text = vec![0; usize::try_from(file.len()?.min(512)).unwrap_or(512)];
-        file.read_exact_at(&mut text, 0)?;
-        Ok(String::from_utf8_lossy(&text).into_owned())
-    };
-    read().ok().filter(|text| !text.is_empty()).unwrap_or_else(|| "by whom is not known".to_owned())
 }
 
 fn newest_or_first(place: &Place, store: &Store) -> Result<Committed> {

@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use akidb_host::{Fs, RealClock, RealFs, RealSpawn};
+use akidb_host::{Fs, LockGuard, RealClock, RealFs, RealSpawn};
 use serde::Serialize;
 
+use crate::directory_lock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::from_wal;
 use crate::lsn::Lsn;
@@ -175,14 +176,6 @@ fn look_at_log(fs: &Arc<dyn Fs>, dir: &Path, floor: Lsn) -> akidb_wal::Result<ak
 }
 
 /// The lock of a directory whose database is not open.
-pub(crate) fn take_lock(fs: &dyn Fs, dir: &Path) -> Result<Box<dyn akidb_host::LockGuard>> {
-    let path = dir.join("LOCK");
-    let lock = fs
-        .try_lock(&path)
-        .map_err(|cause| Error::io("AKI-0223", &path, "could not take the lock", &cause))?;
-    lock.ok_or_else(|| {
-        Error::new(ErrorKind::Locked, "AKI-0224", "the database is open")
-            .at(&path, None)
-            .help_is("stop its process first")
-    })
+pub(crate) fn take_lock(fs: &dyn Fs, dir: &Path) -> Result<Box<dyn LockGuard>> {
+    directory_lock::take(fs, dir, "stop that process first")
 }

@@ -3,16 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use akidb_host::{Fs, RealClock, RealFs, RealSpawn};
-use akidb_wal::{Log, Options};
+use akidb_host::{Fs, RealFs};
 use serde::Serialize;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::log::from_wal;
 use crate::manifest::{Manifest, Store};
 use crate::named_snapshots;
 use crate::paths::{lossy_path, lossy_paths, lossy_place};
 
+mod log;
 mod rows;
 mod segments;
 
@@ -73,9 +72,9 @@ pub struct FileDamage {
     pub help: String,
 }
 
-/// Verifies the database in a directory that nobody has open for writing (beside a writer, the log's tail may look
-/// torn): every kept manifest, every file that one of them names, the log. Changes nothing; blocks for the time the bytes
-/// take to read.
+/// Verifies the database in a directory: every kept manifest, every file that one of them names, the log. Beside a living
+/// writer what that one removes meanwhile is no damage, what it writes meanwhile is not looked at, and the log's tail may
+/// look torn. Changes nothing; blocks for the time the bytes take to read.
 ///
 /// # Errors
 /// `NotFound` if there is no database. Damage is no error here: it is what the answer lists.
@@ -92,11 +91,7 @@ pub fn verify_on(fs: Arc<dyn Fs>, dir: impl AsRef<Path>) -> Result<Verification>
     let mut found = Verification::default();
     let store = Store::new(Arc::clone(&fs), dir.join("manifest"));
     let newest = match store.newest() {
-        Ok(Some(newest)) => newest.manifest,
-        Ok(None) => {
-            let message = format!("{} holds no database", dir.display());
-            return Err(Error::new(ErrorKind::NotFound, "AKI-0221", message));
-        }
+        Ok(newest) => newest.ok_or_else(|| no_database(dir))?.manifest,
         Err(error) => {
             found.add(&error, store.dir());
             return Ok(found);
@@ -111,14 +106,14 @@ pub fn verify_on(fs: Arc<dyn Fs>, dir: impl AsRef<Path>) -> Result<Verification>
             Ok(older) if number < newest.number => files.of(&store, &older.manifest, false, &mut found),
             Ok(_) => {}
             // Beside a writer: it expired meanwhile.
-            Err(error) if error.kind() == ErrorKind::NotFound && number < newest.number => continue,
+            Err(error) if error.kind() == ErrorKind::NotFound && is_passed(&store, number) => continue,
             Err(error) => found.add_manifest(&error, &newest, number, &path),
         }
         found.files += 1;
         found.bytes += fs.metadata(&path).map_or(0, |m| m.len);
     }
     named_are_there(&store, &newest, &mut found)?;
-    verify_log(&fs, dir, newest.writer_epoch, newest.floor, &mut found);
+    log::verify(&fs, dir, &store, &mut found);
     Ok(found)
 }
 
@@ -172,10 +167,25 @@ impl Verification {
     }
 }
 
-/// A manifest that a person keeps and that is gone is damage.
+fn no_database(dir: &Path) -> Error {
+    Error::new(ErrorKind::NotFound, "AKI-0221", format!("{} holds no database", dir.display()))
+}
+
+/// Whether there is a newer manifest than this one by now.
+fn is_passed(store: &Store, number: u64) -> bool {
+    store.numbers().is_ok_and(|numbers| numbers.last().is_some_and(|newest| *newest > number))
+}
+
+/// A manifest that a person keeps and that is gone is damage, unless that person let it go meanwhile.
 fn named_are_there(store: &Store, newest: &Manifest, found: &mut Verification) -> Result<()> {
     let numbers = store.numbers()?;
-    for named in newest.snapshots.iter().filter(|named| !numbers.contains(&named.manifest)) {
+    let gone = newest.snapshots.iter().filter(|named| !numbers.contains(&named.manifest));
+    let gone: Vec<_> = gone.collect();
+    if gone.is_empty() {
+        return Ok(());
+    }
+    let now = store.newest()?.map_or_else(Vec::new, |now| now.manifest.snapshots);
+    for named in gone.into_iter().filter(|named| now.contains(named)) {
         found.damages.push(FileDamage {
             file: store.path(named.manifest),
             offset: None,
@@ -187,33 +197,4 @@ fn named_are_there(store: &Store, newest: &Manifest, found: &mut Verification) -
         });
     }
     Ok(())
-}
-
-fn verify_log(fs: &Arc<dyn Fs>, dir: &Path, epoch: u32, floor: crate::lsn::Lsn, found: &mut Verification) {
-    let wal = dir.join("wal");
-    let options = Options {
-        dir: wal.clone(),
-        fs: Arc::clone(fs),
-        clock: Arc::new(RealClock),
-        spawn: Arc::new(RealSpawn),
-        config: akidb_wal::Config::default(),
-        min_epoch: epoch,
-        floor,
-        read_only: true,
-    };
-    for entry in fs.list(&wal).unwrap_or_default() {
-        found.files += 1;
-        found.bytes += fs.metadata(&wal.join(&entry.name)).map_or(0, |m| m.len);
-    }
-    match Log::open(options) {
-        Err(error) => found.add(&from_wal(&error), &wal),
-        Ok((_log, recovered)) => {
-            found.torn_tail = recovered.cut.as_ref().map(|cut| (cut.file.clone(), cut.offset));
-            for record in recovered.records.iter() {
-                if let Err(error) = record {
-                    found.add(&from_wal(&error), &wal);
-                }
-            }
-        }
-    }
 }

@@ -197,6 +197,10 @@ pub trait Fs: Send + Sync + fmt::Debug {
     /// handle, in this process or another, holds it.
     fn try_lock(&self, path: &Path) -> io::Result<Option<Box<dyn LockGuard>>>;
 
+    /// As [`Fs::try_lock`], beside others that share it: `None` if a handle holds the lock for itself. The file must
+    /// exist, may be read-only for this user, and stays as it is: the guard's text cannot be written.
+    fn try_lock_shared(&self, path: &Path) -> io::Result<Option<Box<dyn LockGuard>>>;
+
     /// Bytes this process has caused to be written to storage so far, where the machine tells.
     fn written_bytes(&self) -> Option<u64> {
         None

@@ -122,6 +122,14 @@ impl Commit {
         free
     }
 
+    /// Blocks until nobody leads.
+    pub(crate) fn wait_for_leader(&self) {
+        let mut state = lock(&self.state);
+        while state.leading {
+            state = wait(&self.done, state);
+        }
+    }
+
     /// Called by the leader after each file it synced: everything up to `lsn` is on disk.
     pub(crate) fn raise(&self, lsn: Lsn) {
         self.synced.raise(lsn);

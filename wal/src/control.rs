@@ -30,7 +30,9 @@ use std::sync::atomic::Ordering;
 
 use akidb_host::{Access, AtomicPage, Fs};
 
+use crate::error::{Error, Result};
 use crate::frame::{u32_at, u64_at};
+use crate::header::file_name;
 use crate::log_file::View;
 use crate::lsn::Lsn;
 use crate::open::Identity;
@@ -186,6 +188,27 @@ pub fn read_control(fs: &dyn Fs, dir: &Path) -> Option<ControlFacts> {
 pub(crate) fn evidence(page: Option<&ControlFacts>, views: &[View]) -> Lsn {
     let ours = page.filter(|page| views.first().is_some_and(|view| view.header.log_id == page.log_id));
     ours.and_then(|page| page.durable).unwrap_or(Lsn::ZERO)
+}
+
+/// A log without files is a new one, or one of which nothing is needed any more; unless its page says that a record at or
+/// above the floor was on disk.
+///
+/// # Errors
+/// `Corrupt`, naming the file that was written last.
+pub(crate) fn refuse_loss_of_all(page: Option<&ControlFacts>, dir: &Path, floor: Lsn) -> Result<()> {
+    let Some((page, durable)) = page.and_then(|page| Some((page, page.durable?))) else { return Ok(()) };
+    if durable == Lsn::ZERO || durable < floor {
+        return Ok(());
+    }
+    let evidence = format!(
+        "the file is missing, and so is every other log file of {}, whose control page says that {durable} was already on \
+         disk: put them back if they are anywhere",
+        dir.display()
+    );
+    let missing = dir.join(file_name(page.active_seq.into()));
+    // Dense inside an epoch: there was a record at the floor. Else only of the last one that is certain.
+    let lost = if floor.epoch() == durable.epoch() { floor } else { durable };
+    Err(Error::corrupt(&missing, 0, lost, evidence))
 }
 
 fn read(fs: &dyn Fs, path: &Path) -> Option<Box<Bytes>> {

@@ -105,6 +105,9 @@ impl Log {
         // Before the files: a living writer may go on while they are read.
         let page = control::read_control(&*options.fs, &options.dir);
         let (views, leftovers) = open::survey(&*options.fs, &options.dir)?;
+        if views.is_empty() {
+            control::refuse_loss_of_all(page.as_ref(), &options.dir, options.floor)?;
+        }
         let evidence = control::evidence(page.as_ref(), &views);
         let mut found = recover(&views, options.floor, evidence, &*options.spawn)?;
         let epoch = if options.read_only { found.max_epoch } else { open::next_epoch(&options, &found)? };
@@ -365,7 +368,8 @@ impl Log {
     }
 
     /// Syncs everything, seals the log and syncs that; afterwards a reopen has nothing to guess. Later appends are
-    /// `Closed`; a second close does nothing.
+    /// `Closed`; a second close does nothing. On return, with an error too, nothing writes to the directory any more: its
+    /// lock may go.
     ///
     /// # Errors
     /// `Poisoned`: as for [`Log::wait`].
@@ -374,6 +378,9 @@ impl Log {
         let result = self.inner.close();
         if let Some(threads) = self.inner.threads.get() {
             threads.stop();
+        }
+        if result.is_err() {
+            self.inner.wait_for_others();
         }
         result
     }

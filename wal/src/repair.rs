@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use akidb_host::{Access, Fs, Rng};
 
 use crate::config::WritePath;
+use crate::control::read_control;
 use crate::error::{Error, ErrorKind, Fate, Result};
 use crate::frame::{CUT_PAYLOAD_BYTES, FrameType, TRAILER_BYTES, encode_whole, read_frame};
 use crate::header::{HEADER_PAGE_BYTES, Header, Origin, file_name, parse_file_name};
@@ -140,10 +141,12 @@ fn header_of_neighbour(fs: &dyn Fs, dir: &Path, seqs: &[u64], seq: u64) -> Heade
     }
 }
 
-/// The highest epoch any file bears witness to; it is not given out again although its files are set aside.
+/// The highest epoch that any file or the control page bears witness to; it is not given out again although its files are set
+/// aside, or gone.
 fn max_epoch(fs: &dyn Fs, dir: &Path, seqs: &[u64]) -> u32 {
     let views = seqs.iter().filter_map(|seq| View::open(fs, &dir.join(file_name(*seq)), *seq).ok());
-    views.map(|view| view.header.epoch).max().unwrap_or(0)
+    let page = read_control(fs, dir).map(|page| page.epoch);
+    views.map(|view| view.header.epoch).chain(page).max().unwrap_or(0)
 }
 
 fn copy(fs: &dyn Fs, path: &Path, to: &Path, bytes: &[u8]) -> Result<()> {

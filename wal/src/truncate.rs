@@ -122,6 +122,16 @@ impl Inner {
         sealed
     }
 
+    /// Blocks until nobody makes a file or syncs any more. Of a poisoned log, where nobody begins to.
+    pub(crate) fn wait_for_others(&self) {
+        let mut writing = lock(&self.append);
+        while writing.spares.making {
+            writing = wait(&self.room, writing);
+        }
+        drop(writing);
+        self.commit.wait_for_leader();
+    }
+
     /// Seals the log, whose last record is synced, unless another close did; that one is waited for.
     fn seal_once(&self) -> Result<()> {
         let mut closed = lock(&self.closing);

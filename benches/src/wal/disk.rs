@@ -103,6 +103,10 @@ impl Fs for CountedDisk {
         RealFs.try_lock(path)
     }
 
+    fn try_lock_shared(&self, path: &Path) -> io::Result<Option<Box<dyn LockGuard>>> {
+        RealFs.try_lock_shared(path)
+    }
+
     fn written_bytes(&self) -> Option<u64> {
         RealFs.written_bytes()
     }

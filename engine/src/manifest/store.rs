@@ -94,7 +94,17 @@ impl Store {
     /// # Errors
     /// `Corrupt` with file, offset and the command that mends it; `NewerFormat`; `Unavailable`.
     pub fn newest(&self) -> Result<Option<Committed>> {
-        self.numbers()?.last().map(|number| self.load(*number)).transpose()
+        let mut looked_for = None;
+        loop {
+            let Some(number) = self.numbers()?.last().copied() else { return Ok(None) };
+            match self.load(number) {
+                // Beside a writer: it expired between the two.
+                Err(error) if error.kind() == ErrorKind::NotFound && looked_for < Some(number) => {
+                    looked_for = Some(number);
+                }
+                loaded => return loaded.map(Some),
+            }
+        }
     }
 
     /// Manifest `number`.

@@ -56,7 +56,7 @@ impl<'a> Files<'a> {
     }
 
     /// What this manifest names, and none did that was given before. Begin with the newest: the rows a damage of its files
-    /// touches are rows of the database. An older one may expire meanwhile beside a writer, and its files with it.
+    /// touches are rows of the database. Each may expire meanwhile beside a writer, and its files with it.
     pub(super) fn of(
         &mut self,
         store: &Store,
@@ -99,7 +99,7 @@ impl<'a> Files<'a> {
         let report = opened.as_ref().map_err(Error::clone).and_then(|segment| segment.damages());
         let all = || Some(TouchedRows::all(&collection.name, meta, dead.as_ref()));
         let damages = match (report, opened) {
-            (Err(error), _) if self.is_gone(&error, by) => {
+            (Err(error), _) if self.is_gone(&error, &path, by) => {
                 // Another that names it, and is kept, looks again.
                 self.seen.remove(&path);
                 return;
@@ -203,7 +203,7 @@ impl<'a> Files<'a> {
                 Some(dead)
             }
             Err(error) => {
-                if is_new && self.is_gone(&error, by) {
+                if is_new && self.is_gone(&error, &path, by) {
                     self.seen.remove(&path);
                     self.seen_vectors.retain(|(file, _)| *file != path);
                 } else if is_new && !found.note_unread(&error, &path) {
@@ -216,10 +216,14 @@ impl<'a> Files<'a> {
         }
     }
 
-    /// A file that only an older manifest named, and that went with it while this verification ran.
-    fn is_gone(&self, error: &Error, by: NamedBy<'_>) -> bool {
-        let is_missing = error.kind() == ErrorKind::NotFound;
-        !by.is_newest && is_missing && self.fs.metadata(&by.store.path(by.number)).is_err()
+    /// A file that went with its manifest while this verification ran: what is the newest one now does not name it.
+    fn is_gone(&self, error: &Error, path: &Path, by: NamedBy<'_>) -> bool {
+        let root = self.dir.join("collections");
+        let names_it = |now: &Manifest| now.files().any(|file| root.join(file.below_collections()) == path);
+        error.kind() == ErrorKind::NotFound
+            && self.fs.metadata(&by.store.path(by.number)).is_err()
+            && (!by.is_newest
+                || by.store.newest().is_ok_and(|now| !now.is_some_and(|now| names_it(&now.manifest))))
     }
 
     /// A segment that a repair gave up: older manifests go on naming it until they expire.

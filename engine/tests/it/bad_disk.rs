@@ -156,6 +156,32 @@ fn a_failed_sync_of_the_log_ends_writes_and_loses_nothing_acknowledged() {
     put(&rows, 30, 10).unwrap();
 }
 
+/// The remedy of a poisoned log is a reopen, in the same process too, whoever there still holds a collection or a receipt.
+#[test]
+fn a_database_whose_log_is_poisoned_can_be_reopened_as_soon_as_it_is_closed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (broken, hook) = armed(EIO, |call| call.op.syncs() && in_dir(call.path, "wal"));
+    let db = hooked(dir.path(), hook, Settings::default());
+    let rows = db.create_collection("rows", schema()).unwrap();
+    (0..20).for_each(|n| put(&rows, n, 10).unwrap());
+    broken.store(true, Ordering::SeqCst);
+    let receipt = rows.submit(&[NewRow::new("late", vec![1.0, 1.0], json!({})).unwrap()]).unwrap();
+    assert_eq!(receipt.wait().unwrap_err().kind(), ErrorKind::Poisoned);
+    let other = db.clone();
+    let error = db.close().unwrap_err();
+    assert_eq!((error.code(), error.fate()), ("AKI-0243", Fate::Durable), "{error}");
+    broken.store(false, Ordering::SeqCst);
+    let reopened = Db::open(dir.path()).unwrap();
+    assert!(reopened.collection("rows").unwrap().count().unwrap() >= 20);
+    put(&reopened.collection("rows").unwrap(), 30, 10).unwrap();
+    assert_eq!(put(&rows, 31, 10).unwrap_err().kind(), ErrorKind::Closed);
+    assert_eq!(receipt.wait().unwrap_err().kind(), ErrorKind::Poisoned);
+    other.close().unwrap();
+    drop((rows, receipt));
+    put(&reopened.collection("rows").unwrap(), 32, 10).unwrap();
+    reopened.close().unwrap();
+}
+
 /// A row's older version is looked up before its write is logged, and again if a merge moved it: then it may be too late to
 /// refuse. That write is kept by the log; those after it are refused, and are told that they were not written.
 #[test]

@@ -211,4 +211,8 @@ impl Fs for MemoryFs {
     fn try_lock(&self, _path: &Path) -> io::Result<Option<Box<dyn LockGuard>>> {
         Ok(Some(Box::new(Lock)))
     }
+
+    fn try_lock_shared(&self, _path: &Path) -> io::Result<Option<Box<dyn LockGuard>>> {
+        Ok(Some(Box::new(Lock)))
+    }
 }

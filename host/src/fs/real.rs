@@ -174,17 +174,28 @@ impl Fs for RealFs {
 
     fn try_lock(&self, path: &Path) -> io::Result<Option<Box<dyn LockGuard>>> {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(Box::new(RealLock(file)))),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(e)) => Err(e),
-        }
+        let tried = file.try_lock();
+        guarded(file, tried)
+    }
+
+    fn try_lock_shared(&self, path: &Path) -> io::Result<Option<Box<dyn LockGuard>>> {
+        let file = fs::File::open(path)?;
+        let tried = file.try_lock_shared();
+        guarded(file, tried)
     }
 
     fn written_bytes(&self) -> Option<u64> {
         let text = fs::read_to_string("/proc/self/io").ok()?;
         let value = text.lines().find_map(|line| line.strip_prefix("write_bytes:"))?;
         value.trim().parse().ok()
+    }
+}
+
+fn guarded(file: fs::File, tried: Result<(), TryLockError>) -> io::Result<Option<Box<dyn LockGuard>>> {
+    match tried {
+        Ok(()) => Ok(Some(Box::new(RealLock(file)))),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(e)) => Err(e),
     }
 }
 

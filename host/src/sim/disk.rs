@@ -5,14 +5,14 @@
 //! back by chance, in sectors of 512 bytes and in any order, now and then already while the test runs. A file that
 //! is written over (a recycled one) keeps its old bytes where the new ones were lost.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use self::content::Content;
-use self::file::OpenFile;
+use self::file::{Held, OpenFile};
 use self::names::{Ino, Names, ROOT};
 use self::space::Space;
 use crate::fs::{Access, EntryKind, File};
@@ -45,7 +45,7 @@ struct State {
     last_ino: Ino,
     space: Space,
     rng: Rng,
-    locked: BTreeSet<Ino>,
+    locked: BTreeMap<Ino, Held>,
     next_sync_error: Option<i32>,
 }
 
@@ -87,7 +87,7 @@ impl CrashDisk {
             last_ino: ROOT,
             space: Space::default(),
             rng: Rng::seeded(seed),
-            locked: BTreeSet::new(),
+            locked: BTreeMap::new(),
             next_sync_error: None,
         })
     }
@@ -192,7 +192,7 @@ impl State {
             last_ino: self.last_ino,
             space: self.space.clone(),
             rng,
-            locked: BTreeSet::new(),
+            locked: BTreeMap::new(),
             next_sync_error: None,
         };
         state.count_space();

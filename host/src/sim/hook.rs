@@ -31,7 +31,7 @@ pub enum Op {
     List,
     /// `Fs::metadata`.
     Metadata,
-    /// `Fs::try_lock`.
+    /// `Fs::try_lock` and `Fs::try_lock_shared`.
     Lock,
     /// `Fs::create_new`.
     CreateNew,
@@ -271,6 +271,10 @@ impl Fs for HookFs {
 
     fn try_lock(&self, path: &Path) -> io::Result<Option<Box<dyn LockGuard>>> {
         self.asker.run(Op::Lock, path, 0, |_| self.inner.try_lock(path))
+    }
+
+    fn try_lock_shared(&self, path: &Path) -> io::Result<Option<Box<dyn LockGuard>>> {
+        self.asker.run(Op::Lock, path, 0, |_| self.inner.try_lock_shared(path))
     }
 
     fn written_bytes(&self) -> Option<u64> {

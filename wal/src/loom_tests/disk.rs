@@ -243,4 +243,8 @@ impl Fs for Disk {
     fn try_lock(&self, _: &Path) -> io::Result<Option<Box<dyn LockGuard>>> {
         Err(io::ErrorKind::Unsupported.into())
     }
+
+    fn try_lock_shared(&self, _: &Path) -> io::Result<Option<Box<dyn LockGuard>>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }

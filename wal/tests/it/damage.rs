@@ -5,9 +5,9 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use akidb_host::Rng;
 use akidb_host::sim::InlineSpawn;
-use akidb_wal::{Cut, ErrorKind, Log, Lsn, Options};
+use akidb_host::{RealFs, Rng};
+use akidb_wal::{Cut, ErrorKind, Log, Lsn, Options, cut_at};
 
 use crate::support::{Place, Row, append, append_synced, corrupt_at, edit, frames, rows};
 
@@ -278,6 +278,49 @@ fn after_a_clean_close_damage_in_the_last_group_is_an_error() {
     let (file, frame) = (place.last_file(), frames(&place.last_file())[1]);
     edit(&file, |bytes| bytes[frame.0 + 44] ^= 1);
     assert_eq!(corrupt_at(&place.fails()), (file, frame.0 as u64, Lsn::new(1, 1)));
+}
+
+/// Without any file nothing but the control page knows that there was something.
+#[test]
+fn a_log_of_which_every_file_is_missing_is_corrupt_while_its_page_knows_of_a_record_that_is_needed() {
+    let (place, model) = long_log();
+    let (last, whole) = (place.last_file(), place.files().into_iter().map(|file| (fs::read(&file), file)));
+    let whole: Vec<_> = whole.collect();
+    let (first, end) = (model[0].0, model.last().unwrap().0);
+    whole.iter().for_each(|(_, file)| fs::remove_file(file).unwrap());
+    let left = image(&place);
+    for error in [place.peek().unwrap_err(), place.fails()] {
+        assert_eq!((corrupt_at(&error).0, corrupt_at(&error).1), (last.clone(), 0), "{error}");
+        let (told, help) = (error.to_string(), error.help().unwrap());
+        assert!(told.contains("every other log file") && told.contains(&end.to_string()), "{told}");
+        assert!(help.contains(&format!("akidb repair wal-cut {} 0", last.display())), "{help}");
+    }
+    let within = Options { floor: end, ..place.options() };
+    assert_eq!(corrupt_at(&Log::open(within).unwrap_err()).2, end);
+    assert_eq!(image(&place), left, "nothing is changed");
+
+    // Nothing of it is needed; there is no page, as in a copy without the log; its files are back.
+    let copy = place.copy();
+    let (log, recovered) = Log::open(Options { floor: end.plus(1), ..copy.options() }).unwrap();
+    assert!(rows(&recovered).is_empty() && log.epoch() > end.epoch());
+    let copy = place.copy();
+    fs::remove_file(copy.path().join("control")).unwrap();
+    assert_eq!(rows(&copy.open().1), []);
+    let copy = place.copy();
+    for (bytes, file) in whole {
+        fs::write(copy.path().join(file.file_name().unwrap()), bytes.unwrap()).unwrap();
+    }
+    assert_eq!(rows(&copy.peek().unwrap()), model);
+
+    let report = cut_at(&RealFs, &last, 0, false).unwrap();
+    assert_eq!((report.saved_as, report.set_aside), (None, vec![]));
+    let (log, recovered) = place.open();
+    assert!(rows(&recovered).is_empty() && recovered.cut.is_some_and(|cut| cut.by_order));
+    assert!(log.epoch() > first.epoch(), "no number is given out twice");
+    let mut model = Vec::new();
+    append_synced(&log, &[b"after the loss"], &mut model);
+    drop(log);
+    assert_eq!(rows(&place.open().1), model);
 }
 
 #[test]

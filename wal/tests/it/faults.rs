@@ -6,7 +6,7 @@ use std::thread;
 
 use akidb_host::RealFs;
 use akidb_host::sim::{Act, Call, EIO, ENOSPC, Gate, HookFs, InlineSpawn, Op};
-use akidb_wal::{ErrorKind, Fate, Log, Options, State};
+use akidb_wal::{Durability, ErrorKind, Fate, Log, Options, State, WritePath};
 
 use crate::support::{Place, append, append_synced, rows};
 
@@ -48,6 +48,55 @@ fn eio_on_sync_poisons_all_waiters_and_reopening_is_the_repair() {
     gate.release();
     let (_, recovered) = place.open();
     assert_eq!(rows(&recovered), model, "what is still readable was copied and synced anew");
+}
+
+/// Once the owner has closed a log, poisoned or not, he lets go of the directory's lock: nothing may be under way by then.
+#[test]
+fn the_close_of_a_poisoned_log_waits_for_a_sync_under_way() {
+    let mut place = Place::new();
+    let gate = Gate::opened(|call| call.op == Op::SyncData);
+    let (gated, broken, passed) = (gate.hook(), Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
+    let (fails, noted) = (Arc::clone(&broken), Arc::clone(&passed));
+    let hook = move |call: &Call<'_>| {
+        if call.op == Op::WriteAt && fails.load(Ordering::SeqCst) {
+            return Act::Fail(EIO);
+        }
+        let act = gated(call);
+        if call.op == Op::SyncData {
+            noted.store(true, Ordering::SeqCst);
+        }
+        act
+    };
+    place.fs = Arc::new(HookFs::new(Arc::new(RealFs), Arc::new(hook)));
+    (place.config.durability, place.config.write_path) = (Durability::Memory, WritePath::Positioned);
+    place.config.memory_sync_interval = std::time::Duration::from_secs(3600);
+    let (log, _) = place.open();
+    let first = append(&log, &[b"one"], &mut Vec::new());
+    gate.shut();
+    passed.store(false, Ordering::SeqCst);
+    let closes = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let leader = scope.spawn(|| log.wait(first.last));
+        gate.wait_until_held();
+        broken.store(true, Ordering::SeqCst);
+        let error = log.append(&[b"two"]).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Poisoned { .. }), "{error}");
+        let closer = scope.spawn(|| {
+            closes.store(true, Ordering::SeqCst);
+            let closed = log.close();
+            (closed, passed.load(Ordering::SeqCst))
+        });
+        while !closes.load(Ordering::SeqCst) {
+            thread::yield_now();
+        }
+        // Time enough for a close that waits for nothing.
+        (0..1_000).for_each(|_| thread::yield_now());
+        gate.release();
+        let (closed, sync_ended) = closer.join().unwrap();
+        assert!(sync_ended, "closed during a sync");
+        assert!(matches!(closed.unwrap_err().kind(), ErrorKind::Poisoned { .. }));
+        let _ = leader.join().unwrap();
+    });
 }
 
 /// Bytes and names of the files in the log's directory that hold records, may come to, or did.

@@ -148,6 +148,28 @@ fn a_lock_is_refused_to_a_second_handle_until_it_is_dropped() {
 }
 
 #[test]
+fn a_lock_is_shared_by_those_who_only_read_and_keeps_others_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("lock");
+    let missing = RealFs.try_lock_shared(&path).unwrap_err();
+    assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+    assert!(!path.exists());
+    let alone = RealFs.try_lock(&path).unwrap().unwrap();
+    alone.write_text("pid 7").unwrap();
+    assert!(RealFs.try_lock_shared(&path).unwrap().is_none());
+    drop(alone);
+    let readers: Vec<_> = (0..2).map(|_| RealFs.try_lock_shared(&path).unwrap().unwrap()).collect();
+    assert!(RealFs.try_lock(&path).unwrap().is_none());
+    assert!(readers[0].write_text("mine").is_err(), "its handle only reads");
+    assert_eq!(read(&path), b"pid 7");
+    for reader in readers {
+        assert!(RealFs.try_lock(&path).unwrap().is_none());
+        drop(reader);
+    }
+    assert!(RealFs.try_lock(&path).unwrap().is_some());
+}
+
+#[test]
 fn a_temporary_directory_has_space_and_a_file_a_time() {
     let dir = tempfile::tempdir().unwrap();
     let stats = RealFs.statfs(dir.path()).unwrap();

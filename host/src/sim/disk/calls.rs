@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::CrashDisk;
-use super::file::Lock;
+use super::file::Held;
 use crate::fs::{Access, DirEntry, File, Fs, FsKind, FsStats, LockGuard, Metadata};
 
 impl Fs for CrashDisk {
@@ -123,10 +123,12 @@ impl Fs for CrashDisk {
             Err(e) if e.kind() == io::ErrorKind::NotFound => state.create(path)?,
             found => found?,
         };
-        if !state.locked.insert(ino) {
-            return Ok(None);
-        }
-        let file = self.open_ino(&mut state, ino, Access::ReadWrite)?;
-        Ok(Some(Box::new(Lock::new(self.clone(), ino, file))))
+        self.lock_ino(&mut state, ino, Held::Alone)
+    }
+
+    fn try_lock_shared(&self, path: &Path) -> io::Result<Option<Box<dyn LockGuard>>> {
+        let mut state = self.state();
+        let ino = state.names.find(path)?;
+        self.lock_ino(&mut state, ino, Held::Shared(1))
     }
 }

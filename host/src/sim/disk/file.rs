@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::names::Ino;
 use super::{CrashDisk, Inode, State};
-use crate::fs::{Advice, File, LockGuard};
+use crate::fs::{Access, Advice, File, LockGuard};
 use crate::map::{AtomicPage, LogRegion, Region};
 use crate::rng::Rng;
 use crate::sim::hook::EIO;
@@ -181,15 +181,37 @@ impl fmt::Debug for OpenFile {
 
 /// A held lock.
 #[derive(Debug)]
-pub(super) struct Lock {
+struct Lock {
     disk: CrashDisk,
     ino: Ino,
     file: Arc<dyn File>,
 }
 
-impl Lock {
-    pub(super) fn new(disk: CrashDisk, ino: Ino, file: Arc<dyn File>) -> Self {
-        Self { disk, ino, file }
+/// By whom a lock is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Held {
+    /// One handle.
+    Alone,
+    /// So many that share it.
+    Shared(u32),
+}
+
+impl CrashDisk {
+    pub(super) fn lock_ino(
+        &self,
+        state: &mut State,
+        ino: Ino,
+        how: Held,
+    ) -> io::Result<Option<Box<dyn LockGuard>>> {
+        let held = match (state.locked.get(&ino), how) {
+            (None, how) => how,
+            (Some(Held::Shared(others)), Held::Shared(more)) => Held::Shared(others + more),
+            (Some(_), _) => return Ok(None),
+        };
+        let access = if how == Held::Alone { Access::ReadWrite } else { Access::Read };
+        let file = self.open_ino(state, ino, access)?;
+        state.locked.insert(ino, held);
+        Ok(Some(Box::new(Lock { disk: self.clone(), ino, file })))
     }
 }
 
@@ -202,6 +224,12 @@ impl LockGuard for Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        self.disk.state().locked.remove(&self.ino);
+        let mut state = self.disk.state();
+        match state.locked.get_mut(&self.ino) {
+            Some(Held::Shared(sharing @ 2..)) => *sharing -= 1,
+            _ => {
+                state.locked.remove(&self.ino);
+            }
+        }
     }
 }

@@ -219,6 +219,21 @@ fn a_killed_process_leaves_the_page_cache_and_a_power_cut_after_it_the_disk() {
 }
 
 #[test]
+fn a_lock_is_shared_by_readers_or_held_alone() {
+    let disk = CrashDisk::new(1);
+    assert_eq!(disk.try_lock_shared(path("/lock")).unwrap_err().kind(), io::ErrorKind::NotFound);
+    let alone = disk.try_lock(path("/lock")).unwrap().unwrap();
+    assert!(disk.try_lock_shared(path("/lock")).unwrap().is_none());
+    drop(alone);
+    for reader in [1, 2].map(|_| disk.try_lock_shared(path("/lock")).unwrap().unwrap()) {
+        assert!(disk.try_lock(path("/lock")).unwrap().is_none());
+        assert!(reader.write_text("mine").is_err());
+        assert!(disk.kill().try_lock(path("/lock")).unwrap().is_some());
+    }
+    assert!(disk.try_lock(path("/lock")).unwrap().is_some());
+}
+
+#[test]
 fn a_seed_replays_a_run() {
     let run = |seed| {
         let disk = CrashDisk::new(seed);

@@ -156,6 +156,7 @@ fn every_failing_call_of_the_file_system_can_be_made_to_fail() {
     asked(Op::Metadata, &|fs, _| fs.metadata(&path).map(drop));
     asked(Op::SyncDir, &|fs, _| fs.sync_dir(dir.path()));
     asked(Op::Lock, &|fs, _| fs.try_lock(&other).map(drop));
+    asked(Op::Lock, &|fs, _| fs.try_lock_shared(&other).map(drop));
     asked(Op::ReadAt, &|_, file| file.read_exact_at(&mut [0], 0));
     asked(Op::WriteAt, &|_, file| file.write_at(b"x", 0));
     asked(Op::SetLen, &|_, file| file.set_len(0));
