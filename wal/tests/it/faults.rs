@@ -6,7 +6,7 @@ use std::thread;
 
 use akidb_host::RealFs;
 use akidb_host::sim::{Act, Call, EIO, ENOSPC, Gate, HookFs, InlineSpawn, Op};
-use akidb_wal::{ErrorKind, Fate, Log, Options, State};
+use akidb_wal::{ErrorKind, Fate, Log, Options, State, WritePath};
 
 use crate::support::{Place, append, append_synced, rows};
 
@@ -48,6 +48,50 @@ fn eio_on_sync_poisons_all_waiters_and_reopening_is_the_repair() {
     gate.release();
     let (_, recovered) = place.open();
     assert_eq!(rows(&recovered), model, "what is still readable was copied and synced anew");
+}
+
+/// The log goes on in a third file while the first is being synced, and the end of the second cannot be written: what was
+/// only staged for it is not acknowledged when the sync under way goes on to it.
+#[test]
+fn what_a_rotation_could_not_write_is_acknowledged_by_nobody() {
+    for errno in [EIO, ENOSPC] {
+        let mut place = Place::new();
+        let failing = Arc::new(AtomicBool::new(false));
+        let gate = Gate::opened(|call| call.op == Op::SyncData);
+        let (fails, held) = (Arc::clone(&failing), Arc::clone(&gate));
+        let hook = move |call: &Call<'_>| {
+            let of_second = call.path.to_string_lossy().contains("0000000000000002");
+            let fails = call.op == Op::WriteAt && of_second && fails.load(Ordering::SeqCst);
+            if fails { Act::Fail(errno) } else { held.pass(call) }
+        };
+        place.fs = Arc::new(HookFs::new(Arc::new(RealFs), Arc::new(hook)));
+        place.spawn = Arc::new(InlineSpawn::default());
+        place.config.write_path = WritePath::Positioned;
+        let (log, _) = place.open();
+        let record = [7; 1000];
+        let mut model = Vec::new();
+        while log.counters().rotations == 0 {
+            append(&log, &[&record], &mut model);
+        }
+        let staged = model.pop().unwrap().0;
+        let written = model.last().unwrap().0;
+        gate.shut();
+        thread::scope(|scope| {
+            let leader = scope.spawn(|| log.wait(written));
+            gate.wait_until_held();
+            failing.store(true, Ordering::SeqCst);
+            let error = (0..100).find_map(|_| log.append(&[&record]).err()).unwrap();
+            assert!(matches!(error.kind(), ErrorKind::Poisoned { .. }), "{error}");
+            gate.release();
+            leader.join().unwrap().unwrap();
+        });
+        let error = log.wait(staged).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Poisoned { .. }), "{error}");
+        assert_eq!((log.watermarks().synced, log.watermarks().state), (written, State::Poisoned));
+        drop(log);
+        // The control page did not say more than that either: it would be damage now.
+        assert_eq!(rows(&place.open().1), model);
+    }
 }
 
 /// Bytes and names of the files in the log's directory that hold records, may come to, or did.
