@@ -398,4 +398,4 @@ fn payload_crc(records: &[&[u8]]) -> u32 {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
