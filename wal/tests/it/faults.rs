@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
-use akidb_host::RealFs;
 use akidb_host::sim::{Act, Call, EIO, ENOSPC, Gate, HookFs, InlineSpawn, Op};
+use akidb_host::{Clock, RealClock, RealFs};
 use akidb_wal::{ErrorKind, Fate, Log, Options, State, WritePath};
 
 use crate::support::{Place, append, append_synced, rows};
@@ -174,6 +174,55 @@ fn no_space_for_the_next_file_is_typed_and_heals() {
     assert!(log.truncate_below(small.first).is_ok());
     full.store(false, Ordering::SeqCst);
     append_synced(&log, &[&[6; 1000]], &mut model);
+    drop(log);
+    assert_eq!(rows(&place.open().1), model);
+}
+
+/// The disk has room for ordinary files and not for that of one large batch: that one is refused, nobody else is, and no
+/// file that is ready is given up for it.
+#[test]
+fn a_batch_that_the_disk_has_no_room_for_holds_up_nobody_else() {
+    const SMALL: [u8; 1000] = [6; 1000];
+    let large = vec![5; 60_000];
+    let mut place = Place::new();
+    let hook = |call: &Call<'_>| match call.op {
+        Op::ZeroFill if call.len > 50_000 => Act::Fail(ENOSPC),
+        _ => Act::Go,
+    };
+    place.fs = Arc::new(HookFs::new(Arc::new(RealFs), Arc::new(hook)));
+    let spawn = InlineSpawn::default();
+    place.spawn = Arc::new(spawn.clone());
+    let (log, _) = place.open();
+    let mut model = Vec::new();
+    let refused = |error: akidb_wal::Error| {
+        assert!(matches!(error.kind(), ErrorKind::NoSpace { .. }), "{error}");
+        assert_eq!(error.fate(), Fate::NotWritten);
+    };
+    for _ in 0..3 {
+        append_synced(&log, &[&SMALL], &mut model);
+    }
+    spawn.run_until_idle(RealClock.now());
+    let files = place.files();
+    assert_eq!(files.len(), 2, "the next one is ready");
+    refused(log.append(&[&large]).unwrap_err());
+    assert_eq!(place.files(), files);
+    for round in 0..80 {
+        // It asks again and again, and is told that it waits, or why it does not.
+        match log.append_nowait(&[&large]).unwrap_err() {
+            error if matches!(error.kind(), ErrorKind::NoRoomYet) => {}
+            error => refused(error),
+        }
+        append_synced(&log, &[&SMALL], &mut model);
+        let mut found = log.append_nowait(&[&SMALL]);
+        if let Err(error) = &found {
+            assert!(matches!(error.kind(), ErrorKind::NoRoomYet), "{round}: {error}");
+            spawn.run_until_idle(RealClock.now());
+            found = log.append_nowait(&[&SMALL]);
+        }
+        let appended = found.unwrap();
+        model.push((appended.first, appended.last, SMALL.to_vec()));
+    }
+    assert!(log.counters().rotations > 3);
     drop(log);
     assert_eq!(rows(&place.open().1), model);
 }
