@@ -19,4 +19,5 @@ mod power_cuts;
 mod reader;
 mod repair;
 mod support;
+mod unreadable;
 mod wakers;
