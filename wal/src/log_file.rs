@@ -270,7 +270,7 @@ fn stores_are_cheap(fs: &dyn Fs, file: &dyn File, size: u64) -> bool {
     }
 }
 
-fn remove_if_there(fs: &dyn Fs, path: &Path) -> io::Result<()> {
+pub(crate) fn remove_if_there(fs: &dyn Fs, path: &Path) -> io::Result<()> {
     match fs.unlink(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
         _ => Ok(()),

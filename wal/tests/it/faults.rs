@@ -284,6 +284,36 @@ fn a_full_disk_opens_on_the_reserve() {
     assert_eq!(rows(&place.open().1), model);
 }
 
+/// A process that died while it filled the reserve left a part of it under its name.
+#[test]
+fn a_reserve_that_is_too_short_is_made_anew_and_has_its_name_only_when_it_is_whole() {
+    let mut place = Place::new();
+    let spawn = InlineSpawn::default();
+    place.spawn = Arc::new(spawn.clone());
+    place.config.reserve_bytes = 65_536;
+    let reserve = place.path().join("reserve");
+    let (seen, looks) = (Arc::new(AtomicU64::new(0)), reserve.clone());
+    let counted = Arc::clone(&seen);
+    let hook = move |call: &Call<'_>| {
+        if call.op == Op::ZeroFill && call.len == 65_536 {
+            counted.fetch_add(1, Ordering::SeqCst);
+            assert!(std::fs::metadata(&looks).map_or(0, |found| found.len()) < 65_536);
+            assert_ne!(call.path, looks);
+        }
+        Act::Go
+    };
+    place.fs = Arc::new(HookFs::new(Arc::new(RealFs), Arc::new(hook)));
+    std::fs::create_dir_all(place.path()).unwrap();
+    std::fs::write(&reserve, [0; 5_000]).unwrap();
+    for _ in 0..2 {
+        let (log, _) = place.open();
+        spawn.run_until_idle(RealClock.now());
+        assert_eq!(std::fs::metadata(&reserve).unwrap().len(), 65_536);
+        log.close().unwrap();
+    }
+    assert_eq!(seen.load(Ordering::SeqCst), 1, "one that is whole stays");
+}
+
 /// One failure at call k of a life that opens, appends, rotates, truncates and closes: whatever fails, what was
 /// acknowledged is there at the next open, what was refused is not, and nothing panics or hangs.
 #[test]
