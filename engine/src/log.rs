@@ -147,6 +147,9 @@ pub(crate) fn from_wal(error: &WalError) -> Error {
         Wal::NoRoomYet => (ErrorKind::Full { which: "log_file", retry_after }, "AKI-0249", None, None),
         Wal::Forked => (ErrorKind::Invalid, "AKI-0238", None, None),
         Wal::NetworkFs { dir } => (ErrorKind::Invalid, "AKI-0222", Some(dir), None),
+        Wal::Unreadable { file, offset, .. } => {
+            (ErrorKind::Unavailable, "AKI-0247", Some(file), Some(*offset))
+        }
         Wal::Io { file, .. } => (ErrorKind::Unavailable, "AKI-0247", Some(file), None),
         _ => (ErrorKind::Internal, "AKI-0248", None, None),
     };
@@ -160,7 +163,7 @@ pub(crate) fn from_wal(error: &WalError) -> Error {
         None => mapped,
     };
     let mapped = match error.kind() {
-        Wal::Io { source, .. } => mapped.caused_by(source),
+        Wal::Io { source, .. } | Wal::Unreadable { source, .. } => mapped.caused_by(source),
         _ => mapped,
     };
     match error.help() {

@@ -7,7 +7,7 @@ use akidb_host::{Fs, LockGuard, RealClock, RealFs, RealSpawn};
 use serde::Serialize;
 
 use crate::directory_lock;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::log::from_wal;
 use crate::lsn::Lsn;
 use crate::manifest::{Store, look_back, repair_step_back};

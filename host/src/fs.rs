@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -138,6 +139,13 @@ pub trait File: Send + Sync + fmt::Debug {
     /// A read-only view of the file as long as it is now. The file must never be truncated while it lives, and bytes that
     /// somebody may have looked at must not be written again with others. (A hole may be filled that nobody looked at.)
     fn map(&self) -> io::Result<Region>;
+
+    /// Has a part of a view of this file read from the disk, if it is not in memory: a page that the disk cannot give is an
+    /// error here, and the end of the process for who looks at it. Where the kernel has no such call that is an error too;
+    /// [`File::read_at`] then tells which page it is, and what it can read the view shows.
+    fn populate(&self, region: &Region, range: Range<usize>) -> io::Result<()> {
+        region.populate(range)
+    }
 
     /// A view for the one appender of a log and its readers over the first `len` bytes, which must exist (no
     /// holes). See [`LogRegion`].

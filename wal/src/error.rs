@@ -118,6 +118,16 @@ pub enum ErrorKind {
         /// The directory.
         dir: PathBuf,
     },
+    /// The disk cannot read a part of a log file. Whether what lies there was acknowledged is not known; nothing was modified.
+    #[error("the disk cannot read log file {} at offset {offset}: {source}", file.display())]
+    Unreadable {
+        /// The file.
+        file: PathBuf,
+        /// The page that cannot be read, in bytes from the file's start.
+        offset: u64,
+        /// The system's answer.
+        source: Arc<io::Error>,
+    },
     /// The disk said no.
     #[error("cannot {action} {}: {source}", file.display())]
     Io {
@@ -185,6 +195,12 @@ impl Error {
                  the damaged files aside and drops everything from there on",
                 shell_word(file)
             ),
+            ErrorKind::Unreadable { file, .. } => format!(
+                "copy the directory to a disk that can be trusted while it can be read; if the place stays lost and no copy is \
+                 at hand, `akidb wal dump {}` shows where the last whole frame before it ends (END), and `akidb repair \
+                 wal-cut FILE END` keeps what can be read aside and drops everything from there on",
+                shell_word(file)
+            ),
             ErrorKind::Poisoned { .. } => "check the disk, then reopen the database".into(),
             ErrorKind::Spent { .. } => "reopen the database: the numbers of the next epoch begin at 1".into(),
             ErrorKind::NoSpace { .. } => "free space on this disk; writing goes on by itself".into(),
@@ -230,7 +246,7 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &*self.kind {
-            ErrorKind::Io { source, .. } => Some(&**source),
+            ErrorKind::Io { source, .. } | ErrorKind::Unreadable { source, .. } => Some(&**source),
             _ => None,
         }
     }

@@ -187,7 +187,8 @@ impl Findings {
 
 /// The START(new) of a session's first file, if no record was written behind it.
 fn idle_since(view: &View, file: &ReadFile) -> Option<Start> {
-    let (_, start) = view.start().filter(|(_, start)| start.kind == StartKind::New)?;
+    // It was read before: nothing can be wrong with the disk there.
+    let (_, start) = view.start().ok().flatten().filter(|(_, start)| start.kind == StartKind::New)?;
     let mut at = HEADER_PAGE_BYTES;
     while (at as u64) < file.end {
         let head = read_head(view.bytes(), at, view.header.salt).ok()?;

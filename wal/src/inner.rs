@@ -250,14 +250,15 @@ impl Inner {
             return Ok(false);
         }
         let next = writing.spares.ready.pop_front().expect("one is ready");
-        self.rotate(writing, next).map_err(|cause| {
-            self.commit.poison_untold(cause.clone());
-            Error::refused(ErrorKind::Poisoned { cause })
-        })?;
+        self.rotate(writing, next).map_err(|cause| Error::refused(ErrorKind::Poisoned { cause }))?;
         Ok(true)
     }
 
     /// Goes on in `next`. Nothing is waited for: the sync path will sync the old file first.
+    ///
+    /// # Errors
+    /// Why the end of the old file could not be written: frames may be missing from it, so the log is poisoned, and
+    /// nobody was told. See [`Inner::tell_if_poisoned`].
     pub(crate) fn rotate(
         &self,
         writing: &mut Writing,
@@ -292,7 +293,15 @@ impl Inner {
         writing.active_since = now;
         writing.spares.rotated(quick);
         self.counts.rotations.fetch_add(1, Ordering::Relaxed);
-        failed.map_or(Ok(()), Err)
+        failed.map_or(Ok(()), |cause| Err(self.write_failed(cause)))
+    }
+
+    /// A write of frames failed: what of them is in the file is not known. Called under the append lock, so that whoever
+    /// takes it next sees the poison: neither appends behind half a frame nor takes the file for written. Tells nobody;
+    /// once the lock is released [`Commit::tell_of_poison`] is to be called, or [`Commit::finish`].
+    pub(crate) fn write_failed(&self, cause: Arc<str>) -> Arc<str> {
+        self.commit.poison_untold(cause.clone());
+        cause
     }
 
     /// Refuses a child of fork(): the lock, the files and the maps are the parent's, and its threads are not here.
@@ -338,16 +347,7 @@ impl Inner {
     /// Syncs every file with unsynced frames, oldest first, up to what is appended when the active one's turn comes.
     pub(crate) fn sync_files(&self) -> std::result::Result<(), Arc<str>> {
         loop {
-            let unsynced = {
-                let mut writing = lock(&self.append);
-                match writing.oldest_unsynced() {
-                    Some(unsynced) => unsynced,
-                    None => match self.active_unsynced(&mut writing)? {
-                        Some(unsynced) => unsynced,
-                        None => return Ok(()),
-                    },
-                }
-            };
+            let Some(unsynced) = self.next_unsynced(&mut lock(&self.append))? else { return Ok(()) };
             let from = self.clock.now();
             if seeded_bug("page_ahead_of_disk") {
                 self.commit.control.raise(unsynced.last);
@@ -367,12 +367,27 @@ impl Inner {
         }
     }
 
-    /// The active file as it is now, its staged frames written. Asked for under the same lock as the older files: a
-    /// rotation in between would leave one out.
+    /// The file to be synced next, all of its frames written. The active one is asked for under the same lock as the older
+    /// ones: a rotation in between would leave one out.
+    ///
+    /// # Errors
+    /// Why the log is poisoned: a file whose frames could not be written may be among the older ones, and a sync of it
+    /// would acknowledge them.
+    fn next_unsynced(&self, writing: &mut Writing) -> std::result::Result<Option<Unsynced>, Arc<str>> {
+        if let Some(cause) = self.commit.poison().filter(|_| !seeded_bug("synced_behind_a_failed_write")) {
+            return Err(cause);
+        }
+        match writing.oldest_unsynced() {
+            Some(unsynced) => Ok(Some(unsynced)),
+            None => self.active_unsynced(writing),
+        }
+    }
+
+    /// The active file as it is now, its staged frames written.
     fn active_unsynced(&self, writing: &mut Writing) -> std::result::Result<Option<Unsynced>, Arc<str>> {
         let last = writing.last;
         let Some(active) = writing.active.as_mut() else { return Ok(None) };
-        active.flush().map_err(|e| write_cause(&active.path, &e))?;
+        active.flush().map_err(|e| self.write_failed(write_cause(&active.path, &e)))?;
         let active_frames = Some(self.linger.take());
         let (seq, path, file) = (active.header.seq, active.path.clone(), active.file.clone());
         Ok(Some(Unsynced { seq, path, file, last, active_frames }))
@@ -400,9 +415,9 @@ impl Inner {
             let written =
                 active.write_mark(FrameType::Stamp, next, synced, &[]).and_then(|()| active.flush());
             if let Err(e) = written {
-                let cause = write_cause(&active.path, &e);
+                self.write_failed(write_cause(&active.path, &e));
                 drop(writing);
-                self.commit.poison_now(cause);
+                self.commit.tell_of_poison();
             }
         }
     }

@@ -90,18 +90,26 @@ pub fn inspect_records(
         frame.records().for_each(|(lsn, record)| each(&facts, lsn, record));
         facts
     };
+    // `None`: the disk cannot read what comes next.
     let misfit = loop {
-        match read_frame(bytes, at, salt) {
-            Ok(frame) => {
+        match view.frame(at) {
+            Ok(Ok(frame)) => {
                 frames.push(whole(at, &frame));
                 at += usize::try_from(frame.head.frame_bytes()).expect("the frame lies in memory");
             }
-            Err(misfit) => break misfit,
+            Ok(Err(misfit)) => break Some(misfit),
+            Err(_) => break None,
         }
     };
     let sealed = frames.last().is_some_and(|frame| frame.kind == "seal");
-    let end_reason = if sealed && misfit == Misfit::Zero { "sealed" } else { misfit.reason() };
-    for behind in (at..bytes.len()).step_by(8) {
+    let is_read = misfit.is_some() && view.load(at..bytes.len()).is_ok();
+    let end_reason = match misfit {
+        Some(Misfit::Zero) if sealed => "sealed",
+        Some(misfit) if is_read => misfit.reason(),
+        _ => "the disk cannot read all of what follows",
+    };
+    let behind = if is_read { at..bytes.len() } else { 0..0 };
+    for behind in behind.step_by(8) {
         match read_frame(bytes, behind, salt) {
             Ok(frame) => frames.push(whole(behind, &frame)),
             Err(Misfit::Payload(head)) => frames.push(facts(behind, &head, false)),

@@ -16,6 +16,7 @@ mod header;
 mod inner;
 mod inspect;
 mod linger;
+mod loaded;
 mod log;
 mod log_file;
 #[cfg(test)]

@@ -209,6 +209,9 @@ impl Log {
             });
         if let Err(e) = written {
             let cause = write_cause(&active.path, &e);
+            if !seeded_bug("failed_write_told_late") {
+                inner.write_failed(cause.clone());
+            }
             drop(writing);
             inner.commit.poison_now(cause.clone());
             return Err(poisoned(cause));

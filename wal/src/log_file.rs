@@ -11,9 +11,11 @@ use akidb_host::{Access, Advice, Appender, File, Fs, Region, Tail, probe_folio, 
 use crate::config::WritePath;
 use crate::error::{Error, ErrorKind, Fate, Result};
 use crate::frame::{
-    ALIGN, Frame, FrameType, Head, START_PAYLOAD_BYTES, Start, TRAILER_BYTES, encode_whole, read_frame,
+    ALIGN, FRAME_HEADER_BYTES, Frame, FrameType, Head, Misfit, START_PAYLOAD_BYTES, Start, TRAILER_BYTES,
+    encode_whole, read_frame, read_head, u32_at,
 };
 use crate::header::{BadHeader, HEADER_PAGE_BYTES, Header, Origin, file_name};
+use crate::loaded::Loaded;
 use crate::lsn::Lsn;
 
 /// Bytes that every log file spends on itself: header page, up to two STARTs, trailer.
@@ -268,7 +270,7 @@ fn stores_are_cheap(fs: &dyn Fs, file: &dyn File, size: u64) -> bool {
     }
 }
 
-fn remove_if_there(fs: &dyn Fs, path: &Path) -> io::Result<()> {
+pub(crate) fn remove_if_there(fs: &dyn Fs, path: &Path) -> io::Result<()> {
     match fs.unlink(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
         _ => Ok(()),
@@ -310,6 +312,7 @@ pub(crate) struct View {
     pub(crate) path: PathBuf,
     pub(crate) header: Header,
     pub(crate) region: Region,
+    pub(crate) loaded: Loaded,
     /// The file is shorter than its header says: something cut it after it was made.
     pub(crate) truncated: bool,
 }
@@ -322,16 +325,17 @@ impl View {
 
     /// As [`View::open`], of a file that may have another name (a copy set aside).
     pub(crate) fn open_any(fs: &dyn Fs, path: &Path, seq: Option<u64>) -> Result<Self> {
-        let region = fs
+        let (region, loaded) = fs
             .open(path, Access::Read)
             .and_then(|file| {
                 file.advise(Advice::Sequential);
                 if seeded_bug("served_after_a_sync") {
                     file.sync_data()?;
                 }
-                file.map()
+                Ok((file.map()?, Loaded::new(file)))
             })
             .map_err(|e| Error::io("open", path, e))?;
+        loaded.ask(&region, 0..HEADER_PAGE_BYTES, path)?;
         let bytes = region.bytes();
         let header = Header::decode(bytes).map_err(|bad| match bad {
             BadHeader::Damaged => Error::corrupt(path, 0, Lsn::ZERO, "both copies of its header are damaged"),
@@ -344,10 +348,35 @@ impl View {
             return Err(Error::corrupt(path, 0, Lsn::ZERO, evidence));
         }
         let truncated = (bytes.len() as u64) < header.file_bytes;
-        Ok(Self { path: path.into(), header, region, truncated })
+        Ok(Self { path: path.into(), header, region, loaded, truncated })
     }
 
-    /// The bytes the header vouches for.
+    /// The frame at `at`, once it was read from the disk.
+    ///
+    /// # Errors
+    /// `Unreadable`.
+    pub(crate) fn frame(&self, at: usize) -> Result<std::result::Result<Frame<'_>, Misfit>> {
+        let header_end = at.saturating_add(FRAME_HEADER_BYTES);
+        self.load(at..header_end)?;
+        let claimed = self.bytes().get(at..header_end).map_or(0, |header| u32_at(header, 4) as usize);
+        // What is loaded anyway costs no second look at the header.
+        if !self.loaded.reaches(header_end.saturating_add(claimed + ALIGN))
+            && let Ok(head) = read_head(self.bytes(), at, self.header.salt)
+        {
+            self.load(at..header_end.saturating_add(head.len as usize + ALIGN))?;
+        }
+        Ok(read_frame(self.bytes(), at, self.header.salt))
+    }
+
+    /// Has a part of the file read from the disk; what lies in no such part must not be looked at.
+    ///
+    /// # Errors
+    /// `Unreadable`.
+    pub(crate) fn load(&self, range: Range<usize>) -> Result<()> {
+        self.loaded.ask(&self.region, range, &self.path)
+    }
+
+    /// The bytes the header vouches for. Only those that were [loaded](View::load) may be looked at.
     pub(crate) fn bytes(&self) -> &[u8] {
         let bytes = self.region.bytes();
         &bytes[..usize::try_from(self.header.file_bytes).map_or(bytes.len(), |size| size.min(bytes.len()))]
@@ -363,9 +392,12 @@ impl View {
     }
 
     /// The START with which it begins, if that is intact.
-    pub(crate) fn start(&self) -> Option<(Frame<'_>, Start)> {
-        let frame = read_frame(self.bytes(), HEADER_PAGE_BYTES, self.header.salt).ok()?;
-        let start = Start::decode(frame.payload).filter(|_| frame.head.kind == FrameType::Start)?;
-        Some((frame, start))
+    ///
+    /// # Errors
+    /// `Unreadable`.
+    pub(crate) fn start(&self) -> Result<Option<(Frame<'_>, Start)>> {
+        let Ok(frame) = self.frame(HEADER_PAGE_BYTES)? else { return Ok(None) };
+        let start = Start::decode(frame.payload).filter(|_| frame.head.kind == FrameType::Start);
+        Ok(start.map(|start| (frame, start)))
     }
 }

@@ -114,6 +114,35 @@ fn loom_poison_reaches_every_waiter() {
     });
 }
 
+/// The log goes on in the next file and the end of the old one cannot be written, or whoever leads cannot write it: a
+/// leader that comes to it then acknowledges nothing of it.
+#[test]
+fn loom_what_was_not_written_is_not_acknowledged() {
+    explore("loom_what_was_not_written_is_not_acknowledged", || {
+        let rig = Rig::new(WritePath::Positioned);
+        let last = rig.log.append(&[&LARGE]).unwrap().last;
+        rig.disk.refuse_next_write();
+        let log = Arc::clone(&rig.log);
+        let waiting = thread::spawn(move || assert_poisoned(log.wait(last)));
+        assert_poisoned(rig.log.append(&[&LARGE]).and_then(|appended| rig.log.wait(appended.last)));
+        waiting.join().unwrap();
+        assert_eq!(rig.log.inner.commit.synced(), Lsn::ZERO);
+    });
+}
+
+/// A frame cannot be written: nothing goes behind what of it is in the file.
+#[test]
+fn loom_nothing_goes_behind_a_frame_that_was_not_written() {
+    explore("loom_nothing_goes_behind_a_frame_that_was_not_written", || {
+        let rig = Rig::in_memory();
+        rig.disk.refuse_next_write();
+        let log = Arc::clone(&rig.log);
+        let other = thread::spawn(move || assert_poisoned(log.append(&[b"r"])));
+        assert_poisoned(rig.log.append(&[b"r"]));
+        other.join().unwrap();
+    });
+}
+
 /// Nobody sleeps on: three writers that block.
 #[test]
 fn loom_no_lost_wakeup_blocking() {

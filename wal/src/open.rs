@@ -10,12 +10,14 @@ use crate::error::{Error, ErrorKind, Fate, Result};
 use crate::findings::{Findings, Leg};
 use crate::frame::{FrameType, Head, Start, StartKind};
 use crate::header::{HEADER_PAGE_BYTES, Header, Origin, parse_file_name};
-use crate::log_file::{LogFile, OVERHEAD_BYTES, Plan, Source, View};
+use crate::log_file::{LogFile, OVERHEAD_BYTES, Plan, Source, View, remove_if_there};
 use crate::lsn::Lsn;
 use crate::replay::Frames;
 
 /// The file kept so that a full disk can still be opened.
 const RESERVE: &str = "reserve";
+/// What it is filled as: one of a process that died meanwhile goes with the half-made log files.
+const RESERVE_TMP: &str = "reserve.wal.tmp";
 
 /// The log files of a directory, sorted, and the temporary names left by a crash.
 pub(crate) fn survey(fs: &dyn Fs, dir: &Path) -> Result<(Vec<View>, Vec<PathBuf>)> {
@@ -189,19 +191,25 @@ pub(crate) fn file_bytes(wanted: u64, payload: u64) -> u64 {
     wanted.max(2 * page).max(payload + OVERHEAD_BYTES).next_multiple_of(page)
 }
 
-/// Makes the reserve file if it is missing; a failure only means that there is none yet.
+/// Makes the reserve file if it is missing or too short; a failure only means that there is none yet. Where the disk is
+/// nearly full the log itself has better use for what is left.
 pub(crate) fn keep_reserve(fs: &dyn Fs, dir: &Path, bytes: u64) {
-    let path = dir.join(RESERVE);
-    if bytes == 0 || fs.metadata(&path).is_ok() {
+    let (path, tmp) = (dir.join(RESERVE), dir.join(RESERVE_TMP));
+    if bytes == 0 || fs.metadata(&path).is_ok_and(|found| found.len >= bytes) {
         return;
     }
-    let made = fs.create_new(&path).and_then(|file| {
+    if fs.statfs(dir).is_ok_and(|space| space.available_bytes < bytes.saturating_mul(2)) {
+        tracing::warn!(file = %path.display(), "no reserve for a full disk: it is nearly full already");
+        return;
+    }
+    let made = remove_if_there(fs, &tmp).and_then(|()| fs.create_new(&tmp)).and_then(|file| {
         file.zero_fill(0, bytes)?;
-        file.sync_all()
+        file.sync_all()?;
+        fs.rename(&tmp, &path)
     });
     if let Err(e) = made {
         tracing::warn!(file = %path.display(), error = %e, "no reserve for a full disk");
-        let _ = fs.unlink(&path);
+        let _ = fs.unlink(&tmp);
     }
 }
 

@@ -250,6 +250,7 @@ impl Reader {
     fn open_old(&self, seq: u64, path: &Path, end: u64) -> Result<Open> {
         match View::open(&*self.log.fs, path, seq) {
             Ok(view) => {
+                view.load(0..usize::try_from(end).unwrap_or(usize::MAX))?;
                 let (salt, source) = (view.header.salt, Source::Old(view.region));
                 Ok(Open { seq, path: view.path, salt, source, end, at: HEADER_PAGE_BYTES })
             }

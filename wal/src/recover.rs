@@ -15,7 +15,7 @@ use akidb_host::{Spawn, seeded_bug};
 
 use crate::error::{Error, ErrorKind, Fate, Result};
 use crate::findings::{Cut, Findings, ReadFile};
-use crate::frame::{Frame, FrameType, Misfit, Start, StartKind, read_frame};
+use crate::frame::{Frame, FrameType, Misfit, Start, StartKind};
 use crate::header::{HEADER_PAGE_BYTES, file_name};
 use crate::log_file::View;
 use crate::lsn::Lsn;
@@ -31,7 +31,7 @@ pub(crate) fn recover(views: &[View], floor: Lsn, on_disk: Lsn, spawn: &dyn Spaw
     if views.is_empty() {
         return Ok(Findings { proven: floor.pred(), last: floor.pred(), ..Findings::default() });
     }
-    let ranges = leapt(views);
+    let ranges = leapt(views)?;
     let is_leapt = |view: &View| ranges.iter().any(|seqs| seqs.contains(&view.header.seq));
     let (leapt, counting): (Vec<View>, Vec<View>) = views.iter().cloned().partition(is_leapt);
     let mut found = walk(&counting, floor, on_disk, spawn)?;
@@ -42,7 +42,7 @@ pub(crate) fn recover(views: &[View], floor: Lsn, on_disk: Lsn, spawn: &dyn Spaw
 
 /// The numbers of files that a later session leaps over: from the first file of a session in which nothing was written up
 /// to the first of that later one, which names a file before both as the one where the log ended.
-fn leapt(views: &[View]) -> Vec<Range<u64>> {
+fn leapt(views: &[View]) -> Result<Vec<Range<u64>>> {
     let mut leapt: Vec<Range<u64>> = Vec::new();
     // Of the next session that counts: the file before it, as it says, and its own first.
     let mut behind: Option<(u64, u64)> = None;
@@ -53,14 +53,14 @@ fn leapt(views: &[View]) -> Vec<Range<u64>> {
                 leapt.pop_if(|range| range.end == until);
                 leapt.push(seq..until);
             }
-            _ => behind = view.start().map(|(_, start)| (start.previous_seq, seq)),
+            _ => behind = view.start()?.map(|(_, start)| (start.previous_seq, seq)),
         }
     }
-    leapt
+    Ok(leapt)
 }
 
 fn walk(views: &[View], floor: Lsn, on_disk: Lsn, spawn: &dyn Spawn) -> Result<Findings> {
-    let front = find_front(views, floor);
+    let front = find_front(views, floor)?;
     let mut opens: Vec<usize> = (front + 1..views.len()).filter(|i| views[*i].made_at_open()).collect();
     let mut walk = Walk::new(views, floor, on_disk);
     walk.last_session = *opens.last().unwrap_or(&front);
@@ -81,11 +81,13 @@ fn walk(views: &[View], floor: Lsn, on_disk: Lsn, spawn: &dyn Spawn) -> Result<F
 }
 
 /// The newest file that begins at or below the floor: what lies before it is not needed.
-fn find_front(views: &[View], floor: Lsn) -> usize {
-    (0..views.len())
-        .rev()
-        .find(|i| views[*i].start().is_some_and(|(_, start)| start.previous_last < floor))
-        .unwrap_or(0)
+fn find_front(views: &[View], floor: Lsn) -> Result<usize> {
+    for (i, view) in views.iter().enumerate().rev() {
+        if view.start()?.is_some_and(|(_, start)| start.previous_last < floor) {
+            return Ok(i);
+        }
+    }
+    Ok(0)
 }
 
 /// How reading one file ended.
@@ -154,7 +156,7 @@ impl<'a> Walk<'a> {
     /// Checks that nothing needed is missing before the first file.
     fn enter(&mut self, front: usize) -> Result<()> {
         let view = &self.views[front];
-        let Some((frame, start)) = view.start() else {
+        let Some((frame, start)) = view.start()? else {
             self.last = self.floor.pred();
             return Ok(());
         };
@@ -171,7 +173,7 @@ impl<'a> Walk<'a> {
 
     /// The START with which a file made at an open begins; it was synced before the file got its name.
     fn session_start(&self, view: &View) -> Result<Stop> {
-        match view.start() {
+        match view.start()? {
             Some((_, start)) => Ok(Stop { start, said_by: view.path.clone() }),
             None => Err(Error::corrupt(
                 &view.path,
@@ -191,7 +193,7 @@ impl<'a> Walk<'a> {
             self.opened = false;
             let mut at = HEADER_PAGE_BYTES;
             let end = loop {
-                let end = self.file(i, at, stop_at.map(|s| s.start.previous_end));
+                let end = self.file(i, at, stop_at.map(|s| s.start.previous_end))?;
                 let FileEnd::Misfit(misfit_at, misfit) = end else { break end };
                 let judged = self.judge(i, misfit_at, misfit, until, stop.as_ref());
                 if judged.is_ok() || !self.has_grown(i, misfit_at) {
@@ -226,8 +228,8 @@ impl<'a> Walk<'a> {
         let (before, view) = (&self.views[i.checked_sub(1)?].header, &self.views[i]);
         let same_epoch = view.header.epoch == before.epoch;
         let cut = || {
-            read_frame(view.bytes(), HEADER_PAGE_BYTES, view.header.salt)
-                .is_ok_and(|frame| frame.head.kind == FrameType::Cut)
+            let frame = view.frame(HEADER_PAGE_BYTES).ok();
+            frame.and_then(std::result::Result::ok).is_some_and(|frame| frame.head.kind == FrameType::Cut)
         };
         if view.made_at_open() || same_epoch && view.header.seq == before.seq + 1 || cut() {
             return None;
@@ -335,8 +337,9 @@ impl<'a> Walk<'a> {
         if view.made_at_open() && !self.opened {
             return corrupt("these frames were on disk before the file got its name".into());
         }
-        let ends = self.scout.as_mut().expect("sent before the first frame was read").ends();
-        let rest = search(&self.views[i..until], at, &ends[i - self.last_session..until - self.last_session]);
+        let ends = self.scout.as_mut().expect("sent before the first frame was read").ends()?;
+        let rest =
+            search(&self.views[i..until], at, &ends[i - self.last_session..until - self.last_session])?;
         let expected = next.max(self.floor);
         if let Some(witness) = rest.witness.filter(|w| w.durable >= expected && !seeded_bug("stamps_ignored"))
         {
@@ -363,21 +366,20 @@ impl<'a> Walk<'a> {
     /// further on came after it.
     fn has_grown(&self, i: usize, at: u64) -> bool {
         let view = &self.views[i];
-        usize::try_from(at).is_ok_and(|at| {
-            read_frame(view.bytes(), at, view.header.salt).is_ok_and(|frame| self.is_next(&frame, at, view))
-        })
+        let Ok(at) = usize::try_from(at) else { return false };
+        let frame = view.frame(at).ok().and_then(std::result::Result::ok);
+        frame.is_some_and(|frame| self.is_next(&frame, at, view))
     }
 
     /// Reads the frames of one file from `at` until something ends it.
-    fn file(&mut self, i: usize, mut at: usize, stop_at: Option<u64>) -> FileEnd {
+    fn file(&mut self, i: usize, mut at: usize, stop_at: Option<u64>) -> Result<FileEnd> {
         let view = &self.views[i];
-        let bytes = view.bytes();
         let mut marks = Vec::new();
         let end = loop {
             if stop_at == Some(at as u64) {
                 break FileEnd::Stopped;
             }
-            let frame = match read_frame(bytes, at, view.header.salt) {
+            let frame = match view.frame(at)? {
                 Ok(frame) if self.is_next(&frame, at, view) => frame,
                 Ok(frame) => break FileEnd::Misfit(at as u64, Misfit::Payload(frame.head)),
                 Err(misfit) => break FileEnd::Misfit(at as u64, misfit),
@@ -397,7 +399,7 @@ impl<'a> Walk<'a> {
             }
         };
         self.read.push(ReadFile { view: i, end: at as u64, last: self.last, marks });
-        end
+        Ok(end)
     }
 
     fn checked(&self, i: usize, at: usize) {

@@ -13,7 +13,7 @@ use akidb_host::{Access, Fs, Rng};
 use crate::config::WritePath;
 use crate::control::read_control;
 use crate::error::{Error, ErrorKind, Fate, Result};
-use crate::frame::{CUT_PAYLOAD_BYTES, FrameType, TRAILER_BYTES, encode_whole, read_frame};
+use crate::frame::{CUT_PAYLOAD_BYTES, FrameType, TRAILER_BYTES, encode_whole};
 use crate::header::{HEADER_PAGE_BYTES, Header, Origin, file_name, parse_file_name};
 use crate::log_file::{LogFile, Plan, View};
 use crate::lsn::Lsn;
@@ -68,7 +68,7 @@ pub fn cut_at(fs: &dyn Fs, path: &Path, offset: u64, dry_run: bool) -> Result<Cu
         return Ok(report);
     }
     let view = View::open(fs, path, seq)?;
-    let (last, intact) = boundary(&view, offset);
+    let (last, intact) = boundary(&view, offset)?;
     if !intact || offset + TRAILER_BYTES > view.header.file_bytes {
         return Err(invalid(format!(
             "offset {offset} of {} is not the end of an intact frame",
@@ -79,7 +79,7 @@ pub fn cut_at(fs: &dyn Fs, path: &Path, offset: u64, dry_run: bool) -> Result<Cu
     report.dropped_bytes = (view.region.bytes().len() as u64).saturating_sub(offset);
     if !dry_run {
         let saved = report.saved_as.clone().expect("the file was opened");
-        copy(fs, path, &saved, view.region.bytes())?;
+        copy(fs, path, &saved)?;
         set_aside(fs, dir, &report)?;
         let cut = cut_frame(last, epoch, view.header.salt);
         cut_here(fs, path, offset, view.header.file_bytes, &cut).map_err(|e| Error::io("cut", path, e))?;
@@ -88,17 +88,20 @@ pub fn cut_at(fs: &dyn Fs, path: &Path, offset: u64, dry_run: bool) -> Result<Cu
 }
 
 /// The last record before `offset`, and whether intact frames lead exactly there.
-fn boundary(view: &View, offset: u64) -> (Lsn, bool) {
+///
+/// # Errors
+/// `Unreadable`.
+fn boundary(view: &View, offset: u64) -> Result<(Lsn, bool)> {
     let mut last = Lsn::ZERO;
     let mut at = HEADER_PAGE_BYTES;
     while (at as u64) < offset {
-        let Ok(frame) = read_frame(view.bytes(), at, view.header.salt) else { return (last, false) };
+        let Ok(frame) = view.frame(at)? else { return Ok((last, false)) };
         if frame.head.kind == FrameType::Batch {
             last = frame.head.last();
         }
         at += usize::try_from(frame.head.frame_bytes()).expect("the frame lies in memory");
     }
-    (last, at as u64 == offset)
+    Ok((last, at as u64 == offset))
 }
 
 fn cut_frame(last: Lsn, epoch: u32, salt: u64) -> Vec<u8> {
@@ -149,9 +152,24 @@ fn max_epoch(fs: &dyn Fs, dir: &Path, seqs: &[u64]) -> u32 {
     views.map(|view| view.header.epoch).chain(page).max().unwrap_or(0)
 }
 
-fn copy(fs: &dyn Fs, path: &Path, to: &Path, bytes: &[u8]) -> Result<()> {
+/// Copies what the disk can read; where it cannot, the copy has zeros.
+fn copy(fs: &dyn Fs, path: &Path, to: &Path) -> Result<()> {
     let copied = fs.create_new(to).and_then(|file| {
-        file.write_at(bytes, 0)?;
+        let from = fs.open(path, Access::Read)?;
+        let (len, mut page, mut at, mut lost) = (from.len()?, [0; HEADER_PAGE_BYTES], 0, 0_u64);
+        file.set_len(len)?;
+        while at < len {
+            let room = usize::try_from(len - at).map_or(page.len(), |left| left.min(page.len()));
+            match from.read_exact_at(&mut page[..room], at) {
+                Ok(()) => file.write_at(&page[..room], at)?,
+                Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Err(e),
+                Err(_) => lost += room as u64,
+            }
+            at += room as u64;
+        }
+        if lost > 0 {
+            tracing::warn!(file = %path.display(), copy = %to.display(), lost, "bytes that cannot be read are zeros in the copy");
+        }
         file.sync_all()
     });
     copied.map_err(|e| {

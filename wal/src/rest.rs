@@ -7,7 +7,7 @@ use akidb_host::seeded_bug;
 
 use crate::error::Result;
 use crate::header::{Header, Origin};
-use crate::inner::{Inner, Writing};
+use crate::inner::{Inner, Writing, poisoned};
 use crate::log_file::LogFile;
 use crate::open;
 use crate::sync::{lock, wait};
@@ -71,10 +71,7 @@ impl Inner {
             return Ok(false);
         }
         let next = writing.spares.ready.pop_front().expect("it was put there just now");
-        self.rotate(writing, next).map_err(|cause| {
-            self.commit.poison_untold(cause.clone());
-            crate::inner::poisoned(cause)
-        })?;
+        self.rotate(writing, next).map_err(poisoned)?;
         writing.spares.next_bytes =
             self.config.first_file_bytes.saturating_mul(4).min(self.config.max_file_bytes);
         Ok(true)

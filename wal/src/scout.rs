@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use akidb_host::{Job, Spawn};
 
+use crate::error::{Error, Result};
 use crate::header::HEADER_PAGE_BYTES;
 use crate::log_file::View;
 use crate::search::{is_zero, may_hold_salt};
@@ -51,6 +52,8 @@ struct Ground {
     /// How far the frames were checked, counted through all stretches.
     checked: AtomicU64,
     stop: AtomicBool,
+    /// What the disk could not read.
+    failed: Mutex<Option<Error>>,
 }
 
 #[derive(Debug)]
@@ -67,12 +70,11 @@ struct Stretch {
 impl Scout {
     /// Begins to look at `views`.
     pub(crate) fn send(views: &[View], spawn: &dyn Spawn) -> Self {
+        let failed = Mutex::default();
         let found = |view: &View| {
             let len = view.bytes().len();
-            Found {
-                empty_from: len,
-                unused: is_empty(view, HEADER_PAGE_BYTES, (2 * HEADER_PAGE_BYTES).min(len)),
-            }
+            let unused = is_empty(view, HEADER_PAGE_BYTES, (2 * HEADER_PAGE_BYTES).min(len));
+            Found { empty_from: len, unused: unused.unwrap_or_else(|e| note(&failed, e)) }
         };
         let files: Vec<Found> = views.iter().map(found).collect();
         let mut bytes = 0;
@@ -86,7 +88,7 @@ impl Scout {
         let stretches: Vec<Stretch> = used.map(|(view, _)| view).map(stretch).collect();
         let next = Mutex::new((stretches.len().saturating_sub(1), stretches.last().map_or(0, Stretch::len)));
         let (checked, stop) = (AtomicU64::new(0), AtomicBool::new(false));
-        let ground = Arc::new(Ground { stretches, next, checked, stop });
+        let ground = Arc::new(Ground { stretches, next, checked, stop, failed });
         let job = (bytes >= WORTH_A_THREAD_BYTES)
             .then(|| {
                 let ground = Arc::clone(&ground);
@@ -106,16 +108,22 @@ impl Scout {
     }
 
     /// What is known of each view, once all is known: looks at what is still left. An unused one was not looked at.
-    pub(crate) fn ends(&mut self) -> &[Found] {
+    ///
+    /// # Errors
+    /// `Unreadable`.
+    pub(crate) fn ends(&mut self) -> Result<&[Found]> {
         self.ground.checked.store(u64::MAX, Ordering::Relaxed);
         self.ground.look();
         self.wait();
+        if let Some(failed) = lock(&self.ground.failed).clone() {
+            return Err(failed);
+        }
         let used = self.files.iter_mut().filter(|found| !found.unused);
         for (found, stretch) in used.zip(&self.ground.stretches) {
             let end = stretch.empty_from.load(Ordering::Acquire);
             found.empty_from = usize::try_from(end).expect("an offset in the file");
         }
-        &self.files
+        Ok(&self.files)
     }
 
     fn wait(&mut self) {
@@ -158,6 +166,11 @@ impl Ground {
                 if checked >= stretch.base + left || self.stop.load(Ordering::Acquire) {
                     return;
                 }
+                // Whoever checks comes to it as well, and says so.
+                let from = usize::try_from(left).expect("an offset in the file");
+                if stretch.view.load(from..from + piece.len()).is_err() {
+                    return;
+                }
                 black_box(piece.iter().step_by(LINE_BYTES).fold(0, |any, byte| any | byte));
             }
         }
@@ -165,7 +178,7 @@ impl Ground {
 
     fn look(&self) {
         while let Some((stretch, from, to)) = self.take().filter(|_| !self.stop.load(Ordering::Acquire)) {
-            if !is_empty(&stretch.view, from, to) {
+            if !is_empty(&stretch.view, from, to).unwrap_or_else(|e| note(&self.failed, e)) {
                 stretch.found.store(true, Ordering::Release);
                 stretch.empty_from.fetch_max(to as u64, Ordering::AcqRel);
             }
@@ -190,9 +203,18 @@ impl Ground {
     }
 }
 
-fn is_empty(view: &View, from: usize, to: usize) -> bool {
-    let Some(bytes) = view.bytes().get(from..to) else { return true };
-    if view.is_recycled() { !may_hold_salt(bytes, view.header.salt) } else { is_zero(bytes) }
+/// # Errors
+/// `Unreadable`.
+fn is_empty(view: &View, from: usize, to: usize) -> Result<bool> {
+    let Some(bytes) = view.bytes().get(from..to) else { return Ok(true) };
+    view.load(from..to)?;
+    Ok(if view.is_recycled() { !may_hold_salt(bytes, view.header.salt) } else { is_zero(bytes) })
+}
+
+/// Keeps the first error; whether what it hides is empty: it is not known to be.
+fn note(failed: &Mutex<Option<Error>>, error: Error) -> bool {
+    lock(failed).get_or_insert(error);
+    false
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Evidence behind the intact part of a log: headers whose stamps say what was durable.
 
+use crate::error::Result;
 use crate::frame::{FRAME_HEADER_BYTES, read_head, u64_at};
 use crate::header::HEADER_PAGE_BYTES;
 use crate::log_file::View;
@@ -28,17 +29,18 @@ pub(crate) struct Rest {
 /// have come to the disk with its START, and after the end of the file before it. So where the place of its START is
 /// empty and nothing at all lies behind `at`, frames of its own would be ones that nobody was told of, behind a START
 /// that a power cut took, and evidence only in a log that also lost its synced end, to zeros, to the last byte.
-pub(crate) fn search(views: &[View], at: u64, ends: &[Found]) -> Rest {
-    let used = search_where(views, at, ends, |i| i == 0 || !ends[i].unused);
-    if used.bytes == 0 { used } else { search_where(views, at, ends, |_| true) }
+pub(crate) fn search(views: &[View], at: u64, ends: &[Found]) -> Result<Rest> {
+    let used = search_where(views, at, ends, |i| i == 0 || !ends[i].unused)?;
+    if used.bytes == 0 { Ok(used) } else { search_where(views, at, ends, |_| true) }
 }
 
-fn search_where(views: &[View], at: u64, ends: &[Found], wanted: impl Fn(usize) -> bool) -> Rest {
+fn search_where(views: &[View], at: u64, ends: &[Found], wanted: impl Fn(usize) -> bool) -> Result<Rest> {
     assert_eq!(views.len(), ends.len(), "one end a view");
     let mut rest = Rest::default();
     for (i, (view, end)) in views.iter().zip(ends).enumerate().filter(|(i, _)| wanted(*i)) {
         let bytes = view.bytes();
         let from = if i == 0 { usize::try_from(at).unwrap_or(usize::MAX) } else { HEADER_PAGE_BYTES };
+        view.load(from..end.empty_from.saturating_add(2 * FRAME_HEADER_BYTES))?;
         let Some(tail) = bytes.get(from..end.empty_from) else { continue };
         let (mut used, tail) = if view.is_recycled() {
             (0, tail)
@@ -60,7 +62,7 @@ fn search_where(views: &[View], at: u64, ends: &[Found], wanted: impl Fn(usize) 
         }
         rest.bytes += used as u64;
     }
-    rest
+    Ok(rest)
 }
 
 /// Zeros are looked for in blocks of this size: one look a block, and no branch in it.

@@ -34,8 +34,8 @@ pub(crate) struct Spares {
     needed_bytes: u64,
     /// Files that are done with.
     pub(crate) retired: Vec<Retired>,
-    /// Why the last one could not be made.
-    pub(crate) failure: Option<Error>,
+    /// Why the last one could not be made, and its size.
+    failure: Option<(Error, u64)>,
     /// Async callers that wait for room.
     pub(crate) wakers: Vec<Waker>,
     pub(crate) recycled: u64,
@@ -79,7 +79,17 @@ impl Spares {
 
     /// The disk is full.
     pub(crate) fn no_space(&self) -> bool {
-        self.failure.as_ref().is_some_and(|e| matches!(e.kind(), ErrorKind::NoSpace { .. }))
+        self.failure.as_ref().is_some_and(|(e, _)| matches!(e.kind(), ErrorKind::NoSpace { .. }))
+    }
+
+    /// Size of the next file, made for a frame of so many bytes.
+    fn next_file_bytes(&self, bytes: u64) -> u64 {
+        open::file_bytes(self.next_bytes, bytes)
+    }
+
+    /// Whether what waits needs a larger file than whoever comes next.
+    fn needs_a_larger_one(&self) -> bool {
+        self.next_file_bytes(self.needed_bytes) > self.next_file_bytes(0)
     }
 
     fn lacks(&self) -> bool {
@@ -89,20 +99,21 @@ impl Spares {
 }
 
 impl Inner {
-    /// Makes the next file with no lock held: the guard is given up. The caller found that nobody else makes one. Ready files
-    /// that are too small for a frame of `bytes` are replaced.
+    /// Makes the next file with no lock held: the guard is given up. The caller found that nobody else makes one. It is made
+    /// for a frame of `bytes`, or where those are 0 for what waits; ready files that are too small for that are replaced.
     ///
     /// # Errors
     /// What kept the file from being made. Nothing was logged, and a later call tries again.
     pub(crate) fn make_spare(&self, mut writing: MutexGuard<'_, Writing>, bytes: u64) -> Result<()> {
         assert!(!writing.spares.making, "one file is made at a time");
-        let bytes = bytes.max(writing.spares.needed_bytes);
+        // Who waits itself gets what it needs itself: there may be room on the disk for that and not for the largest batch.
+        let bytes = if bytes > 0 { bytes } else { writing.spares.needed_bytes };
         let small =
             writing.spares.ready.iter().any(|file| file.header.file_bytes < open::file_bytes(0, bytes));
         let mut unused = if small { std::mem::take(&mut writing.spares.ready) } else { VecDeque::new() };
         let active = writing.active.as_ref().expect("only an open log wants a spare");
         let seq = writing.spares.ready.back().map_or(active.header.seq, |file| file.header.seq) + 1;
-        let file_bytes = open::file_bytes(writing.spares.next_bytes, bytes);
+        let file_bytes = writing.spares.next_file_bytes(bytes);
         let retired = writing.spares.retired.pop_if(|retired| retired.bytes == file_bytes);
         let header = Header {
             log_id: self.me.log_id,
@@ -119,17 +130,19 @@ impl Inner {
         let spares = &mut writing.spares;
         spares.making = false;
         spares.ready.extend(unused);
+        // Made or not: who still waits for it is told, comes again and says so again. A batch that the disk has no room for
+        // would else be what everybody waits for.
+        spares.needed_bytes = 0;
         let result = match made {
             Ok(file) => {
                 spares.recycled += u64::from(retired.is_some());
                 spares.ready.push_back(file);
                 spares.failure = None;
-                spares.needed_bytes = 0;
                 spares.next_bytes = spares.next_bytes.saturating_mul(4).min(self.config.max_file_bytes);
                 Ok(())
             }
             Err(e) => {
-                spares.failure = Some(e.clone());
+                spares.failure = Some((e.clone(), file_bytes));
                 Err(e)
             }
         };
@@ -140,20 +153,23 @@ impl Inner {
         result
     }
 
-    /// Makes a file in the place of `unused` ones; what of them could not be removed stays there.
+    /// Makes a file in the place of `unused` ones, which go only once it is there; what of them could not be removed stays.
     pub(crate) fn make_file(
         &self,
         header: Header,
         unused: &mut VecDeque<LogFile>,
         retired: Option<&Retired>,
     ) -> Result<LogFile> {
-        self.remove_unused(unused)?;
         let write_path = self.config.write_path;
         let plan = Plan { header, dir: self.dir.clone(), write_path };
         let file = match retired {
             Some(retired) => LogFile::recycle(&*self.fs, &plan, retired)?,
             None => LogFile::make(&*self.fs, &plan)?,
         };
+        if let Err(e) = self.remove_unused(unused) {
+            file.discard(&*self.fs);
+            return Err(e);
+        }
         file.publish(&*self.fs, &self.dir)?;
         Ok(file)
     }
@@ -190,9 +206,13 @@ impl Inner {
             {
                 return;
             }
+            // Where there is none for a large batch, there may be one for the others.
+            let once_more = writing.spares.needs_a_larger_one();
             if let Err(e) = self.make_spare(writing, 0) {
                 tracing::warn!(dir = %self.dir.display(), error = %e, "no spare log file");
-                return;
+                if !once_more {
+                    return;
+                }
             }
         }
     }
@@ -224,12 +244,18 @@ impl Inner {
         }
     }
 
-    /// Notes a file that is missing now, and says what to answer meanwhile.
+    /// Notes a file that is missing now, and says what to answer meanwhile. What kept a larger one from being made says
+    /// nothing of this one.
     fn want_file(&self, writing: &mut Writing, bytes: u64) -> Error {
         let spares = &mut writing.spares;
         spares.needed_bytes = spares.needed_bytes.max(bytes);
-        let failure = spares.failure.clone().filter(|_| !spares.making);
-        failure.map_or_else(|| Error::refused(ErrorKind::NoRoomYet), |e| e.with_fate(Fate::NotWritten))
+        let file_bytes = spares.next_file_bytes(bytes);
+        match &spares.failure {
+            Some((e, failed)) if !spares.making && *failed <= file_bytes => {
+                e.clone().with_fate(Fate::NotWritten)
+            }
+            _ => Error::refused(ErrorKind::NoRoomYet),
+        }
     }
 
     /// Ready once an append of a frame of `bytes` may find room; else the waker is told when a file arrives.

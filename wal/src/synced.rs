@@ -32,7 +32,11 @@ impl Future for Synced<'_> {
         this.log.check_process()?;
         this.log.check_appended(this.lsn)?;
         match this.log.commit.poll(this.lsn, &mut this.id, cx.waker()) {
-            Poll::Ready(answer) => Poll::Ready(answer.map_err(poisoned)),
+            Poll::Ready(answer) => {
+                // Whoever leads took the waker out, or will: there is nothing left to look for.
+                this.id = None;
+                Poll::Ready(answer.map_err(poisoned))
+            }
             Poll::Pending => {
                 this.log.wake_commit();
                 Poll::Pending
@@ -48,3 +52,6 @@ impl Drop for Synced<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use memmap2::{Mmap, MmapOptions};
@@ -35,6 +36,18 @@ impl Region {
         // while it is mapped is neither: its owner lets nobody look at a hole before it was filled, and fills it once.
         let map = unsafe { MmapOptions::new().len(len).map(file)? };
         Ok(Self(Arc::new(Bytes::Map(map))))
+    }
+
+    /// Has the bytes of `range` read from the disk, if they are not in memory: a page that it cannot give is an error here,
+    /// and a SIGBUS for who looks at it. Kernels before 5.14 do not know the call.
+    pub(crate) fn populate(&self, range: Range<usize>) -> io::Result<()> {
+        match &*self.0 {
+            Bytes::Heap(_) => Ok(()),
+            #[cfg(target_os = "linux")]
+            Bytes::Map(map) => map.advise_range(memmap2::Advice::PopulateRead, range.start, range.len()),
+            #[cfg(not(target_os = "linux"))]
+            Bytes::Map(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
     }
 
     /// The bytes.

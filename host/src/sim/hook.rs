@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,6 +24,8 @@ pub enum Op {
     ReadAt,
     /// `File::map`.
     Map,
+    /// `File::populate`.
+    Populate,
     /// `File::map_log`.
     MapLog,
     /// `File::map_atomics`; stores into the page are not asked about.
@@ -72,6 +75,7 @@ impl Op {
             Self::Open
                 | Self::ReadAt
                 | Self::Map
+                | Self::Populate
                 | Self::MapLog
                 | Self::MapAtomics
                 | Self::List
@@ -106,6 +110,8 @@ pub struct Call<'a> {
     pub op: Op,
     /// To what; a file keeps the name it was opened under.
     pub path: &'a Path,
+    /// Where in the file reading or populating begins; 0 for other calls.
+    pub offset: u64,
     /// How many bytes are read, written or filled; the new length for `SetLen`; otherwise 0.
     pub len: u64,
 }
@@ -181,9 +187,9 @@ impl Part {
 }
 
 impl Asker {
-    fn ask(&self, op: Op, path: &Path, len: u64) -> Act {
+    fn ask(&self, op: Op, path: &Path, (offset, len): (u64, u64)) -> Act {
         let n = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
-        match (self.hook)(&Call { n, op, path, len }) {
+        match (self.hook)(&Call { n, op, path, offset, len }) {
             Act::Fail(_) | Act::FailMidway(_) | Act::FailAfter(_) if !op.can_fail() => Act::Go,
             Act::FailMidway(errno) if !op.has_a_middle() => Act::Fail(errno),
             Act::KillMidway if !op.has_a_middle() => Act::Kill,
@@ -191,14 +197,19 @@ impl Asker {
         }
     }
 
-    fn run<T>(
+    fn run<T>(&self, op: Op, path: &Path, len: u64, run: impl FnMut(Part) -> io::Result<T>) -> io::Result<T> {
+        self.run_at(op, path, (0, len), run)
+    }
+
+    /// As [`Asker::run`], of a call at this offset and of this length.
+    fn run_at<T>(
         &self,
         op: Op,
         path: &Path,
-        len: u64,
+        place: (u64, u64),
         mut run: impl FnMut(Part) -> io::Result<T>,
     ) -> io::Result<T> {
-        let (part, errno) = match self.ask(op, path, len) {
+        let (part, errno) = match self.ask(op, path, place) {
             Act::Go => return run(Part::All),
             Act::Fail(errno) => return Err(io::Error::from_raw_os_error(errno)),
             Act::FailMidway(errno) => (Part::FirstHalf, Some(errno)),
@@ -300,7 +311,8 @@ impl File for HookFile {
     }
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.asker.run(Op::ReadAt, &self.path, buf.len() as u64, |_| self.inner.read_at(buf, offset))
+        let place = (offset, buf.len() as u64);
+        self.asker.run_at(Op::ReadAt, &self.path, place, |_| self.inner.read_at(buf, offset))
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
@@ -332,6 +344,11 @@ impl File for HookFile {
 
     fn map(&self) -> io::Result<Region> {
         self.asker.run(Op::Map, &self.path, 0, |_| self.inner.map())
+    }
+
+    fn populate(&self, region: &Region, range: Range<usize>) -> io::Result<()> {
+        let place = (range.start as u64, range.len() as u64);
+        self.asker.run_at(Op::Populate, &self.path, place, |_| self.inner.populate(region, range.clone()))
     }
 
     fn map_log(&self, len: u64) -> io::Result<LogRegion> {

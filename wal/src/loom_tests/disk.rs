@@ -28,6 +28,7 @@ pub(super) struct Disk {
 struct Device {
     steps: AtomicU64,
     failing: AtomicBool,
+    refusing: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -68,13 +69,22 @@ impl Image {
 
 impl Disk {
     pub(super) fn new() -> Arc<Self> {
-        let device = Device { steps: AtomicU64::new(0), failing: AtomicBool::new(false) };
+        let device = Device {
+            steps: AtomicU64::new(0),
+            failing: AtomicBool::new(false),
+            refusing: AtomicBool::new(false),
+        };
         Arc::new(Self { names: Mutex::default(), device: Arc::new(device) })
     }
 
     /// From now on syncs of content fail.
     pub(super) fn fail(&self) {
         self.device.failing.store(true, Ordering::SeqCst);
+    }
+
+    /// The next write call of frames fails, and only that one.
+    pub(super) fn refuse_next_write(&self) {
+        self.device.refusing.store(true, Ordering::SeqCst);
     }
 
     /// The log files, in order.
@@ -126,6 +136,9 @@ impl File for DiskFile {
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        if offset > 0 && self.device.refusing.swap(false, Ordering::SeqCst) {
+            return Err(io::Error::other("the disk of the model refuses a write"));
+        }
         if offset == 0 {
             self.lives.fetch_add(1, Ordering::Relaxed);
         }

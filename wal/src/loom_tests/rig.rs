@@ -113,16 +113,28 @@ impl Rig {
 
     /// With larger files than the first.
     pub(super) fn growing_to(max_file_bytes: u64, write_path: WritePath) -> Self {
-        let (disk, loops, now) = (Disk::new(), Arc::new(Loops::default()), RealClock.now());
-        let config = Config {
+        Self::of(Config { max_file_bytes, write_path, ..Self::config() })
+    }
+
+    /// Staged frames that count once they are written.
+    pub(super) fn in_memory() -> Self {
+        let durability = Durability::Memory;
+        Self::of(Config { durability, write_path: WritePath::Positioned, ..Self::config() })
+    }
+
+    fn config() -> Config {
+        Config {
             durability: Durability::LocalSynced,
             first_file_bytes: 8192,
-            max_file_bytes,
+            max_file_bytes: 8192,
             reserve_bytes: 0,
-            write_path,
             salt_seed: Some(1),
             ..Config::default()
-        };
+        }
+    }
+
+    fn of(config: Config) -> Self {
+        let (disk, loops, now) = (Disk::new(), Arc::new(Loops::default()), RealClock.now());
         let options = Options {
             dir: "wal".into(),
             fs: Arc::clone(&disk) as _,

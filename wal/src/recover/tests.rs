@@ -18,7 +18,7 @@ fn read(options: &Options) -> (Vec<View>, Findings) {
 fn begin_behind_the_last(options: &Options) {
     let (views, mut found) = read(options);
     let last = views.last().unwrap();
-    let (start, _) = last.start().unwrap();
+    let (start, _) = last.start().unwrap().unwrap();
     found.proven_seq = last.header.seq;
     found.proven_end = HEADER_PAGE_BYTES as u64 + start.head.frame_bytes();
     let epoch = open::next_epoch(options, &found).unwrap();

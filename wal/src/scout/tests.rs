@@ -8,6 +8,7 @@ use akidb_host::{RealSpawn, Region, Rng};
 use super::*;
 use crate::frame::{FrameType, encode_whole};
 use crate::header::{Header, Origin};
+use crate::loaded::Loaded;
 use crate::lsn::Lsn;
 use crate::search::search;
 
@@ -16,7 +17,13 @@ const SALT: u64 = 0x1234_5678_9abc_def1;
 fn view(origin: Origin, bytes: Vec<u8>) -> View {
     let header =
         Header { log_id: [7; 16], seq: 1, salt: SALT, file_bytes: bytes.len() as u64, epoch: 1, origin };
-    View { path: PathBuf::from("x.wal"), header, region: Region::from_vec(bytes), truncated: false }
+    View {
+        path: PathBuf::from("x.wal"),
+        header,
+        region: Region::from_vec(bytes),
+        loaded: Loaded::default(),
+        truncated: false,
+    }
 }
 
 /// A file of some pages; in a recycled one all that nobody wrote is of its earlier life.
@@ -47,27 +54,27 @@ fn a_search_with_a_scout_finds_what_a_search_of_every_byte_finds() {
         let at = HEADER_PAGE_BYTES as u64 + 8 * rng.below(1000);
         let whole = |v: &View| Found { empty_from: v.bytes().len(), unused: false };
         let whole: Vec<Found> = views.iter().map(whole).collect();
-        let expected = search(&views, at, &whole);
+        let expected = search(&views, at, &whole).unwrap();
         let inline = InlineSpawn::default();
         let spawns: [&dyn Spawn; 2] = [&RealSpawn, &inline];
         for spawn in spawns {
             let mut scout = Scout::send(&views, spawn);
-            let ends = scout.ends();
+            let ends = scout.ends().unwrap();
             skipped +=
                 whole.iter().zip(ends).map(|(whole, end)| whole.empty_from - end.empty_from).sum::<usize>();
             let without_spares: Vec<Found> = ends.iter().map(|end| Found { unused: false, ..*end }).collect();
-            let got = search(&views, at, &without_spares);
+            let got = search(&views, at, &without_spares).unwrap();
             assert_eq!(
                 format!("{got:?}"),
                 format!("{expected:?}"),
                 "seed {seed}, ends {ends:?} of {whole:?}"
             );
-            let got = search(&views, at, ends);
+            let got = search(&views, at, ends).unwrap();
             if got.bytes == 0 && expected.bytes > 0 {
                 // What is there lies in spares, and nothing lies anywhere else.
                 let used = views.iter().zip(ends).enumerate().filter(|(i, (_, end))| *i == 0 || !end.unused);
                 let used: Vec<View> = used.map(|(_, (view, _))| view.clone()).collect();
-                assert_eq!(search(&used, at, &vec![whole[0]; used.len()]).bytes, 0, "seed {seed}");
+                assert_eq!(search(&used, at, &vec![whole[0]; used.len()]).unwrap().bytes, 0, "seed {seed}");
                 unused += 1;
             } else {
                 assert_eq!(format!("{got:?}"), format!("{expected:?}"), "seed {seed}");
@@ -92,8 +99,11 @@ fn a_file_ends_behind_its_last_piece_that_is_not_empty_and_a_spare_is_one() {
     let stale = view(Origin::Recycled, vec![0xee; len]);
     let mut scout = Scout::send(&[full, half, stale, spare], &InlineSpawn::default());
     let end = |empty_from, unused| Found { empty_from, unused };
-    assert_eq!(scout.ends(), [end(len, false), end(2 * PIECE_BYTES, false), end(len, true), end(len, true)]);
-    assert!(Scout::send(&[], &RealSpawn).ends().is_empty());
+    assert_eq!(
+        scout.ends().unwrap(),
+        [end(len, false), end(2 * PIECE_BYTES, false), end(len, true), end(len, true)]
+    );
+    assert!(Scout::send(&[], &RealSpawn).ends().unwrap().is_empty());
 }
 
 #[test]

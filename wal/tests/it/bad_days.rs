@@ -174,6 +174,22 @@ fn a_full_disk_is_typed_loses_nothing_and_heals_mapped_and_not() {
 }
 
 #[test]
+fn a_disk_that_is_nearly_full_keeps_its_last_bytes_for_the_log() {
+    let mut rng = Rng::seeded(1);
+    let mut machine = machine(WritePath::Mapped, &mut rng);
+    machine.config.reserve_bytes = 32_768;
+    for (free, is_made) in [(60_000, false), (120_000, true)] {
+        machine.disk.set_free_bytes(Some(free));
+        let log = machine.open().unwrap();
+        machine.rest(Duration::ZERO);
+        let reserve = machine.disk.metadata(&Path::new(DIR).join("reserve"));
+        assert_eq!(reserve.is_ok(), is_made, "{free} bytes are free");
+        commit(&machine, &log, 600, 1);
+        log.close().unwrap();
+    }
+}
+
+#[test]
 fn a_wall_clock_that_runs_backwards_changes_nothing() {
     let mut rng = Rng::seeded(1);
     let mut machine = machine(WritePath::Mapped, &mut rng);

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
-use akidb_host::RealFs;
 use akidb_host::sim::{Act, Call, EIO, ENOSPC, Gate, HookFs, InlineSpawn, Op};
+use akidb_host::{Clock, RealClock, RealFs};
 use akidb_wal::{Durability, ErrorKind, Fate, Log, Options, State, WritePath};
 
 use crate::support::{Place, append, append_synced, rows};
@@ -99,6 +99,50 @@ fn the_close_of_a_poisoned_log_waits_for_a_sync_under_way() {
     });
 }
 
+/// The log goes on in a third file while the first is being synced, and the end of the second cannot be written: what was
+/// only staged for it is not acknowledged when the sync under way goes on to it.
+#[test]
+fn what_a_rotation_could_not_write_is_acknowledged_by_nobody() {
+    for errno in [EIO, ENOSPC] {
+        let mut place = Place::new();
+        let failing = Arc::new(AtomicBool::new(false));
+        let gate = Gate::opened(|call| call.op == Op::SyncData);
+        let (fails, held) = (Arc::clone(&failing), Arc::clone(&gate));
+        let hook = move |call: &Call<'_>| {
+            let of_second = call.path.to_string_lossy().contains("0000000000000002");
+            let fails = call.op == Op::WriteAt && of_second && fails.load(Ordering::SeqCst);
+            if fails { Act::Fail(errno) } else { held.pass(call) }
+        };
+        place.fs = Arc::new(HookFs::new(Arc::new(RealFs), Arc::new(hook)));
+        place.spawn = Arc::new(InlineSpawn::default());
+        place.config.write_path = WritePath::Positioned;
+        let (log, _) = place.open();
+        let record = [7; 1000];
+        let mut model = Vec::new();
+        while log.counters().rotations == 0 {
+            append(&log, &[&record], &mut model);
+        }
+        let staged = model.pop().unwrap().0;
+        let written = model.last().unwrap().0;
+        gate.shut();
+        thread::scope(|scope| {
+            let leader = scope.spawn(|| log.wait(written));
+            gate.wait_until_held();
+            failing.store(true, Ordering::SeqCst);
+            let error = (0..100).find_map(|_| log.append(&[&record]).err()).unwrap();
+            assert!(matches!(error.kind(), ErrorKind::Poisoned { .. }), "{error}");
+            gate.release();
+            leader.join().unwrap().unwrap();
+        });
+        let error = log.wait(staged).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Poisoned { .. }), "{error}");
+        assert_eq!((log.watermarks().synced, log.watermarks().state), (written, State::Poisoned));
+        drop(log);
+        // The control page did not say more than that either: it would be damage now.
+        assert_eq!(rows(&place.open().1), model);
+    }
+}
+
 /// Bytes and names of the files in the log's directory that hold records, may come to, or did.
 fn listed(place: &Place) -> (u64, Vec<String>) {
     let entries = std::fs::read_dir(place.path()).unwrap().map(Result::unwrap);
@@ -183,6 +227,55 @@ fn no_space_for_the_next_file_is_typed_and_heals() {
     assert_eq!(rows(&place.open().1), model);
 }
 
+/// The disk has room for ordinary files and not for that of one large batch: that one is refused, nobody else is, and no
+/// file that is ready is given up for it.
+#[test]
+fn a_batch_that_the_disk_has_no_room_for_holds_up_nobody_else() {
+    const SMALL: [u8; 1000] = [6; 1000];
+    let large = vec![5; 60_000];
+    let mut place = Place::new();
+    let hook = |call: &Call<'_>| match call.op {
+        Op::ZeroFill if call.len > 50_000 => Act::Fail(ENOSPC),
+        _ => Act::Go,
+    };
+    place.fs = Arc::new(HookFs::new(Arc::new(RealFs), Arc::new(hook)));
+    let spawn = InlineSpawn::default();
+    place.spawn = Arc::new(spawn.clone());
+    let (log, _) = place.open();
+    let mut model = Vec::new();
+    let refused = |error: akidb_wal::Error| {
+        assert!(matches!(error.kind(), ErrorKind::NoSpace { .. }), "{error}");
+        assert_eq!(error.fate(), Fate::NotWritten);
+    };
+    for _ in 0..3 {
+        append_synced(&log, &[&SMALL], &mut model);
+    }
+    spawn.run_until_idle(RealClock.now());
+    let files = place.files();
+    assert_eq!(files.len(), 2, "the next one is ready");
+    refused(log.append(&[&large]).unwrap_err());
+    assert_eq!(place.files(), files);
+    for round in 0..80 {
+        // It asks again and again, and is told that it waits, or why it does not.
+        match log.append_nowait(&[&large]).unwrap_err() {
+            error if matches!(error.kind(), ErrorKind::NoRoomYet) => {}
+            error => refused(error),
+        }
+        append_synced(&log, &[&SMALL], &mut model);
+        let mut found = log.append_nowait(&[&SMALL]);
+        if let Err(error) = &found {
+            assert!(matches!(error.kind(), ErrorKind::NoRoomYet), "{round}: {error}");
+            spawn.run_until_idle(RealClock.now());
+            found = log.append_nowait(&[&SMALL]);
+        }
+        let appended = found.unwrap();
+        model.push((appended.first, appended.last, SMALL.to_vec()));
+    }
+    assert!(log.counters().rotations > 3);
+    drop(log);
+    assert_eq!(rows(&place.open().1), model);
+}
+
 #[test]
 fn a_next_file_whose_name_could_not_be_synced_is_not_used_and_writing_heals() {
     for op in [Op::SyncDir, Op::HardLink, Op::SyncAll, Op::CreateNew] {
@@ -238,6 +331,36 @@ fn a_full_disk_opens_on_the_reserve() {
     log.close().unwrap();
     drop((log, recovered));
     assert_eq!(rows(&place.open().1), model);
+}
+
+/// A process that died while it filled the reserve left a part of it under its name.
+#[test]
+fn a_reserve_that_is_too_short_is_made_anew_and_has_its_name_only_when_it_is_whole() {
+    let mut place = Place::new();
+    let spawn = InlineSpawn::default();
+    place.spawn = Arc::new(spawn.clone());
+    place.config.reserve_bytes = 65_536;
+    let reserve = place.path().join("reserve");
+    let (seen, looks) = (Arc::new(AtomicU64::new(0)), reserve.clone());
+    let counted = Arc::clone(&seen);
+    let hook = move |call: &Call<'_>| {
+        if call.op == Op::ZeroFill && call.len == 65_536 {
+            counted.fetch_add(1, Ordering::SeqCst);
+            assert!(std::fs::metadata(&looks).map_or(0, |found| found.len()) < 65_536);
+            assert_ne!(call.path, looks);
+        }
+        Act::Go
+    };
+    place.fs = Arc::new(HookFs::new(Arc::new(RealFs), Arc::new(hook)));
+    std::fs::create_dir_all(place.path()).unwrap();
+    std::fs::write(&reserve, [0; 5_000]).unwrap();
+    for _ in 0..2 {
+        let (log, _) = place.open();
+        spawn.run_until_idle(RealClock.now());
+        assert_eq!(std::fs::metadata(&reserve).unwrap().len(), 65_536);
+        log.close().unwrap();
+    }
+    assert_eq!(seen.load(Ordering::SeqCst), 1, "one that is whole stays");
 }
 
 /// One failure at call k of a life that opens, appends, rotates, truncates and closes: whatever fails, what was

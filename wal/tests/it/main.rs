@@ -20,4 +20,5 @@ mod power_cuts;
 mod reader;
 mod repair;
 mod support;
+mod unreadable;
 mod wakers;

@@ -192,3 +192,21 @@ fn file_systems_are_told_apart_by_their_magic_numbers() {
         assert_eq!(RealFs.statfs(Path::new("/dev/shm")).unwrap().kind, FsKind::Memory);
     }
 }
+
+/// What is looked at behind a page that cannot be had ends the process; to ask for it first does not.
+#[test]
+fn a_page_that_cannot_be_had_is_an_error_of_populate() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = RealFs.create_new(&dir.path().join("f")).unwrap();
+    file.zero_fill(0, 3 * 4096).unwrap();
+    let region = file.map().unwrap();
+    if let Err(e) = file.populate(&region, 100..3 * 4096) {
+        println!("skipped: this kernel does not know the call ({e})");
+        return;
+    }
+    // As good as a sector that cannot be read: no page behind the map.
+    file.set_len(4096).unwrap();
+    file.populate(&region, 100..4096).unwrap();
+    assert!(file.populate(&region, 4000..5000).is_err());
+    assert!(file.populate(&region, 8192..3 * 4096).is_err());
+}
