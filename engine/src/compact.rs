@@ -35,13 +35,15 @@ use policy::SegmentLoad;
 /// How the next segments to merge are chosen.
 pub(crate) type Choose = fn(&[SegmentLoad], u64) -> Vec<usize>;
 
-/// Segments that could not be rewritten alone, by their files.
+/// What a choice leaves out and looks for: segments that could not be rewritten alone, by their files.
 #[derive(Debug, Default)]
 pub(crate) struct Spared {
     /// Of these it is known, and they are left out.
     pub(crate) files: BTreeSet<String>,
     /// Of this one it turned out now.
     pub(crate) failed: Option<String>,
+    /// Whether the indexes of all segments are read, so that damaged ones are made again.
+    pub(crate) reads_indexes: bool,
 }
 
 /// Merges what `choose` takes of a collection; `false` if it takes nothing. Blocks for as long as that is, and before it for
@@ -98,7 +100,7 @@ fn compact_once(
     if state.damage.get().is_some() {
         return Ok(Once::Merged(false));
     }
-    let loads = loads(engine, state, &spared.files);
+    let loads = loads(engine, state, spared);
     let Admitted { chosen, max_rows, charge: _charge } = match admit(engine, state, &loads, choose, held) {
         Admission::Begins(admitted) => admitted,
         Admission::Needs(bytes) => return Ok(Once::Needs(bytes)),
@@ -139,14 +141,15 @@ fn compact_once(
 }
 
 /// What the choice depends on, of every segment.
-fn loads(engine: &Engine, state: &CollectionState, spared: &BTreeSet<String>) -> Vec<SegmentLoad> {
+fn loads(engine: &Engine, state: &CollectionState, spared: &Spared) -> Vec<SegmentLoad> {
     let now_micros = engine.place.clock.unix_micros();
     let before = engine.limits.ttl_erase_micros.map(|after| now_micros.saturating_sub(after));
     let current = engine.current();
     let filters = &current.content().filters;
     let load = |live: &Arc<LiveSegment>| SegmentLoad {
         overdue: before.is_some_and(|before| is_ripe(filters, state, live, before)),
-        spared: spared.contains(&live.segment.meta().file),
+        unindexed: spared.reads_indexes && live.segment.is_index_damaged(),
+        spared: spared.files.contains(&live.segment.meta().file),
         ..load(live)
     };
     state.segments.iter().map(load).collect()
@@ -158,6 +161,7 @@ fn load(live: &LiveSegment) -> SegmentLoad {
         dead: u32::try_from(live.deletion_vector.len()).expect("rows are u32"),
         bytes: live.segment.meta().size,
         overdue: false,
+        unindexed: false,
         spared: false,
     }
 }

@@ -266,7 +266,8 @@ impl Db {
         for (id, segments) in states {
             // As many as there are segments now: rows that die meanwhile are for another time.
             for _ in 0..segments {
-                if !compact::compact(engine, id, policy::in_a_hurry, patience, &mut Spared::default())? {
+                let mut looks = Spared { reads_indexes: true, ..Spared::default() };
+                if !compact::compact(engine, id, policy::in_a_hurry, patience, &mut looks)? {
                     break;
                 }
                 merges += 1;

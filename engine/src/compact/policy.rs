@@ -33,6 +33,8 @@ pub(crate) struct SegmentLoad {
     pub(crate) bytes: u64,
     /// Whether the dead among them include such as expired so long ago that they must not be there any more.
     pub(crate) overdue: bool,
+    /// Whether its index is damaged: searches compare every row of it.
+    pub(crate) unindexed: bool,
     /// Whether it could not be rewritten a moment ago: no merge takes it until it is tried again.
     pub(crate) spared: bool,
 }
@@ -111,7 +113,8 @@ pub(crate) fn in_a_hurry(segments: &[SegmentLoad], max_rows: u64) -> Vec<usize> 
     if chosen.len() >= 2 {
         return chosen;
     }
-    let dirty = |at: &usize| segments[*at].dead > 0 && segments[*at].live_rows() <= max_rows;
+    let is_dirty = |segment: &SegmentLoad| segment.dead > 0 || segment.unindexed;
+    let dirty = |at: &usize| is_dirty(&segments[*at]) && segments[*at].live_rows() <= max_rows;
     by_size.into_iter().filter(dirty).take(1).collect()
 }
 
@@ -143,6 +146,7 @@ fn full_tier(segments: &[SegmentLoad], by_size: &[usize], bounds: &Bounds) -> Ve
             dead: 0,
             bytes: sum(SegmentLoad::live_bytes),
             overdue: false,
+            unindexed: false,
             spared: false,
         };
         // One more of the tier above would be a merge again at once.
@@ -188,7 +192,8 @@ mod tests {
     use super::*;
 
     fn segment(rows: u32, dead: u32) -> SegmentLoad {
-        SegmentLoad { rows, dead, bytes: u64::from(rows) * 1_000, overdue: false, spared: false }
+        let bytes = u64::from(rows) * 1_000;
+        SegmentLoad { rows, dead, bytes, overdue: false, unindexed: false, spared: false }
     }
 
     #[test]
@@ -255,6 +260,14 @@ mod tests {
             assert!(small <= 20, "{small} small segments");
         }
         assert!(!segments.iter().any(|s| s.overdue), "and the overdue ones come between");
+    }
+
+    #[test]
+    fn a_segment_without_a_sound_index_is_rewritten_in_a_hurry() {
+        let segments = [SegmentLoad { unindexed: true, ..segment(600_000, 0) }, segment(500_000, 0)];
+        assert_eq!(in_a_hurry(&segments, 1_000_000), [0]);
+        assert!(in_a_hurry(&segments, 550_000).is_empty(), "made with more memory than there is");
+        assert!(due(&segments, 1_000_000).is_empty(), "nobody looks for it all the time");
     }
 
     #[test]

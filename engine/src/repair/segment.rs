@@ -96,7 +96,14 @@ fn look<'a>(fs: &Arc<dyn Fs>, named: &'a Named) -> Result<Going<'a>> {
         None => false,
         Some(segment) => {
             let rows = || segment.scan(schema, 0..segment.rows(), true)?.try_for_each(|rows| rows.map(drop));
-            unless_damaged(segment.verify())?.is_some() && unless_damaged(rows())?.is_some()
+            let rows_are_there = unless_damaged(rows())?.is_some();
+            if rows_are_there && dead.is_some() && segment.is_index_damaged() {
+                let message = "only the index of this segment is damaged: every row of it is there, and searches compare \
+                               them all; nothing was changed";
+                let help = "`akidb compact` writes it again, with an index";
+                return Err(Error::invalid("AKI-0287", message).at(&named.path, None).help_is(help));
+            }
+            rows_are_there && unless_damaged(segment.verify())?.is_some()
         }
     };
     if is_sound && dead.is_some() {

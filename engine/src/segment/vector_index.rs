@@ -111,6 +111,17 @@ impl Segment {
         Ok(Some(VectorIndex { first_blocks: first_blocks.collect(), lists, rotation }))
     }
 
+    /// Whether it has an index that cannot be used, all of which is read for that. Not while the disk does not answer.
+    pub(crate) fn is_index_damaged(&self) -> bool {
+        let Some(index) = self.vector_index() else {
+            return self.meta().head.is_some() && self.decoded.index.get().is_some();
+        };
+        let is_damaged = |list: &List| {
+            self.list_codes(&index.lists, list).is_err_and(|error| error.kind() == ErrorKind::Corrupt)
+        };
+        index.lists.lists.iter().any(is_damaged)
+    }
+
     /// The codes of a list, checked.
     pub(crate) fn list_codes(&self, lists: &Lists, list: &List) -> Result<&[u8]> {
         self.codes(list.offset..list.offset + lists.list_len(list) as u64)

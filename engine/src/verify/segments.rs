@@ -36,6 +36,15 @@ struct Rotten {
     error: Error,
 }
 
+/// What mends a segment of which nothing but the index is damaged.
+const INDEX_HELP: &str = "every row is there, and searches of this segment are exact and slow: `akidb compact` writes it again, with an index";
+
+/// Whether a damage lies in the sections that only searches by codes read.
+fn is_of_index(meta: &SegmentMeta, damage: &Damage) -> bool {
+    let sections = [meta.head, meta.codes];
+    sections.iter().flatten().any(|place| (place.offset..place.offset + place.len).contains(&damage.offset))
+}
+
 /// The manifest that names a file.
 #[derive(Clone, Copy)]
 struct NamedBy<'a> {
@@ -112,6 +121,11 @@ impl<'a> Files<'a> {
                     let ranges = segment.rows_of_bytes(&(offset..offset + len));
                     Some(TouchedRows::of(&collection.name, &segment, dead.as_ref(), &ranges))
                 };
+                let help = if report.damages.iter().all(|damage| is_of_index(meta, damage)) {
+                    INDEX_HELP.to_owned()
+                } else {
+                    mending(&path)
+                };
                 let told = |damage: Damage| FileDamage {
                     file: path.clone(),
                     offset: Some(damage.offset),
@@ -123,7 +137,7 @@ impl<'a> Files<'a> {
                     what: damage.what,
                     manifest: None,
                     snapshots: Vec::new(),
-                    help: mending(&path),
+                    help: help.clone(),
                 };
                 report.damages.into_iter().map(told).collect()
             }

@@ -279,7 +279,7 @@ fn section(bytes: &[u8], kind: u8) -> std::ops::Range<usize> {
 }
 
 #[test]
-fn a_damaged_index_makes_searches_exact_and_says_so() {
+fn a_damaged_index_makes_searches_exact_and_is_made_again_by_a_merge() {
     let dir = tempfile::tempdir().unwrap();
     let db = Db::open(dir.path()).unwrap();
     let docs = db.create_collection("docs", schema(Metric::Cosine)).unwrap();
@@ -303,7 +303,19 @@ fn a_damaged_index_makes_searches_exact_and_says_so() {
         db.close().unwrap();
         let damages = akidb::verify(dir.path()).unwrap().damages;
         assert!(damages.iter().any(|damage| damage.what.contains("vector index")), "{damages:?}");
+        // Nothing of it is lost: it is not given up.
+        let refused = akidb::repair_segment_drop(&file, false).unwrap_err();
+        assert!(
+            refused.code() == "AKI-0287" && refused.help().unwrap().contains("akidb compact"),
+            "{refused:?}"
+        );
     }
+    let db = Db::open(dir.path()).unwrap();
+    let docs = db.collection("docs").unwrap();
+    assert_eq!((db.compact().unwrap(), db.compact().unwrap()), (1, 0));
+    let (found, explained) = recall(&docs, None, 20);
+    assert!(found > 0.9 && !explained.parts[0].damaged_index && !explained.exact, "{found}, {explained:?}");
+    db.close().unwrap();
 }
 
 #[test]
