@@ -15,6 +15,7 @@ mod log;
 mod log_damage;
 mod metrics;
 mod names;
+mod outage;
 mod restores;
 mod serve;
 mod server;
