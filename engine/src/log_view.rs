@@ -124,7 +124,11 @@ pub fn log_files(path: impl AsRef<Path>) -> Result<Vec<PathBuf>> {
     let path = path.as_ref();
     let unreadable = |cause: &std::io::Error| Error::io("AKI-0247", path, "looking for log files", cause);
     if RealFs.metadata(path).map_err(|cause| unreadable(&cause))?.kind != EntryKind::Dir {
-        return Ok(vec![path.into()]);
+        // The control file beside them is none, and would be called damaged.
+        return match path.extension().is_some_and(|ending| ending == "wal") {
+            true => Ok(vec![path.into()]),
+            false => Err(no_log_file(path)),
+        };
     }
     let inside = path.join("wal");
     let dir = if RealFs.metadata(&inside).is_ok() { inside } else { path.into() };
@@ -136,10 +140,14 @@ pub fn log_files(path: impl AsRef<Path>) -> Result<Vec<PathBuf>> {
         .map(|entry| dir.join(&entry.name))
         .collect();
     if files.is_empty() {
-        let message = "no log file here: name one that ends in .wal, or the directory of a database";
-        return Err(Error::invalid("AKI-0271", message).at(path, None));
+        return Err(no_log_file(path));
     }
     Ok(files)
+}
+
+fn no_log_file(path: &Path) -> Error {
+    let message = "no log file here: name one that ends in .wal, or the directory of a database";
+    Error::invalid("AKI-0271", message).at(path, None)
 }
 
 /// Reads one log file, with its records if `records` says so. Beside a living writer the last frame may be half

@@ -291,7 +291,7 @@ fn take_lock(place: &Place) -> Result<Box<dyn LockGuard>> {
         // Another process will not let go by being waited for; a handle being dropped in this one will.
         if left == 0 || !holder.contains(&format!("pid {},", std::process::id())) {
             let message = format!("the directory is open for writing elsewhere ({holder})");
-            let help = "open it with `read_only`, or stop that process";
+            let help = "stop that process first; what only reads (`read_only`; `akidb get`, `search`, `ls`, `stats`) works beside it";
             return Err(Error::new(ErrorKind::Locked, "AKI-0224", message).at(&path, None).help_is(help));
         }
         // Real time: what is waited for is another thread of this process, in real time too.

@@ -13,6 +13,7 @@ mod drill;
 mod imports;
 mod log;
 mod log_damage;
+mod mending;
 mod metrics;
 mod names;
 mod outage;
