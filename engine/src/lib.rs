@@ -125,6 +125,8 @@ mod stats;
 #[cfg(not(akidb_loom))]
 mod topk;
 #[cfg(not(akidb_loom))]
+mod unfinished;
+#[cfg(not(akidb_loom))]
 mod upload;
 #[cfg(not(akidb_loom))]
 mod verify;

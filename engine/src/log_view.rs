@@ -18,6 +18,7 @@ use crate::paths::{lossy_cut, lossy_path};
 use crate::record::{Op, Record};
 use crate::row::timestamp_text;
 use crate::schema::IdKind;
+use crate::unfinished;
 
 /// How often a reader beside a living writer looks again when a file changed under it.
 const LOOKS: usize = 5;
@@ -217,6 +218,7 @@ pub fn tail_log(dir: impl AsRef<Path>, count: usize, from: Option<Lsn>) -> Resul
 fn look(dir: &Path, count: usize, from: Option<Lsn>) -> Result<LogTail> {
     let newest = Store::new(Arc::new(RealFs), dir.join("manifest")).newest()?;
     let Some(newest) = newest else {
+        unfinished::refuse(&RealFs, dir)?;
         let message = format!("{} holds no database", dir.display());
         return Err(Error::new(ErrorKind::NotFound, "AKI-0221", message));
     };

@@ -29,6 +29,7 @@ use crate::ops::Memory;
 use crate::row;
 use crate::schema::Schema;
 use crate::segment::Segment;
+use crate::unfinished;
 use crate::upload::{OpenBackends, Uploads};
 use crate::write::Sequencer;
 use crate::write_stall::Stalls;
@@ -37,14 +38,12 @@ mod decode;
 mod line;
 mod replay;
 mod report;
-mod unfinished;
 
 pub use report::{CutReport, OpenTimes, RecoveryReport, UnsyncedReport};
 
 use decode::{Piece, Schemas};
 use replay::{Relief, apply, replay};
 use report::{Lap, note_cut, unsynced};
-use unfinished::refuse_unfinished;
 
 /// How long an open waits for a handle that is being dropped in this process, in steps of 10 ms.
 const LOCK_TRIES: u32 = 100;
@@ -224,7 +223,7 @@ pub(crate) fn open_read_only(place: Place, limits: Limits) -> Result<(Arc<Engine
     let alone = lock.as_ref().map_or(true, Option::is_some);
     let store = Store::new(Arc::clone(&place.fs), place.manifest_dir());
     let Some(Committed { manifest: newest, .. }) = store.newest()? else {
-        return Err(refuse_unfinished(&place).err().unwrap_or_else(|| no_database(&place)));
+        return Err(unfinished::refuse(&*place.fs, &place.dir).err().unwrap_or_else(|| no_database(&place)));
     };
     let mut report =
         RecoveryReport { manifest: newest.number, epoch: newest.writer_epoch, ..Default::default() };
@@ -315,13 +314,7 @@ fn newest_or_first(place: &Place, store: &Store) -> Result<Committed> {
     if let Some(newest) = store.newest()? {
         return Ok(newest);
     }
-    let logs = place.fs.list(&place.wal_dir()).unwrap_or_default();
-    if logs.iter().any(|entry| entry.name.ends_with(".wal")) {
-        let message = "the directory has a log but no manifest, so what the log's rows belong to is unknown";
-        return Err(Error::corrupt("AKI-0225", &place.manifest_dir(), 0, message)
-            .help_is("put the manifest directory back, or restore with `akidb restore URL DIR`"));
-    }
-    refuse_unfinished(place)?;
+    unfinished::refuse(&*place.fs, &place.dir)?;
     let stamp =
         Stamp { writer_epoch: 1, writer_id: 0, commit_id: rng.u64(), unix_micros: place.clock.unix_micros() };
     let mut bytes = [0; 16];

@@ -12,6 +12,7 @@ use crate::log::from_wal;
 use crate::manifest::{Manifest, Store};
 use crate::named_snapshots;
 use crate::paths::{lossy_path, lossy_paths, lossy_place};
+use crate::unfinished;
 
 mod rows;
 mod segments;
@@ -94,6 +95,10 @@ pub fn verify_on(fs: Arc<dyn Fs>, dir: impl AsRef<Path>) -> Result<Verification>
     let newest = match store.newest() {
         Ok(Some(newest)) => newest.manifest,
         Ok(None) => {
+            if let Err(error) = unfinished::refuse(&*fs, dir) {
+                found.add(&error, dir);
+                return Ok(found);
+            }
             let message = format!("{} holds no database", dir.display());
             return Err(Error::new(ErrorKind::NotFound, "AKI-0221", message));
         }

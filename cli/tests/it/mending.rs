@@ -59,6 +59,40 @@ fn a_printed_command_names_the_database_it_is_for() {
 }
 
 #[test]
+fn a_database_without_its_manifests_is_denied_by_no_verb() {
+    let place = Place::with_rows();
+    let backend = format!("copy={}", place.url("copy"));
+    place.ok(&["flush", "--backend", &backend]);
+    fs::rename(place.db().join("manifest"), place.path("away")).unwrap();
+    let look = |codes: &str| {
+        for verb in [
+            &["ls"][..],
+            &["stats"],
+            &["upsert", "docs", "z", "--vector", "1,1"],
+            &["wal", "tail"],
+            &["doctor"],
+        ] {
+            let told = place.fails(3, verb);
+            assert!(told.contains(codes), "{verb:?}: {told}");
+        }
+        let found = place.run(&["verify"]);
+        assert!(found.code == 3 && found.out.contains("manifest directory is missing"), "{found:?}");
+    };
+    look("AKI-0225");
+    // What is advised with a log there works: a directory of its own.
+    let told = place.fails(3, &["ls"]);
+    assert!(told.contains("`akidb restore URL NEW_DIR`"), "{told}");
+    // Without a log the restore goes on in the same one.
+    fs::remove_dir_all(place.db().join("wal")).unwrap();
+    let _ = fs::remove_dir(place.db().join("manifest"));
+    let told = place.fails(3, &["ls"]);
+    assert!(told.contains("AKI-0521"), "{told}");
+    assert!(told.contains(&format!("`akidb restore URL {}`", place.db().display())), "{told}");
+    place.ok(&["restore", &place.url("copy"), place.db().to_str().unwrap()]);
+    assert_eq!(ids(&place.json(&["ls", "docs"])), ["a", "b", "c"]);
+}
+
+#[test]
 fn what_is_no_file_of_a_kind_is_not_called_a_damaged_one() {
     let place = Place::with_rows();
     let backend = format!("copy={}", place.url("copy"));
