@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::support::{Place, Run, ids, program};
+use crate::support::{Place, Run, ids, objects, program};
 
 fn flip(file: &Path, at: usize) {
     let mut bytes = fs::read(file).unwrap();
@@ -90,6 +90,20 @@ fn a_database_without_its_manifests_is_denied_by_no_verb() {
     assert!(told.contains(&format!("`akidb restore URL {}`", place.db().display())), "{told}");
     place.ok(&["restore", &place.url("copy"), place.db().to_str().unwrap()]);
     assert_eq!(ids(&place.json(&["ls", "docs"])), ["a", "b", "c"]);
+}
+
+#[test]
+fn a_segment_that_is_not_there_is_damage_and_no_empty_answer() {
+    let place = Place::with_rows();
+    place.ok(&["flush"]);
+    fs::remove_file(place.files(".parquet").pop().unwrap()).unwrap();
+    assert_eq!(place.run(&["verify"]).code, 3);
+    for verb in [&["get", "docs", "a"][..], &["ls", "docs"], &["upsert", "docs", "z", "--vector", "1,1"]] {
+        let run = place.run(&[verb, &["--json"]].concat());
+        assert_eq!(run.code, 3, "{verb:?}: {run:?}");
+        let error = &objects(&run.err)[0]["error"];
+        assert_eq!((&error["kind"], &error["code"]), (&"Corrupt".into(), &"AKI-0501".into()), "{error}");
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use akidb_host::Fs;
 use super::rows::TouchedRows;
 use super::{FileDamage, Verification};
 use crate::deletion_vector::{DeletionVector, VectorFile, Vectors};
-use crate::error::{Error, ErrorKind, shell_word};
+use crate::error::{Error, shell_word};
 use crate::manifest::{CollectionMeta, Manifest, Store};
 use crate::named_snapshots;
 use crate::segment::{Damage, Segment, mending};
@@ -218,8 +218,7 @@ impl<'a> Files<'a> {
 
     /// A file that only an older manifest named, and that went with it while this verification ran.
     fn is_gone(&self, error: &Error, by: NamedBy<'_>) -> bool {
-        let is_missing = error.kind() == ErrorKind::NotFound;
-        !by.is_newest && is_missing && self.fs.metadata(&by.store.path(by.number)).is_err()
+        !by.is_newest && error.is_of_missing_file() && self.fs.metadata(&by.store.path(by.number)).is_err()
     }
 
     /// A segment that a repair gave up: older manifests go on naming it until they expire.
