@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{Place, ids, keys};
+use crate::support::{Place, ids, keys, objects};
 
 #[test]
 fn a_snapshot_is_made_listed_read_by_every_verb_and_let_go() {
@@ -35,6 +35,10 @@ fn a_snapshot_is_made_listed_read_by_every_verb_and_let_go() {
     place.fails(2, &["get", "docs", "a", "--as-of", "yesterday"]);
     place.fails(2, &["get", "docs", "a", "--as-of", lsn, "--snapshot", "before"]);
     assert_eq!(ids(&place.json(&["ls", "texts", "--as-of", "8388607:1"])), ["b"], "the newest");
+    let run = place.run(&["get", "docs", "a", "--as-of", lsn, "--json"]);
+    assert_eq!(objects(&run.out).len(), 1, "{run:?}");
+    let told = objects(&run.err)[0]["note"].as_str().unwrap().to_owned();
+    assert!(told.starts_with("as of "), "{told}");
 
     assert!(place.fails(1, &["snapshot", "create", "Before"]).contains("AKI-0274"));
     assert!(place.fails(2, &["snapshot", "create", "a/b"]).contains("AKI-0272"));
