@@ -217,6 +217,7 @@ fn drain_after_syncs(sequencer: &Arc<Sequencer<EngineLog, Memory>>, stalls: &Arc
 /// flushed; after a crash it replays the log up to the last whole frame.
 pub(crate) fn open_read_only(place: Place, limits: Limits) -> Result<(Arc<Engine>, RecoveryReport)> {
     place.memory.end_flushes();
+    let mut lap = Lap::new(&place.clock);
     // The lock first: while it is held no writer can move on between the manifest and the log that are read. Somebody
     // else's lock means a living writer; a medium that cannot be written has none.
     let lock = place.fs.try_lock(&place.dir.join("LOCK"));
@@ -228,11 +229,13 @@ pub(crate) fn open_read_only(place: Place, limits: Limits) -> Result<(Arc<Engine
     let mut report =
         RecoveryReport { manifest: newest.number, epoch: newest.writer_epoch, ..Default::default() };
     let (catalog, schemas) = load_catalog(&place, &newest, &limits)?;
+    report.took.segments_ms = lap.ms();
     let applier = Applier::new(memory(&limits, &newest), catalog, newest.floor.pred());
     let engine = Arc::new(Engine::read_only(place, limits, applier));
     let place = &engine.place;
     if alone {
         let (log, recovered) = open_log(place, akidb_wal::Config::default(), &newest, true)?;
+        report.took.log_ms = lap.ms();
         note_cut(&recovered, &mut report);
         if newest.shows_unsynced() {
             report.unsynced = Some(unsynced(place, &recovered, newest.floor));
@@ -247,6 +250,7 @@ pub(crate) fn open_read_only(place: Place, limits: Limits) -> Result<(Arc<Engine
         drop(recovered);
         show_all(engine.applier(), log_end);
         drop(log);
+        report.took.replay_ms = lap.ms();
     } else {
         report.beside_writer = true;
         let flushed = newest.collections.iter().map(|c| c.flushed_lsn).max();

@@ -456,5 +456,8 @@ pub(crate) fn from_backend(error: &akidb_backends::Error) -> Error {
         Backend::Internal => ErrorKind::Internal,
         _ => ErrorKind::Unavailable,
     };
-    Error::new(kind, error.code(), error.to_string()).fate_is(Fate::NotWritten).help_is(error.help())
+    let said = error.to_string();
+    // The code stands beside the message already.
+    let message = said.strip_prefix(error.code()).map_or(&*said, str::trim_start);
+    Error::new(kind, error.code(), message).fate_is(Fate::NotWritten).help_is(error.help())
 }

@@ -123,3 +123,10 @@ fn what_is_no_file_of_a_kind_is_not_called_a_damaged_one() {
     fs::copy(newest_manifest(&place), &copy).unwrap();
     place.ok(&["inspect", copy.to_str().unwrap()]);
 }
+
+#[test]
+fn the_code_of_a_backend_s_error_stands_once() {
+    let place = Place::new();
+    let told = place.fails(1, &["restore", &place.url("none"), place.path("new").to_str().unwrap()]);
+    assert_eq!(told.matches("AKI-0702").count(), 1, "{told}");
+}
