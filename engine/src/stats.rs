@@ -109,7 +109,7 @@ pub struct MemoryStats {
 /// One use of memory.
 #[derive(Clone, Debug, Serialize)]
 pub struct MemoryUseStats {
-    /// `memtables`, `snapshots`, `flushes`, `merges`, `filter_caches` or `uploads`.
+    /// `memtables`, `snapshots`, `flushes`, `merges`, `filter_caches`, `uploads`, `page_cache`, `writes`, `segments` or `reads`.
     #[serde(rename = "use")]
     pub name: &'static str,
     /// Bytes held now, estimated.
