@@ -22,3 +22,22 @@ fn a_directory_that_cannot_be_made_is_a_backend_that_is_down() {
     let back = place.path("back");
     place.ok(&["restore", &place.url("mnt/copy"), back.to_str().unwrap()]);
 }
+
+#[test]
+fn a_backend_that_lost_everything_is_told_and_filled_again() {
+    let place = Place::with_rows();
+    let backend = format!("copy={}", place.url("copy"));
+    let flush = || place.run(&["flush", "--backend", &backend, "--json"]);
+    let run = flush();
+    assert!(run.code == 0 && run.err.is_empty() && run.out.contains("\"found_empty\":false"), "{run:?}");
+    let run = flush();
+    assert!(run.out.contains("\"found_empty\":false") && run.err.is_empty(), "{run:?}");
+    // As a disk that is not mounted: its directory is there, and nothing in it.
+    fs::rename(place.path("copy"), place.path("unmounted")).unwrap();
+    fs::create_dir(place.path("copy")).unwrap();
+    let run = flush();
+    assert!(run.out.contains("\"found_empty\":true") && run.err.contains("mounted"), "{run:?}");
+    place.ok(&["restore", &place.url("copy"), place.path("back").to_str().unwrap()]);
+    let run = flush();
+    assert!(run.out.contains("\"found_empty\":false") && run.err.is_empty(), "{run:?}");
+}
