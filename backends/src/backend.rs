@@ -241,7 +241,8 @@ fn check(config: &BackendConfig) -> Result<()> {
 /// Whether this build has a client for S3: the feature `s3`.
 pub const HAS_S3: bool = cfg!(feature = "s3");
 
-/// Builds a backend from its settings. Makes no request; a `local` one creates its directory.
+/// Builds a backend from its settings. Makes no request; a `local` one makes its directory at the first call that finds
+/// it missing, and a directory that cannot be made is a backend that does not answer.
 ///
 /// # Errors
 /// `Invalid` for settings that cannot work, naming the setting; without the feature `s3` also for an S3 URL,
@@ -253,7 +254,7 @@ pub fn open(config: &BackendConfig) -> Result<Backend> {
 /// As [`open`], to read what is there: a slip in the path of a `local` one makes no directory.
 ///
 /// # Errors
-/// As [`open`]; `NotFound` if the directory of a `local` one is not there.
+/// As [`open`]; `NotFound` if the directory of a `local` one is not there, `Unavailable` if it cannot be used.
 pub fn open_to_read(config: &BackendConfig) -> Result<Backend> {
     open_as(config, false)
 }

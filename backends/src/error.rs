@@ -167,7 +167,7 @@ impl Error {
         match (self.0.kind, self.0.class) {
             (ErrorKind::Invalid, _) => "correct the backend's settings; `akidb config check` reads them",
             (ErrorKind::NotFound, _) => {
-                "check the URL, the bucket and the prefix; nothing is created for you"
+                "check the URL, the bucket and the prefix; a bucket is never made, and what is only read is not either"
             }
             (ErrorKind::Conflict, _) => {
                 "give this database a prefix of its own, or restore into a new directory"

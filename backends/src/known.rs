@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! uploads/<backend>.json     (kept by the caller; may be lost or deleted at any time: it only saves work)
-//!   {"version":1,"files":[{"key":"…","len":4711,"crc32":"deadbeef","verified_unix_micros":0},…]}\n
+//!   {"version":1,"files":[{"key":"…","len":4711,"crc32":"deadbeef","verified_unix_micros":0},…],"published":true}\n
+//!   (`published`: a document of this database was there; left out if not)
 //!   {"crc32":"<8 hex digits: crc32 of every byte before this line>"}\n
 //! ```
 
@@ -15,7 +16,13 @@ use crate::plan::PlanItem;
 
 /// The set of verified files of one backend.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Known(BTreeMap<String, Entry>);
+pub struct Known {
+    files: BTreeMap<String, Entry>,
+    /// Whether a document of this database was on the backend.
+    is_published: bool,
+    /// Whether none was there any more when it was claimed.
+    found_empty: bool,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Entry {
@@ -29,6 +36,8 @@ struct Entry {
 struct Saved {
     version: u32,
     files: Vec<SavedFile>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    published: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -74,21 +83,26 @@ impl Known {
             let RemoteFile { key, len, crc32 } = saved.file;
             (key, Entry { len, crc32, verified_unix_micros: Some(saved.verified_unix_micros) })
         };
-        (saved.version == 1).then(|| Self(saved.files.into_iter().map(entry).collect()))
+        (saved.version == 1).then(|| Self {
+            files: saved.files.into_iter().map(entry).collect(),
+            is_published: saved.published,
+            found_empty: false,
+        })
     }
 
     /// The saved form: files verified and not yet named by a document. The rest is in that document.
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
         let files = self
-            .0
+            .files
             .iter()
             .filter_map(|(key, entry)| {
                 let file = RemoteFile { key: key.clone(), len: entry.len, crc32: entry.crc32 };
                 Some(SavedFile { file, verified_unix_micros: entry.verified_unix_micros? })
             })
             .collect();
-        let mut bytes = serde_json::to_vec(&Saved { version: 1, files }).expect("only strings and numbers");
+        let mut bytes = serde_json::to_vec(&Saved { version: 1, files, published: self.is_published })
+            .expect("only strings and numbers");
         bytes.push(b'\n');
         let last = trailer(&bytes);
         bytes.extend_from_slice(last.as_bytes());
@@ -97,30 +111,42 @@ impl Known {
 
     /// Takes in what the newest document names.
     pub(crate) fn named(&mut self, files: &[RemoteFile]) {
+        self.is_published = true;
         for file in files {
             let entry = Entry { len: file.len, crc32: file.crc32, verified_unix_micros: None };
-            self.0.insert(file.key.clone(), entry);
+            self.files.insert(file.key.clone(), entry);
         }
+    }
+
+    /// Takes in that the backend has no document that names anything. Answers whether it had one before.
+    pub(crate) fn none_named(&mut self) -> bool {
+        self.found_empty = self.is_published;
+        self.found_empty
+    }
+
+    /// Whether it had no document any more when it was claimed: another disk may stand where its own was.
+    pub(crate) fn found_empty(&self) -> bool {
+        self.found_empty
     }
 
     /// Forgets everything but these: the newest document names exactly them.
     pub(crate) fn only_named(&mut self, files: &[RemoteFile]) {
-        self.0.clear();
+        self.files.clear();
         self.named(files);
     }
 
     pub(crate) fn verified(&mut self, item: &PlanItem, now_unix_micros: i64) {
         let entry = Entry { len: item.len, crc32: item.crc32, verified_unix_micros: Some(now_unix_micros) };
-        self.0.insert(item.key.clone(), entry);
+        self.files.insert(item.key.clone(), entry);
     }
 
     pub(crate) fn forget(&mut self, key: &str) {
-        self.0.remove(key);
+        self.files.remove(key);
     }
 
     /// `fresh_micros`: how long a verified file that no document names is trusted without a look.
     pub(crate) fn trust(&self, item: &PlanItem, now_unix_micros: i64, fresh_micros: i64) -> Trust {
-        match self.0.get(&item.key) {
+        match self.files.get(&item.key) {
             Some(entry) if entry.len == item.len && entry.crc32 == item.crc32 => match entry
                 .verified_unix_micros
             {
@@ -134,7 +160,7 @@ impl Known {
     }
 
     pub(crate) fn has(&self, item: &PlanItem) -> bool {
-        self.0.get(&item.key).is_some_and(|entry| entry.len == item.len && entry.crc32 == item.crc32)
+        self.files.get(&item.key).is_some_and(|entry| entry.len == item.len && entry.crc32 == item.crc32)
     }
 }
 
@@ -154,12 +180,32 @@ mod tests {
     fn the_saved_form_has_these_bytes_and_comes_back() {
         let mut known = Known::default();
         known.verified(&item("c/a.parquet", 0xdead_beef), 77);
-        known.named(&[RemoteFile { key: "c/b.parquet".into(), len: 1, crc32: 2 }]);
         let bytes = known.to_json();
         let golden = "{\"version\":1,\"files\":[{\"key\":\"c/a.parquet\",\"len\":5,\"crc32\":\"deadbeef\",\
                       \"verified_unix_micros\":77}]}\n{\"crc32\":\"464143f6\"}\n";
         assert_eq!(String::from_utf8(bytes.clone()).unwrap(), golden);
         assert!(Known::from_json(&bytes).has(&item("c/a.parquet", 0xdead_beef)));
+        // What a document names is found there again; that there is one is kept.
+        known.named(&[RemoteFile { key: "c/b.parquet".into(), len: 1, crc32: 2 }]);
+        let bytes = known.to_json();
+        let golden = "{\"version\":1,\"files\":[{\"key\":\"c/a.parquet\",\"len\":5,\"crc32\":\"deadbeef\",\
+                      \"verified_unix_micros\":77}],\"published\":true}\n{\"crc32\":\"f9362964\"}\n";
+        assert_eq!(String::from_utf8(bytes.clone()).unwrap(), golden);
+        assert!(Known::from_json(&bytes).has(&item("c/a.parquet", 0xdead_beef)));
+    }
+
+    #[test]
+    fn that_a_backend_had_a_document_is_kept_and_told_when_it_has_none() {
+        let mut known = Known::default();
+        assert!(!known.none_named() && !known.found_empty(), "a new backend is empty");
+        known.named(&[]);
+        let bytes = known.to_json();
+        assert!(bytes.starts_with(b"{\"version\":1,\"files\":[],\"published\":true}\n"));
+        let mut known = Known::from_json(&bytes);
+        assert!(!known.found_empty());
+        assert!(known.none_named() && known.found_empty());
+        // The next open is told, too, until something is published there.
+        assert!(Known::from_json(&known.to_json()).none_named());
     }
 
     #[test]

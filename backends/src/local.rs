@@ -1,33 +1,36 @@
 //! A directory as a backend: object_store's local file system with fsync on.
 
+mod directory;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use object_store::local::LocalFileSystem;
+use directory::{Directory, checked};
 
 use crate::backend::{Backend, Kind};
 use crate::class::Class;
 use crate::config::BackendConfig;
 use crate::error::{Error, ErrorKind, Result};
 
+/// A directory that is to be made is made by the first call that finds it missing: one that cannot be made, on a disk that
+/// is not mounted say, is a backend that is down, and none of its calls ends an open.
 pub(crate) fn open(config: &BackendConfig, create: bool) -> Result<Backend> {
     let dir = directory(config)?;
-    if !create && !dir.exists() {
+    let down = |cause| {
+        let message = format!("cannot use the directory {}", dir.display());
+        Error::new(ErrorKind::Unavailable, Class::Transient, &config.name, message).because(cause)
+    };
+    if create {
+        // A program may change to another directory before the first call.
+        let dir = std::path::absolute(&dir).map_err(down)?;
+        return Ok(Backend::assemble(config, Kind::Local, Arc::new(Directory::to_be_made(dir))));
+    }
+    if !dir.try_exists().map_err(down)? {
         let message = format!("nothing was published here: there is no directory {}", dir.display());
         return Err(Error::new(ErrorKind::NotFound, Class::NotFound, &config.name, message).at(&config.url));
     }
-    std::fs::create_dir_all(&dir).map_err(|e| {
-        Error::invalid(&config.name, "url: cannot create the directory").at(&config.url).because(e)
-    })?;
-    Ok(Backend::assemble(config, Kind::Local, Arc::new(store(&dir, config)?)))
-}
-
-/// Without fsync a put that returned can be gone, or empty, after a power cut; it is off by default.
-fn store(dir: &Path, config: &BackendConfig) -> Result<LocalFileSystem> {
-    let store = LocalFileSystem::new_with_prefix(dir).map_err(|e| {
-        Error::invalid(&config.name, "url: cannot use the directory").at(&config.url).because(e)
-    })?;
-    Ok(store.with_fsync(true))
+    let store = checked(&dir).map_err(down)?;
+    Ok(Backend::assemble(config, Kind::Local, Arc::new(store)))
 }
 
 /// The directory that a `file://` URL names: what follows is the path as it is, with nothing in it that stands for something
@@ -71,14 +74,6 @@ mod tests {
     use super::*;
     use object_store::ObjectStoreExt;
 
-    #[test]
-    fn the_local_store_is_built_with_fsync_on() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = store(dir.path(), &BackendConfig::new("l", "x")).unwrap();
-        // The switch has no getter; the derived Debug output shows the field.
-        assert!(format!("{store:?}").contains("fsync: true"), "{store:?}");
-    }
-
     #[tokio::test]
     async fn a_url_and_a_path_name_the_same_directory_and_it_is_created() {
         let dir = tempfile::tempdir().unwrap();
@@ -92,24 +87,40 @@ mod tests {
         assert!(crate::open(&BackendConfig::new("l", "file://host/x")).is_err());
     }
 
-    #[test]
-    fn what_is_only_read_is_not_made() {
+    #[tokio::test]
+    async fn what_is_only_read_is_not_made() {
         let home = tempfile::tempdir().unwrap();
         let config = BackendConfig::new("l", home.path().join("slip").display().to_string());
         let error = crate::open_to_read(&config).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
         assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 0);
-        crate::open(&config).unwrap();
+        let made = crate::open(&config).unwrap();
+        assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 0);
+        made.store().put(&"k".into(), "v".into()).await.unwrap();
         crate::open_to_read(&config).unwrap();
     }
 
-    #[test]
-    fn the_path_of_a_url_is_taken_as_it_is() {
+    #[tokio::test]
+    async fn what_is_read_and_is_no_directory_is_a_backend_that_is_down() {
+        let home = tempfile::tempdir().unwrap();
+        let file = home.path().join("file");
+        std::fs::write(&file, b"").unwrap();
+        for place in [file.clone(), file.join("below")] {
+            let error =
+                crate::open_to_read(&BackendConfig::new("l", place.display().to_string())).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+            assert!(error.to_string().contains(&place.display().to_string()), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_path_of_a_url_is_taken_as_it_is() {
         let home = tempfile::tempdir().unwrap();
         for name in ["copy #1", "what?", "50%", "a%20b"] {
             let dir = home.path().join(name);
-            crate::open(&BackendConfig::new("l", format!("file://{}", dir.display()))).unwrap();
-            assert!(dir.is_dir(), "{name}");
+            let made = crate::open(&BackendConfig::new("l", format!("file://{}", dir.display()))).unwrap();
+            made.store().put(&"k".into(), "v".into()).await.unwrap();
+            assert!(dir.join("k").is_file(), "{name}");
         }
         assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 4);
         assert_eq!(directory_of("file://relative"), None);

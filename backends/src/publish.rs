@@ -145,8 +145,16 @@ impl Publisher {
         }
         chain.claim(self.identity.clone()).await?;
         self.seen_unix_micros = self.clock.unix_micros();
-        if let Some(content) = chain.newest().and_then(|document| document.content.as_ref()) {
-            self.known.lock().unwrap_or_else(PoisonError::into_inner).named(&content.files);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        match chain.newest().and_then(|document| document.content.as_ref()) {
+            Some(content) => known.named(&content.files),
+            None if known.none_named() => tracing::warn!(
+                backend = self.client.name(),
+                place = self.client.backend().place(),
+                "nothing is there any more of what this database published: if its disk is not mounted, stop and mount it; \
+                 else everything is uploaded again"
+            ),
+            None => {}
         }
         Ok(())
     }

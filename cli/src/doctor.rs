@@ -1,6 +1,8 @@
 //! `akidb doctor`: is everything that the database rests on fit for it?
 
-use akidb::{DoctorReport, examine_backend, examine_disk};
+use std::path::Path;
+
+use akidb::{Db, DoctorReport, ErrorKind, examine_backend, examine_disk};
 use clap::Args;
 
 use crate::database::{Globals, holds_database};
@@ -16,11 +18,16 @@ impl Doctor {
         let settings = globals.settings()?;
         let backends = globals.all_backends()?;
         let mut reports = Vec::new();
-        if holds_database(&globals.db) {
+        // Where a database was it is not denied.
+        let lost = if holds_database(&globals.db) { None } else { lost(&globals.db) };
+        if lost.is_some() || holds_database(&globals.db) {
             reports.push(tell(globals, examine_disk(&globals.db, &settings.engine)?)?);
         }
         for backend in &backends {
             reports.push(tell(globals, examine_backend(backend, settings.engine.upload_attempts)?)?);
+        }
+        if let Some(lost) = lost {
+            return Err(lost);
         }
         if reports.is_empty() {
             return Err(Failure::usage(
@@ -35,6 +42,12 @@ impl Doctor {
         Err(Failure::unfit(format!("not fit to be used: {}", failed.join(", ")))
             .help("the findings above say what failed and what mends it"))
     }
+}
+
+/// Why the database that was in `dir` cannot be read there, if its manifests are gone.
+fn lost(dir: &Path) -> Option<Failure> {
+    let refused = Db::builder(dir).read_only(true).open().err()?;
+    (refused.kind() == ErrorKind::Corrupt).then(|| refused.into())
 }
 
 /// One object a place, or one line a finding.

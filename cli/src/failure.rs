@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use akidb::{Error, ErrorKind, Fate};
 use serde::{Deserialize, Serialize};
 
+use crate::remedy;
+
 /// The result of a verb.
 pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
 
@@ -222,6 +224,14 @@ impl Failure {
     /// Says what mends it, unless the cause already did.
     pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
         self.0.help.get_or_insert_with(|| help.into());
+        self
+    }
+
+    /// Names the database in each command that the failure names.
+    pub(crate) fn runnable(mut self, db: &Path) -> Self {
+        self.0.message = remedy::runnable(&self.0.message, db);
+        self.0.note = self.0.note.map(|note| remedy::runnable(&note, db));
+        self.0.help = self.0.help.map(|help| remedy::runnable(&help, db));
         self
     }
 

@@ -29,6 +29,12 @@ impl Flush {
         let end = if upload.is_done { ", all on every backend" } else { "" };
         let sentence = format!("{} rows in {segments} segments{end}", thousands(rows));
         globals.output().report(&object, &sentence)?;
+        for backend in stats.backends.iter().filter(|backend| backend.found_empty) {
+            globals.output().aside(&format!(
+                "note: backend {} was empty, and this database had published there; is its disk mounted? ({})",
+                backend.name, backend.url
+            ));
+        }
         upload.outcome()
     }
 }

@@ -26,6 +26,7 @@ mod inspect;
 mod letters;
 mod ls;
 mod output;
+mod remedy;
 mod repair;
 mod restore;
 mod rm;
@@ -162,7 +163,7 @@ fn main() -> ExitCode {
     if failure.is_silent() {
         return ExitCode::from(Exit::Ok.code());
     }
-    let failure = if writes { failure } else { failure.without_fate() };
+    let failure = if writes { failure } else { failure.without_fate() }.runnable(&cli.globals.db);
     let text = if cli.globals.json { failure.json() } else { failure.to_string() };
     // Nobody is left to tell if standard error is gone; the exit code still speaks.
     let _ = writeln!(std::io::stderr(), "{text}");

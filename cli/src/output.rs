@@ -46,11 +46,21 @@ impl Output {
         self.line(sentence)
     }
 
-    /// A line on standard error, for people only.
+    /// A line on standard error beside the results: what their reader must know. With `--json`, an object with the single key
+    /// `note`.
     pub(crate) fn aside(self, sentence: &dyn fmt::Display) {
+        let line = match self.json {
+            true => serde_json::json!({ "note": sentence.to_string() }).to_string(),
+            false => sentence.to_string(),
+        };
+        // Nobody is left to tell if standard error is gone.
+        let _ = writeln!(io::stderr(), "{line}");
+    }
+
+    /// A line on standard error about work that goes on, for people only.
+    pub(crate) fn progress(self, sentence: &dyn fmt::Display) {
         if !self.json {
-            // Nobody is left to tell if standard error is gone.
-            let _ = writeln!(io::stderr(), "{sentence}");
+            self.aside(sentence);
         }
     }
 

@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::database::Globals;
 use crate::describe;
 use crate::failure::Result;
+use crate::remedy::runnable;
 
 /// Print the database's figures
 #[derive(Args, Debug)]
@@ -15,7 +16,11 @@ pub(crate) struct Stats {}
 impl Stats {
     pub(crate) fn run(self, globals: &Globals) -> Result<()> {
         let db = globals.open_for_reading()?;
-        describe::print(globals.output(), &figures(&db)?)
+        let mut figures = figures(&db)?;
+        if let Some(failure) = figures["removal_failure"].as_str() {
+            figures["removal_failure"] = runnable(failure, &globals.db).into();
+        }
+        describe::print(globals.output(), &figures)
     }
 }
 

@@ -6,6 +6,7 @@ use clap::Args;
 use crate::database::Globals;
 use crate::failure::{Failure, Result};
 use crate::output::thousands;
+use crate::remedy::runnable;
 
 /// Read every file of the database and check every checksum
 #[derive(Args, Debug)]
@@ -19,7 +20,10 @@ impl Verify {
             )
             .help("`akidb restore` checks every file that it takes from a backend"));
         }
-        let found = akidb::verify(&globals.db)?;
+        let mut found = akidb::verify(&globals.db)?;
+        for damage in &mut found.damages {
+            damage.help = runnable(&damage.help, &globals.db);
+        }
         let output = globals.output();
         if output.is_json() {
             output.object(&found)?;

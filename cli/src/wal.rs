@@ -69,8 +69,11 @@ fn dump(output: Output, path: &Path, records: bool) -> Result<()> {
             Ok(found) if output.is_json() => dump_json(output, &found)?,
             Ok(found) => dump_table(output, &found)?,
             Err(error) => {
-                let failure = Failure::from(error);
-                output.aside(&format!("{}: {failure}", file.display()));
+                let failure = Failure::from(error).without_fate();
+                // The first is told at the end, too: with `--json` only there.
+                if failed.is_some() || !output.is_json() {
+                    output.aside(&format!("{}: {failure}", file.display()));
+                }
                 failed.get_or_insert(failure);
             }
         }

@@ -83,12 +83,20 @@ fn reader(place: &Place, settings: &Settings) -> Result<(Reader, String)> {
     Ok((reader.map_err(|error| from_backend(&error))?, url))
 }
 
+/// What mends a damaged manifest on a backend.
+const DAMAGED_HELP: &str = "the manifest is damaged on its backend: read from another backend, or upload to a fresh prefix from the database";
+
 fn manifest_of(document: &Document, url: &str) -> Result<Manifest> {
     let Some(content) = &document.content else {
         return Err(Error::new(ErrorKind::NotFound, "AKI-0260", format!("nothing was published at {url}")));
     };
     let path = PathBuf::from(format!("{url}/manifest/{}", file_name(content.local_number)));
-    Ok(Manifest::decode(&path, content.text.as_bytes())?.manifest)
+    let decoded = Manifest::decode(&path, content.text.as_bytes()).map_err(|error| match error.kind() {
+        // The directory's own mending would name a place on the backend.
+        ErrorKind::Corrupt => error.help_is(DAMAGED_HELP),
+        _ => error,
+    });
+    Ok(decoded?.manifest)
 }
 
 /// What is needed to open segments where they lie.

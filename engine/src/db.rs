@@ -363,7 +363,7 @@ impl Db {
     /// # Errors
     /// `Closed`.
     pub fn stats(&self) -> Result<Stats> {
-        stats(self.engine(), &self.handle.uploads)
+        stats(self.engine(), &self.handle.uploads, self.recovery().manifest)
     }
 
     /// The same and more as metrics, by their stable names: what `akidb serve` prints for Prometheus. With the feature

@@ -30,7 +30,7 @@ pub enum ErrorKind {
     Locked,
     /// A backend or the disk does not answer now.
     Unavailable,
-    /// Bytes on disk are not what was written.
+    /// Bytes on disk are not what was written, or a file that a manifest names is gone.
     Corrupt,
     /// The file was written by a newer version.
     NewerFormat,
@@ -72,6 +72,8 @@ struct Inner {
     /// Whether the disk failed to give bytes back, or to take them.
     is_of_medium: bool,
     is_in_part: bool,
+    /// Whether a file is not there that a manifest names.
+    is_of_missing_file: bool,
     /// Whether this process, or the machine, has no more files to open.
     is_out_of_files: bool,
 }
@@ -103,6 +105,7 @@ impl Error {
             version_found: None,
             is_of_medium: false,
             is_in_part: false,
+            is_of_missing_file: false,
             is_out_of_files: false,
         }))
     }
@@ -136,6 +139,20 @@ impl Error {
         self.0.is_of_medium = cause.raw_os_error() == Some(EIO);
         self.0.is_out_of_files = matches!(cause.raw_os_error(), Some(EMFILE | ENFILE));
         self
+    }
+
+    /// Says that a manifest names the file: one that is not there is damage then, and no answer to what was asked for.
+    #[must_use]
+    pub(crate) fn of_named_file(mut self) -> Self {
+        if self.kind() == ErrorKind::NotFound {
+            (self.0.kind, self.0.is_of_missing_file) = (ErrorKind::Corrupt, true);
+        }
+        self
+    }
+
+    /// Whether a file that a manifest names is not there: lost, or gone with that manifest meanwhile.
+    pub(crate) fn is_of_missing_file(&self) -> bool {
+        self.0.is_of_missing_file
     }
 
     /// Whether the bytes that were asked for are not what was written, or cannot be had: lost, rotten, or on a bad sector.

@@ -5,9 +5,9 @@ use std::path::Path;
 use akidb_host::{RealFs, read_file};
 use serde_json::{Value, json};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::log::from_wal;
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, number_of};
 use crate::segment::inspect_segment;
 
 /// Describes a log file (`.wal`), segment (`.parquet`) or manifest (`.json`) as one JSON object whose `kind` says
@@ -58,7 +58,16 @@ fn inspect_log(path: &Path) -> Result<Value> {
 fn inspect_manifest(path: &Path) -> Result<Value> {
     let bytes = read_file(&RealFs, path)
         .map_err(|cause| Error::io("AKI-0310", path, "reading a manifest", &cause))?;
-    let committed = Manifest::decode(path, &bytes)?;
+    let is_manifest =
+        path.file_name().and_then(|name| name.to_str()).is_some_and(|name| number_of(name).is_some());
+    let committed = Manifest::decode(path, &bytes).map_err(|error| match error.kind() {
+        // Other files of a database end so too, and nobody's else: they are not damaged manifests.
+        ErrorKind::Corrupt if !is_manifest => {
+            let message = "not a manifest, by its name (20 digits and .json) and by its content";
+            Error::invalid("AKI-0270", message).at(path, None)
+        }
+        _ => error,
+    })?;
     let mut value = serde_json::to_value(&committed.manifest).unwrap_or_default();
     value["kind"] = json!("manifest");
     value["crc32"] = json!(format!("{:08x}", committed.crc32));

@@ -123,7 +123,7 @@ fn choose(store: &Store, newest_of_all: &Manifest, lsn: Lsn) -> Result<u64> {
 /// Opens a manifest; `None` if it is not there any more.
 fn open(engine: &Engine, store: &Store, newest: &Manifest, number: u64) -> Result<Option<Opened>> {
     let is_gone = |error: &Error| {
-        error.kind() == ErrorKind::NotFound
+        (error.kind() == ErrorKind::NotFound || error.is_of_missing_file())
             && store.load(number).is_err_and(|error| error.kind() == ErrorKind::NotFound)
     };
     match store.load(number).and_then(|committed| view_of(engine, newest, committed)) {

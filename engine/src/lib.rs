@@ -129,6 +129,8 @@ mod texts;
 #[cfg(not(akidb_loom))]
 mod topk;
 #[cfg(not(akidb_loom))]
+mod unfinished;
+#[cfg(not(akidb_loom))]
 mod upload;
 #[cfg(not(akidb_loom))]
 mod verify;

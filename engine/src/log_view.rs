@@ -18,6 +18,7 @@ use crate::paths::{lossy_cut, lossy_path};
 use crate::record::{Op, Record};
 use crate::row::timestamp_text;
 use crate::schema::IdKind;
+use crate::unfinished;
 
 /// One log file: the facts of its header, its frames, and where and why its intact part ends.
 #[derive(Clone, Debug, Serialize)]
@@ -121,7 +122,11 @@ pub fn log_files(path: impl AsRef<Path>) -> Result<Vec<PathBuf>> {
     let path = path.as_ref();
     let unreadable = |cause: &std::io::Error| Error::io("AKI-0247", path, "looking for log files", cause);
     if RealFs.metadata(path).map_err(|cause| unreadable(&cause))?.kind != EntryKind::Dir {
-        return Ok(vec![path.into()]);
+        // The control file beside them is none, and would be called damaged.
+        return match path.extension().is_some_and(|ending| ending == "wal") {
+            true => Ok(vec![path.into()]),
+            false => Err(no_log_file(path)),
+        };
     }
     let inside = path.join("wal");
     let dir = if RealFs.metadata(&inside).is_ok() { inside } else { path.into() };
@@ -133,10 +138,14 @@ pub fn log_files(path: impl AsRef<Path>) -> Result<Vec<PathBuf>> {
         .map(|entry| dir.join(&entry.name))
         .collect();
     if files.is_empty() {
-        let message = "no log file here: name one that ends in .wal, or the directory of a database";
-        return Err(Error::invalid("AKI-0271", message).at(path, None));
+        return Err(no_log_file(path));
     }
     Ok(files)
+}
+
+fn no_log_file(path: &Path) -> Error {
+    let message = "no log file here: name one that ends in .wal, or the directory of a database";
+    Error::invalid("AKI-0271", message).at(path, None)
 }
 
 /// Reads one log file, with its records if `records` says so. Beside a living writer the last frame may be half
@@ -205,6 +214,7 @@ pub fn tail_log(dir: impl AsRef<Path>, count: usize, from: Option<Lsn>) -> Resul
 fn look(dir: &Path, count: usize, from: Option<Lsn>) -> Result<LogTail> {
     let newest = Store::new(Arc::new(RealFs), dir.join("manifest")).newest()?;
     let Some(newest) = newest else {
+        unfinished::refuse(&RealFs, dir)?;
         let message = format!("{} holds no database", dir.display());
         return Err(Error::new(ErrorKind::NotFound, "AKI-0221", message));
     };

@@ -30,6 +30,7 @@ use crate::ops::Memory;
 use crate::row;
 use crate::schema::Schema;
 use crate::segment::Segment;
+use crate::unfinished;
 use crate::upload::{OpenBackends, Uploads};
 use crate::write::Sequencer;
 use crate::write_stall::Stalls;
@@ -38,15 +39,15 @@ mod decode;
 mod line;
 mod replay;
 mod report;
-mod unfinished;
 
 pub use report::{CutReport, OpenTimes, RecoveryReport, UnsyncedReport};
 
 use decode::{Piece, Schemas};
 use replay::{Relief, apply, replay};
 use report::{Lap, note_cut, unsynced};
-use unfinished::refuse_unfinished;
 
+/// What to do where another process writes.
+const LOCKED_HELP: &str = "stop that process first; what only reads (`read_only`; `akidb get`, `search`, `ls`, `stats`) works beside it";
 /// What the tail of a segment takes in memory, as it is read and as its table: at most so many times its bytes, about.
 const TABLE_BYTES_OF_TAIL: u64 = 8;
 /// Log files above which what an open replayed is flushed, so that the next one is short.
@@ -63,8 +64,7 @@ pub(crate) fn open(place: Place, settings: &Settings, create: bool) -> Result<Op
         make_dirs(&place)?;
     }
     refuse_network_disk(&place)?;
-    let lock =
-        directory_lock::take(&*place.fs, &place.dir, "open it with `read_only`, or stop that process")?;
+    let lock = directory_lock::take(&*place.fs, &place.dir, LOCKED_HELP)?;
     let store = Store::new(Arc::clone(&place.fs), place.manifest_dir());
     let mut report = RecoveryReport::default();
     let newest = newest_or_first(&place, &store)?;
@@ -218,21 +218,24 @@ fn drain_after_syncs(sequencer: &Arc<Sequencer<EngineLog, Memory>>, stalls: &Arc
 /// it shows what is flushed; after a crash it replays the log up to the last whole frame.
 pub(crate) fn open_read_only(place: Place, limits: Limits) -> Result<(Arc<Engine>, RecoveryReport)> {
     place.memory.end_flushes();
+    let mut lap = Lap::new(&place.clock);
     // The lock first: while it is held no writer can move on between the manifest and the log that are read.
     let lock = directory_lock::share(&*place.fs, &place.dir);
     let store = Store::new(Arc::clone(&place.fs), place.manifest_dir());
     let Some(Committed { manifest: newest, .. }) = store.newest()? else {
-        return Err(refuse_unfinished(&place).err().unwrap_or_else(|| no_database(&place)));
+        return Err(unfinished::refuse(&*place.fs, &place.dir).err().unwrap_or_else(|| no_database(&place)));
     };
     let lock = lock?;
     let mut report =
         RecoveryReport { manifest: newest.number, epoch: newest.writer_epoch, ..Default::default() };
     let (catalog, schemas) = load_catalog(&place, &newest, &limits)?;
+    report.took.segments_ms = lap.ms();
     let applier = Applier::new(memory(&limits, &newest), catalog, newest.floor.pred());
     let engine = Arc::new(Engine::read_only(place, limits, applier));
     let place = &engine.place;
     if !matches!(lock, Shared::BesideWriter) {
         let (log, recovered) = open_log(place, akidb_wal::Config::default(), &newest, true)?;
+        report.took.log_ms = lap.ms();
         note_cut(&recovered, &mut report);
         if newest.shows_unsynced() {
             report.unsynced = Some(unsynced(place, &recovered, newest.floor));
@@ -247,6 +250,7 @@ pub(crate) fn open_read_only(place: Place, limits: Limits) -> Result<(Arc<Engine
         drop(recovered);
         show_all(engine.applier(), log_end);
         drop(log);
+        report.took.replay_ms = lap.ms();
     } else {
         report.beside_writer = true;
         let flushed = newest.collections.iter().map(|c| c.flushed_lsn).max();
@@ -283,13 +287,7 @@ fn newest_or_first(place: &Place, store: &Store) -> Result<Committed> {
     if let Some(newest) = store.newest()? {
         return Ok(newest);
     }
-    let logs = place.fs.list(&place.wal_dir()).unwrap_or_default();
-    if logs.iter().any(|entry| entry.name.ends_with(".wal")) {
-        let message = "the directory has a log but no manifest, so what the log's rows belong to is unknown";
-        return Err(Error::corrupt("AKI-0225", &place.manifest_dir(), 0, message)
-            .help_is("put the manifest directory back, or restore with `akidb restore URL DIR`"));
-    }
-    refuse_unfinished(place)?;
+    unfinished::refuse(&*place.fs, &place.dir)?;
     let stamp =
         Stamp { writer_epoch: 1, writer_id: 0, commit_id: rng.u64(), unix_micros: place.clock.unix_micros() };
     let mut bytes = [0; 16];

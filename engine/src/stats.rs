@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::catalog::Catalog;
 use crate::config::Durability;
-use crate::engine::Engine;
+use crate::engine::{Engine, Writer};
 use crate::error::Result;
 use crate::memory_budget::{MemoryBudget, MemoryUsage, MemoryUse};
 use crate::segment::{PageCache, PageCounts};
@@ -19,13 +19,14 @@ use crate::write_pace::WritePace;
 /// Figures of a database.
 #[derive(Clone, Debug, Serialize)]
 pub struct Stats {
-    /// When a write counts as written: `local_synced` or `memory`.
-    pub durability: &'static str,
+    /// When a write counts as written: `local_synced` or `memory`; `None` where the directory is open for reading only, and
+    /// nothing is written.
+    pub durability: Option<&'static str>,
     /// How far writes have come; LSNs as `epoch:counter`.
     pub watermarks: WatermarkStats,
     /// Per collection.
     pub collections: Vec<CollectionStats>,
-    /// Number of the newest manifest; zero where the directory is open for reading only.
+    /// Number of the newest manifest; where the directory is open for reading only, of the one it was opened at.
     pub newest_manifest: u64,
     /// Bytes of log not yet covered by a manifest.
     pub live_wal_bytes: u64,
@@ -108,7 +109,7 @@ pub struct MemoryStats {
 /// One use of memory.
 #[derive(Clone, Debug, Serialize)]
 pub struct MemoryUseStats {
-    /// `memtables`, `snapshots`, `flushes`, `merges`, `filter_caches` or `uploads`.
+    /// `memtables`, `snapshots`, `flushes`, `merges`, `filter_caches`, `uploads`, `page_cache`, `writes`, `segments` or `reads`.
     #[serde(rename = "use")]
     pub name: &'static str,
     /// Bytes held now, estimated.
@@ -195,7 +196,8 @@ fn page_cache(pages: &PageCache) -> PageCacheStats {
     PageCacheStats { bytes, found, unpacked }
 }
 
-pub(crate) fn stats(engine: &Engine, uploads: &Uploads) -> Result<Stats> {
+/// `opened_at` is the number of the manifest that the open began with.
+pub(crate) fn stats(engine: &Engine, uploads: &Uploads, opened_at: u64) -> Result<Stats> {
     let view = engine.view()?;
     let marks = engine.watermarks();
     let mut collections = Vec::new();
@@ -216,10 +218,13 @@ pub(crate) fn stats(engine: &Engine, uploads: &Uploads) -> Result<Stats> {
         });
     }
     let held = view.content().collections.keys().find_map(|id| engine.stall(*id, 0));
-    let unsynced = engine.writer_if_any().is_some_and(|writer| writer.sequencer.log().shows_unsynced());
-    let durability = if unsynced { Durability::Memory } else { Durability::LocalSynced };
+    let durability = |writer: &Writer| match writer.sequencer.log().shows_unsynced() {
+        true => Durability::Memory,
+        false => Durability::LocalSynced,
+    };
+    let number = |writer: &Writer| writer.committer.newest().manifest.number;
     Ok(Stats {
-        durability: durability.name(),
+        durability: engine.writer_if_any().map(|writer| durability(writer).name()),
         watermarks: WatermarkStats {
             appended: marks.appended.to_string(),
             synced: marks.synced.to_string(),
@@ -228,7 +233,7 @@ pub(crate) fn stats(engine: &Engine, uploads: &Uploads) -> Result<Stats> {
             released: marks.released.to_string(),
         },
         collections,
-        newest_manifest: engine.writer_if_any().map_or(0, |writer| writer.committer.newest().manifest.number),
+        newest_manifest: engine.writer_if_any().map_or(opened_at, number),
         live_wal_bytes: engine.live_wal_bytes(),
         memtable_bytes: view.content().memtable_bytes(),
         memory: memory(engine.place.memory.budget()),
@@ -240,7 +245,7 @@ pub(crate) fn stats(engine: &Engine, uploads: &Uploads) -> Result<Stats> {
         snapshots: snapshots(engine),
         write_pace: write_pace(&engine.pace),
         flush_failure: engine.flush_failure().map(|error| error.to_string()),
-        removal_failure: removal_failure(engine),
+        removal_failure: engine.removals.failure().map(|error| error.to_string()),
         files_removed: engine.removals.removed(),
         poisoned: poisoned(engine),
         backends: uploads.stats(),
@@ -286,14 +291,6 @@ fn compaction(engine: &Engine) -> CompactionStats {
         bytes_written: done.bytes_written.load(Ordering::Relaxed),
         failure: engine.merge_failure().map(|error| error.to_string()),
     }
-}
-
-fn removal_failure(engine: &Engine) -> Option<String> {
-    let error = engine.removals.failure()?;
-    Some(match error.help() {
-        Some(help) => format!("{error}; {help}"),
-        None => error.to_string(),
-    })
 }
 
 fn poisoned(engine: &Engine) -> Option<String> {

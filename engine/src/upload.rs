@@ -59,6 +59,9 @@ pub struct BackendStats {
     pub failures: u32,
     /// Why the last one failed.
     pub last_error: Option<String>,
+    /// Whether nothing was there any more of what this database had published, when this open claimed it: another disk may stand
+    /// where its own was. Everything is uploaded again.
+    pub found_empty: bool,
     /// Why nothing more is published there from here: another writer or another database owns it.
     pub refused: Option<String>,
     /// Objects that nothing named, and old remote documents, removed since the open.
@@ -270,6 +273,7 @@ impl Uploads {
                 files_put: status.files_put,
                 failures: status.failures,
                 last_error: status.last_error.map(|error| error.to_string()),
+                found_empty: status.found_empty,
                 refused: status.refused.map(|error| error.to_string()),
                 swept: status.swept_objects + status.pruned_documents,
                 breakers: one.breakers(),
@@ -456,5 +460,8 @@ pub(crate) fn from_backend(error: &akidb_backends::Error) -> Error {
         Backend::Internal => ErrorKind::Internal,
         _ => ErrorKind::Unavailable,
     };
-    Error::new(kind, error.code(), error.to_string()).fate_is(Fate::NotWritten).help_is(error.help())
+    let said = error.to_string();
+    // The code stands beside the message already.
+    let message = said.strip_prefix(error.code()).map_or(&*said, str::trim_start);
+    Error::new(kind, error.code(), message).fate_is(Fate::NotWritten).help_is(error.help())
 }

@@ -10,6 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::manifest::{Manifest, Store};
 use crate::named_snapshots;
 use crate::paths::{lossy_path, lossy_paths, lossy_place};
+use crate::unfinished;
 
 mod log;
 mod rows;
@@ -91,7 +92,14 @@ pub fn verify_on(fs: Arc<dyn Fs>, dir: impl AsRef<Path>) -> Result<Verification>
     let mut found = Verification::default();
     let store = Store::new(Arc::clone(&fs), dir.join("manifest"));
     let newest = match store.newest() {
-        Ok(newest) => newest.ok_or_else(|| no_database(dir))?.manifest,
+        Ok(Some(newest)) => newest.manifest,
+        Ok(None) => {
+            if let Err(error) = unfinished::refuse(&*fs, dir) {
+                found.add(&error, dir);
+                return Ok(found);
+            }
+            return Err(no_database(dir));
+        }
         Err(error) => {
             found.add(&error, store.dir());
             return Ok(found);

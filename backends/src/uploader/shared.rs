@@ -146,6 +146,7 @@ impl Shared {
     pub(super) fn status(&self) -> Status {
         let standing = self.standing();
         let mut status = standing.status.clone();
+        status.found_empty = self.known().found_empty();
         let Some(target) = self.queue.target() else { return status };
         status.target_local_number = Some(target.local_number);
         let known = self.known();

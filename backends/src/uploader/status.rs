@@ -29,6 +29,8 @@ pub struct Status {
     pub failures: u32,
     /// Why the last attempt failed; none after a success.
     pub last_error: Option<Error>,
+    /// Whether it was claimed with nothing there of what an earlier open published.
+    pub found_empty: bool,
     /// Set once another writer, or another database, owns the backend: nothing more is published from here.
     pub refused: Option<Error>,
     /// Objects that sweeps have removed since the start: nothing named them.

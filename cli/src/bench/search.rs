@@ -69,7 +69,7 @@ impl Search {
         let dir = place::of(self.dir)?;
         let source = SearchSource::find(&self.data, &open_parquet).map_err(failure)?;
         let machine = akidb_benches::machine(&dir);
-        output.aside(&format!("filling a database on the disk of {}", dir.display()));
+        output.progress(&format!("filling a database on the disk of {}", dir.display()));
         let plan = SearchBench {
             dir,
             rows: self.n,

@@ -85,14 +85,14 @@ impl Soak {
         let source = source.transpose().map_err(search::failure)?;
         let machine = akidb_benches::machine(&dir);
         let plan = self.plan(home.path().to_path_buf())?;
-        output.aside(&format!("writing on the disk of {}, seed {}", dir.display(), plan.seed));
+        output.progress(&format!("writing on the disk of {}, seed {}", dir.display(), plan.seed));
         let mut unsaid = Ok(());
         let figures = bench_soak(&plan, source.as_ref(), &mut |sample| {
             if output.is_json() {
                 unsaid =
                     std::mem::replace(&mut unsaid, Ok(())).and(output.object(&json!({ "sample": sample })));
             } else {
-                output.aside(&line(sample));
+                output.progress(&line(sample));
             }
         })
         .map_err(failure)?;

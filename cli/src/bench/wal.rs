@@ -36,7 +36,7 @@ enum Path {
 impl Wal {
     pub(crate) fn run(self, output: Output) -> Result<()> {
         let dir = place::of(self.dir)?;
-        output.aside(&format!(
+        output.progress(&format!(
             "measuring on the disk of {}, {} s and a few more",
             dir.display(),
             self.seconds

@@ -76,6 +76,12 @@ fn a_dump_tells_what_is_damaged_and_goes_on() {
     assert_eq!(run.code, 3, "{run:?}");
     assert_eq!(of_kind(&objects(&run.out), "file").len(), logs.len() - 1);
     assert_eq!(objects(&run.err)[0]["error"]["file"].as_str(), logs[0].to_str());
+    // Of several each is told.
+    edit(&logs[1], &[20, 2048 + 20]);
+    let told = objects(&place.run(&["wal", "dump", "--json"]).err);
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[0]["note"].as_str().unwrap().starts_with(logs[1].to_str().unwrap()), "{told:?}");
+    assert_eq!(told[1]["error"]["file"].as_str(), logs[0].to_str());
 }
 
 #[test]

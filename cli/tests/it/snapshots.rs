@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{Place, ids, keys};
+use crate::support::{Place, ids, keys, objects};
 
 #[test]
 fn a_snapshot_is_made_listed_read_by_every_verb_and_let_go() {
@@ -35,6 +35,10 @@ fn a_snapshot_is_made_listed_read_by_every_verb_and_let_go() {
     place.fails(2, &["get", "docs", "a", "--as-of", "yesterday"]);
     place.fails(2, &["get", "docs", "a", "--as-of", lsn, "--snapshot", "before"]);
     assert_eq!(ids(&place.json(&["ls", "texts", "--as-of", "8388607:1"])), ["b"], "the newest");
+    let run = place.run(&["get", "docs", "a", "--as-of", lsn, "--json"]);
+    assert_eq!(objects(&run.out).len(), 1, "{run:?}");
+    let told = objects(&run.err)[0]["note"].as_str().unwrap().to_owned();
+    assert!(told.starts_with("as of "), "{told}");
 
     assert!(place.fails(1, &["snapshot", "create", "Before"]).contains("AKI-0274"));
     assert!(place.fails(2, &["snapshot", "create", "a/b"]).contains("AKI-0272"));
@@ -62,7 +66,7 @@ fn a_snapshot_that_cannot_be_read_is_damage_and_can_be_let_go() {
     let whole = std::fs::read(&file).unwrap();
     std::fs::write(&file, &whole[..whole.len() / 2]).unwrap();
     let told = place.fails(3, &["snapshot", "ls"]);
-    assert!(told.contains("`akidb snapshot rm lost`") && !told.contains("repair manifest"), "{told}");
+    assert!(told.contains("`akidb snapshot rm lost --db ") && !told.contains("repair manifest"), "{told}");
     std::fs::remove_file(file).unwrap();
     assert!(place.fails(3, &["snapshot", "ls"]).contains("akidb snapshot rm"));
     place.fails(1, &["ls", "--snapshot", "lost"]);
@@ -96,7 +100,7 @@ fn a_snapshot_whose_segment_is_gone_is_told_and_let_go() {
     std::fs::remove_file(&segment).unwrap();
     let err = place.fails(3, &["snapshot", "ls"]);
     assert!(err.contains("\"before\"") && err.contains(file) && err.contains("akidb snapshot rm"), "{err}");
-    let err = place.fails(1, &["ls", "docs", "--snapshot", "before"]);
+    let err = place.fails(3, &["ls", "docs", "--snapshot", "before"]);
     assert!(err.contains("akidb snapshot rm before"), "{err}");
     place.ok(&["snapshot", "rm", "before"]);
     place.ok(&["verify"]);

@@ -277,6 +277,10 @@ fn figures_are_one_object() {
         assert!(stats[0].get(key).is_some(), "{key}: {stats:?}");
     }
     assert_eq!(stats[0]["collections"][0]["rows"], 3);
+    // Nothing is written through this handle; what it cannot know it does not claim.
+    assert_eq!(stats[0]["durability"], json!(null));
+    assert_eq!(stats[0]["newest_manifest"], stats[0]["recovery"]["manifest"]);
+    assert!(stats[0]["newest_manifest"].as_u64() > Some(0), "{stats:?}");
     let text = place.ok(&["stats"]);
     assert!(text.contains("watermarks: visible: ") && text.contains("docs"), "{text}");
 }

@@ -163,7 +163,8 @@ impl<'a> Vectors<'a> {
     /// The deletion vector that `found` names; `rows` are the rows of its segment. Blocks.
     ///
     /// # Errors
-    /// `Corrupt` with file and offset when anything of it differs from what was written; `NotFound`, `Unavailable`.
+    /// `Corrupt` with file and offset when anything of it differs from what was written, or the file is not there;
+    /// `Unavailable`.
     pub(crate) fn read(&mut self, found: &DeletionVectorRef, rows: u32) -> Result<DeletionVector> {
         match self.file(found)? {
             Some(file) => file.read(found, rows),
@@ -174,7 +175,7 @@ impl<'a> Vectors<'a> {
     /// The file that holds it, if one does.
     ///
     /// # Errors
-    /// `NotFound`, `Unavailable`; as [`VectorFile::new`].
+    /// `Unavailable`; `Corrupt` if it is not there, and as [`VectorFile::new`].
     pub(crate) fn file(&mut self, found: &DeletionVectorRef) -> Result<Option<&VectorFile>> {
         let DeletionVectorRef::File { file, .. } = found else { return Ok(None) };
         let read = match self.files.entry(file.clone()) {
@@ -182,7 +183,8 @@ impl<'a> Vectors<'a> {
             Entry::Vacant(place) => {
                 let path = self.dir.join(file);
                 let io = |e: &std::io::Error| Error::io("AKI-0602", &path, "reading deletion vectors", e);
-                let bytes = read_whole(self.fs, &path).map_err(|e| io(&e).mended_by(mending(&path)))?;
+                let bytes = read_whole(self.fs, &path)
+                    .map_err(|e| io(&e).of_named_file().mended_by(mending(&path)))?;
                 place.insert(VectorFile::new(path.clone(), bytes.into(), found)?)
             }
         };

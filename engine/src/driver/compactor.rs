@@ -58,7 +58,7 @@ impl Compactor {
             let waiting =
                 self.spared.iter().filter(|((of, _), failure)| *of == id && is_waiting(failure, now));
             let files = waiting.map(|((_, file), _)| file.clone()).collect();
-            let mut spared = Spared { files, failed: None };
+            let mut spared = Spared { files, ..Spared::default() };
             match compact::compact(engine, id, choose, Duration::ZERO, &mut spared) {
                 // Nothing is left that could fail again.
                 Ok(false) => {

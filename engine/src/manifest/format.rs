@@ -17,7 +17,7 @@ use serde::Deserialize;
 
 use super::features::KNOWN_INCOMPATIBLE;
 use super::{Committed, Manifest, hex, invariants};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, shell_word};
 
 /// Major format this version writes and reads.
 pub const FORMAT_MAJOR: u16 = 1;
@@ -32,9 +32,24 @@ const TRAILER_HEAD: &[u8] = b"{\"crc32\":\"";
 const TRAILER_TAIL: &[u8] = b"\"}\n";
 const TRAILER_LEN: usize = TRAILER_HEAD.len() + 8 + TRAILER_TAIL.len();
 
-/// What mends a damaged newest manifest.
-pub(super) const REPAIR_HELP: &str = "run `akidb repair manifest` to step back to the one before it \
-     (it keeps the damaged file), or `akidb restore` from a backend";
+/// What mends a damaged newest manifest, the file at `path`.
+pub(super) fn repair_help(path: &Path) -> String {
+    let home = path.parent().filter(|dir| dir.ends_with("manifest")).and_then(Path::parent);
+    format!(
+        "run `{}` to step back to the one before it (it keeps the damaged file), or restore from a backend into a new \
+         directory: `akidb restore URL NEW_DIR`",
+        repair_command(home)
+    )
+}
+
+/// The command that steps back from a damaged manifest of the database in `home`.
+pub(super) fn repair_command(home: Option<&Path>) -> String {
+    match home {
+        Some(home) if home.as_os_str().is_empty() => "akidb repair manifest".to_owned(),
+        Some(home) => format!("akidb repair manifest --db {}", shell_word(home)),
+        None => "akidb repair manifest --db DIR".to_owned(),
+    }
+}
 
 /// The name of the file of manifest `number`.
 #[must_use]
@@ -77,8 +92,9 @@ impl Manifest {
         check_format(file, document)?;
         let manifest: Manifest =
             serde_json::from_slice(document).map_err(|e| unreadable(file, document, &e))?;
-        invariants::check_alone(&manifest)
-            .map_err(|broken| Error::corrupt("AKI-0307", file, 0, broken.to_string()).help_is(REPAIR_HELP))?;
+        invariants::check_alone(&manifest).map_err(|broken| {
+            Error::corrupt("AKI-0307", file, 0, broken.to_string()).help_is(repair_help(file))
+        })?;
         Ok(Committed { manifest, crc32 })
     }
 }
@@ -90,7 +106,7 @@ fn checked_document<'a>(file: &Path, bytes: &'a [u8]) -> Result<(&'a [u8], u32)>
     let Some(stored) = parse_trailer(trailer) else {
         let message = "the last line is not a checksum: the manifest is cut short or damaged";
         let at = first_difference(trailer).unwrap_or(0);
-        return Err(Error::corrupt("AKI-0304", file, (end + at) as u64, message).help_is(REPAIR_HELP));
+        return Err(Error::corrupt("AKI-0304", file, (end + at) as u64, message).help_is(repair_help(file)));
     };
     let found = crc32fast::hash(document);
     if found == stored {
@@ -101,7 +117,7 @@ fn checked_document<'a>(file: &Path, bytes: &'a [u8]) -> Result<(&'a [u8], u32)>
         None => (0, ""),
     };
     let message = format!("the manifest's checksum is {found:08x}, its last line says {stored:08x}{place}");
-    Err(Error::corrupt("AKI-0305", file, at as u64, message).help_is(REPAIR_HELP))
+    Err(Error::corrupt("AKI-0305", file, at as u64, message).help_is(repair_help(file)))
 }
 
 fn parse_trailer(line: &[u8]) -> Option<u32> {
@@ -162,7 +178,7 @@ fn check_format(file: &Path, document: &[u8]) -> Result<()> {
     let format = head.format;
     if format.major == 0 {
         let message = "manifest format 0 does not exist";
-        return Err(Error::corrupt("AKI-0306", file, 0, message).help_is(REPAIR_HELP));
+        return Err(Error::corrupt("AKI-0306", file, 0, message).help_is(repair_help(file)));
     }
     let unknown = format.incompatible.iter().find(|f| !KNOWN_INCOMPATIBLE.contains(&f.as_str()));
     if (format.major, format.minor) <= (FORMAT_MAJOR, FORMAT_MINOR) && unknown.is_none() {
@@ -180,7 +196,7 @@ fn check_format(file: &Path, document: &[u8]) -> Result<()> {
 /// A document whose checksum is right but which is not a manifest: our own mistake or a forged file.
 fn unreadable(file: &Path, document: &[u8], e: &serde_json::Error) -> Error {
     let at = byte_of(document, e.line(), e.column());
-    Error::corrupt("AKI-0306", file, at as u64, format!("not a manifest: {e}")).help_is(REPAIR_HELP)
+    Error::corrupt("AKI-0306", file, at as u64, format!("not a manifest: {e}")).help_is(repair_help(file))
 }
 
 /// The byte at a line and column, both from 1 (0 where unknown).

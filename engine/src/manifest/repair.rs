@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use akidb_host::Fs;
 
+use super::format::repair_command;
 use super::{Committed, Store, file_name};
 use crate::error::{Error, ErrorKind, Fate, Result};
 use crate::lsn::Lsn;
@@ -60,7 +61,7 @@ pub(crate) fn look_back(fs: &Arc<dyn Fs>, dir: &Path) -> Result<(Committed, Vec<
         0 => "there is no manifest here".to_owned(),
         n => format!("none of the {n} manifests here can be read; nothing was changed"),
     };
-    let help = "run `akidb restore` from a backend into a new directory";
+    let help = "restore from a backend into a new directory: `akidb restore URL NEW_DIR`";
     Err(Error::new(ErrorKind::NotFound, "AKI-0318", message).at(dir, None).help_is(help))
 }
 
@@ -71,7 +72,7 @@ fn set_aside(fs: &dyn Fs, dir: &Path, numbers: &[u64]) -> Result<Vec<PathBuf>> {
     let failed = |path: &Path, e: &io::Error| {
         Error::io("AKI-0319", path, "moving a damaged manifest aside", e)
             .fate_is(Fate::Unknown)
-            .help_is("run `akidb repair manifest` again")
+            .help_is(format!("run `{}` again", repair_command(dir.parent())))
     };
     fs.create_dir_all(&aside).map_err(|e| failed(&aside, &e))?;
     let mut moved = Vec::new();

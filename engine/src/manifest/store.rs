@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use akidb_host::{Access, EntryKind, Fs, publish_new};
 
+use super::format::repair_help;
 use super::seen::Seen;
 use super::{Committed, Manifest, check_commit, file_name, number_of};
 use crate::error::{EIO, Error, ErrorKind, Fate, Result};
@@ -116,7 +117,7 @@ impl Store {
         let committed = Manifest::decode(&path, &self.read(&path)?)?;
         if committed.manifest.number != number {
             let message = format!("the file holds manifest {}", committed.manifest.number);
-            return Err(Error::corrupt("AKI-0309", &path, 0, message).help_is(super::format::REPAIR_HELP));
+            return Err(Error::corrupt("AKI-0309", &path, 0, message).help_is(repair_help(&path)));
         }
         self.lock_seen().note(&committed.manifest);
         Ok(committed)
@@ -151,11 +152,11 @@ impl Store {
             Ok(Some(bytes)) => Ok(bytes),
             Ok(None) => {
                 let message = format!("the file is larger than {MAX_FILE_BYTES} bytes, no manifest is");
-                Err(Error::corrupt("AKI-0304", path, 0, message).help_is(super::format::REPAIR_HELP))
+                Err(Error::corrupt("AKI-0304", path, 0, message).help_is(repair_help(path)))
             }
             Err(e) if e.raw_os_error() == Some(EIO) => {
                 let message = format!("the disk cannot read the manifest back: {e}");
-                Err(Error::corrupt("AKI-0304", path, 0, message).help_is(super::format::REPAIR_HELP))
+                Err(Error::corrupt("AKI-0304", path, 0, message).help_is(repair_help(path)))
             }
             Err(e) => Err(Error::io("AKI-0310", path, "reading a manifest", &e)),
         }

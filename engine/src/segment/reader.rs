@@ -63,10 +63,12 @@ impl Segment {
     /// nothing else. `schema` is the collection's current one: the segment may have fewer fields.
     ///
     /// # Errors
-    /// `NotFound`; `Corrupt` when size, tail or footer are not those of the segment the manifest names;
+    /// `Corrupt` when the file is not there, or size, tail or footer are not those of the segment the manifest names;
     /// `NewerFormat`.
     pub(crate) fn open(fs: &dyn Fs, path: &Path, meta: &SegmentMeta, schema: &Schema) -> Result<Arc<Self>> {
-        Self::open_from(open_file(fs, path)?, path, meta, schema)
+        let file = open_file(fs, path);
+        let file = file.map_err(|error| error.of_named_file().mended_by(verify::mending(path)))?;
+        Self::open_from(file, path, meta, schema)
     }
 
     /// As [`Segment::open`], of an object; reads its tail and the head of its vector index in one request, unless
@@ -295,7 +297,7 @@ pub(super) fn tail_start(meta: &SegmentMeta) -> u64 {
 fn open_file(fs: &dyn Fs, path: &Path) -> Result<Origin> {
     fs.open(path, Access::Read)
         .map(Origin::Local)
-        .map_err(|e| Error::io("AKI-0501", path, "opening a segment", &e).mended_by(verify::mending(path)))
+        .map_err(|e| Error::io("AKI-0501", path, "opening a segment", &e))
 }
 
 fn file_len(file: &Origin, path: &Path) -> Result<u64> {

@@ -8,7 +8,7 @@ use akidb_host::Fs;
 use super::rows::TouchedRows;
 use super::{FileDamage, Verification};
 use crate::deletion_vector::{DeletionVector, VectorFile, Vectors};
-use crate::error::{Error, ErrorKind, shell_word};
+use crate::error::{Error, shell_word};
 use crate::manifest::{CollectionMeta, Manifest, Store};
 use crate::named_snapshots;
 use crate::segment::{Damage, Segment, mending};
@@ -234,7 +234,7 @@ impl<'a> Files<'a> {
     fn is_gone(&self, error: &Error, path: &Path, by: NamedBy<'_>) -> bool {
         let root = self.dir.join("collections");
         let names_it = |now: &Manifest| now.files().any(|file| root.join(file.below_collections()) == path);
-        error.kind() == ErrorKind::NotFound
+        error.is_of_missing_file()
             && self.fs.metadata(&by.store.path(by.number)).is_err()
             && (!by.is_newest
                 || by.store.newest().is_ok_and(|now| !now.is_some_and(|now| names_it(&now.manifest))))

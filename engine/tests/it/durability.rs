@@ -49,7 +49,7 @@ fn rows_are_shown_while_their_sync_is_held_and_a_flush_waits_for_it_with_no_lock
         held.pass(call)
     };
     let db = hooked(dir.path(), Arc::new(hook), memory());
-    assert_eq!(db.stats().unwrap().durability, "memory");
+    assert_eq!(db.stats().unwrap().durability, Some("memory"));
     let rows = db.create_collection("rows", schema()).unwrap();
     let other = db.create_collection("other", schema()).unwrap();
     put(&rows, 0);
@@ -136,7 +136,7 @@ fn a_clean_close_leaves_nothing_to_say_and_a_drop_loses_nothing() {
     }
     let db = Db::open(dir.path()).unwrap();
     assert!(db.recovery().unsynced.is_none());
-    assert_eq!(db.stats().unwrap().durability, "local_synced");
+    assert_eq!(db.stats().unwrap().durability, Some("local_synced"));
     assert_eq!(db.collection("rows").unwrap().count().unwrap(), 3);
 }
 

@@ -72,15 +72,17 @@ fn an_open_that_meets_a_damaged_segment_writes_nothing() {
 }
 
 #[test]
-fn an_open_whose_backend_cannot_be_opened_writes_nothing() {
+fn an_open_whose_backend_is_refused_writes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     filled(dir.path());
-    let file = dir.path().join("a-file");
-    fs::write(&file, "no directory").unwrap();
+    // What earlier versions took the URL for: a copy must not begin anew beside it.
+    let home = tempfile::tempdir().unwrap();
+    fs::create_dir(home.path().join("a b")).unwrap();
     let before = counts(dir.path());
     for _ in 0..OPENS {
         let builder = Db::builder(dir.path()).settings(settings());
-        let error = builder.backend("copy", &format!("file://{}/below", file.display())).open().unwrap_err();
+        let error =
+            builder.backend("copy", &format!("file://{}/a%20b", home.path().display())).open().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
     }
     assert_eq!(counts(dir.path()), before);

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use akidb::{Batch, Collection, Db, Id, Metric, NewRow, Schema, Settings};
-use akidb_host::sim::{Act, Call, ENOSPC, InlineSpawn, Op};
-use akidb_host::{RealClock, RealFs, RealSpawn, Rng, Spawn};
+use akidb_host::sim::{Act, Call, ENOSPC, FakeClock, InlineSpawn, Op};
+use akidb_host::{Clock, RealClock, RealFs, RealSpawn, Rng, Spawn};
 use serde_json::json;
 
 use crate::support::{copy_dir, hooked, in_dir};
@@ -157,4 +158,34 @@ fn files(dir: &Path) -> usize {
     let collections = std::fs::read_dir(dir.join("collections")).unwrap().map(|entry| entry.unwrap().path());
     let inside = collections.flat_map(|path| std::fs::read_dir(path).unwrap());
     inside.filter(|entry| entry.as_ref().unwrap().path().extension().is_some_and(|e| e == "parquet")).count()
+}
+
+/// A clock on which each look takes a second.
+#[derive(Debug)]
+struct Ticking(FakeClock);
+
+impl Clock for Ticking {
+    fn now(&self) -> Instant {
+        self.0.advance(Duration::from_secs(1));
+        self.0.now()
+    }
+
+    fn unix_micros(&self) -> i64 {
+        self.0.unix_micros()
+    }
+}
+
+#[test]
+fn an_open_for_reading_tells_where_its_time_went_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Db::open(dir.path()).unwrap();
+    db.create_collection("rows", Schema::new(2, Metric::L2)).unwrap();
+    drop(db);
+    let clock = Arc::new(Ticking(FakeClock::default()));
+    let builder = Db::builder(dir.path()).read_only(true);
+    let db = builder.components(Arc::new(RealFs), clock, Arc::new(RealSpawn)).open().unwrap();
+    let took = db.recovery().took;
+    assert!(took.segments_ms >= 1e3 && took.log_ms >= 1e3 && took.replay_ms >= 1e3, "{took:?}");
+    // It commits and removes nothing.
+    assert_eq!((took.manifest_ms, took.removal_ms), (0.0, 0.0));
 }

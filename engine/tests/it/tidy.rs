@@ -21,7 +21,7 @@ const ORDER: &[&[&str]] = &[
     &["upload"],
     &["verify", "repair", "inspect", "log_view"],
     &["compact"],
-    &["gc", "ddl", "named_snapshots", "flush"],
+    &["unfinished", "gc", "ddl", "named_snapshots", "flush"],
     &["read", "search"],
     &["engine"],
     &[

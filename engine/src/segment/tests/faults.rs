@@ -107,11 +107,11 @@ fn a_read_that_fails_at_any_call_is_unavailable_with_file_and_offset_and_works_w
 }
 
 #[test]
-fn a_missing_segment_is_not_found_with_what_mends_it() {
+fn a_missing_segment_is_damage_with_what_mends_it() {
     let schema = every_type(8);
     let written = Written::new(schema.clone(), rows(&schema, 3, 6));
     std::fs::remove_file(written.path()).unwrap();
     let error = written.open().unwrap_err();
-    assert_eq!((error.kind(), error.code()), (ErrorKind::NotFound, "AKI-0501"));
-    assert!(error.help().is_some());
+    assert_eq!((error.kind(), error.code()), (ErrorKind::Corrupt, "AKI-0501"));
+    assert!(error.is_of_missing_file() && error.help().unwrap().contains("--drop"));
 }

@@ -97,6 +97,7 @@ fn a_damaged_manifest_of_a_snapshot_holds_up_all_removal_is_told_and_ends_with_i
     // Behind the open, by the driver.
     pass(&|| told(&db).is_some());
     let why = told(&db).unwrap();
+    assert_eq!(why.matches("let the name go").count(), 1, "{why}");
     for part in ["\"lost\"", file.to_str().unwrap(), "`akidb snapshot rm lost`"] {
         assert!(why.contains(part), "{part} is not in {why}");
     }
