@@ -77,6 +77,8 @@ fn readers_share_a_simulated_disk_as_well() {
 fn a_writer_waits_for_readers_and_they_read_what_was_there() {
     let dir = tempfile::tempdir().unwrap();
     filled(Arc::new(RealFs), dir.path());
+    // The last writer was another process.
+    std::fs::write(dir.path().join("LOCK"), "pid 0, epoch 2").unwrap();
     let gate = Gate::new(opens_the_log);
     let tries = Arc::new(AtomicUsize::new(0));
     thread::scope(|scope| {
