@@ -103,6 +103,12 @@ impl<'a> Alive<'a> {
         &self.live.segment
     }
 
+    /// How many rows no deletion vector names.
+    pub(crate) fn living(&self) -> u32 {
+        let dead = u32::try_from(self.live.deletion_vector.len()).unwrap_or(u32::MAX);
+        self.live.segment.rows().saturating_sub(dead)
+    }
+
     /// Whether any row may be dead or expired.
     pub(crate) fn hides_any(&self) -> bool {
         self.any_hidden

@@ -31,7 +31,8 @@ pub(crate) struct Candidates {
     /// Room for [`Candidates::finish`]: estimates and places in `kept`, and a hash table of rows.
     order: Vec<u64>,
     met: Vec<u64>,
-    /// Nothing above is kept: the `cap`-th best estimate seen so far.
+    /// Nothing above is kept: the `cap`-th best so far of estimates with `width` of their errors. Of estimates alone the lucky ones
+    /// would leave no sure one in here either.
     ceiling: f32,
     /// The least of the k-th best of rows compared exactly before, an estimate that `rank` rows are below, and the `rank`-th best
     /// estimate: what is not within the errors of it cannot be among the best.
@@ -67,7 +68,7 @@ impl Candidates {
     /// Estimates below this are worth keeping, for a list whose estimates have this error.
     #[inline]
     pub(crate) fn threshold(&self, error: f32) -> f32 {
-        self.near(error).min(self.ceiling)
+        self.near(error).min(self.ceiling - self.width * error)
     }
 
     /// The threshold of one list, whatever else is kept.
@@ -107,10 +108,11 @@ impl Candidates {
             self.sure = self.sure.min(self.surest[self.rank - 1]);
         }
         if self.kept.len() >= 2 * self.cap + 64 {
-            let cap = self.cap;
-            self.kept.select_nth_unstable_by(cap - 1, |a, b| a.estimate.total_cmp(&b.estimate));
+            let (cap, width) = (self.cap, self.width);
+            let sure = |candidate: &Candidate| candidate.estimate + width * candidate.error;
+            self.kept.select_nth_unstable_by(cap - 1, |a, b| sure(a).total_cmp(&sure(b)));
             self.kept.truncate(cap);
-            self.ceiling = self.kept[cap - 1].estimate;
+            self.ceiling = sure(&self.kept[cap - 1]);
         }
     }
 

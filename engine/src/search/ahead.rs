@@ -58,7 +58,7 @@ pub(super) fn codes<'a>(
             continue;
         }
         let need = Need::new(part.slots(query), lists.rows, lists.rows, 1.0);
-        let near = part.near(kernel, metric, query, need.slots().max(1), scratch);
+        let near = part.near(kernel, metric, query, part.with_dead(need.slots()).max(1), scratch);
         round.lists(segment, lists, near.iter().map(|near| lists.lists[near.list as usize]));
     }
     round.fetch()

@@ -1,5 +1,6 @@
 //! The scan of the codes of a segment: the nearest lists, the rows a filter wants, into the candidates of the search.
 
+use std::cell::Cell;
 use std::ops::{AddAssign, Range};
 use std::sync::Arc;
 
@@ -8,20 +9,22 @@ use crate::error::Result;
 use crate::expiry::Alive;
 use crate::filter_cache::{Matches, block_mask};
 use crate::index::{
-    Asked, Candidates, CoarseScratch, List, ListScan, Near, Rotation, Subset, Tail, Thinned, rotate,
+    Asked, Candidates, CoarseScratch, List, ListScan, Lists, Near, Rotation, Subset, Tail, Thinned, rotate,
 };
 use crate::memtable::Memtable;
 use crate::schema::Metric;
 use crate::search::exact::Seen;
 use crate::search::plan::{self, Need};
 use crate::search::query::Query;
-use crate::segment::VectorIndex;
+use crate::segment::{Round, Segment, VectorIndex};
 
 /// Slots of a list that are looked at for how many of its rows are shown.
 const SAMPLE_SLOTS: usize = 16;
 
-/// So many times the living slots are compared where more are dead.
+/// So many times the living slots are compared where all others are dead; none more where half of them are.
 const MORE_AMONG_DEAD: f32 = 4.0;
+/// Where less of a segment lives, lists are looked for as if so much did.
+const LEAST_SHARE: f32 = 0.25;
 
 /// Room that a thread keeps from search to search, so that a search allocates nothing that grows.
 #[derive(Debug, Default)]
@@ -135,6 +138,17 @@ impl Part<'_> {
         if share < 1.0 { (slots as f32 / share) as u32 } else { slots }
     }
 
+    /// The slots that hold so many of rows that are not deleted, if these lay evenly.
+    #[expect(clippy::cast_precision_loss, reason = "a share")]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a cast saturates")]
+    pub(super) fn with_dead(&self, slots: u32) -> u32 {
+        if self.matches.is_some() || !self.alive.hides_any() {
+            return slots;
+        }
+        let share = self.alive.living() as f32 / self.index.lists.rows.max(1) as f32;
+        (slots as f32 / share.max(LEAST_SHARE)) as u32
+    }
+
     /// Scans the nearest lists until enough slots were compared.
     #[expect(clippy::cast_precision_loss, reason = "shares")]
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a cast saturates")]
@@ -173,9 +187,13 @@ impl Part<'_> {
         let (mut scanned, mut living) = (Scanned::default(), 0.0);
         scratch.visited.clear();
         scratch.visited.resize(lists.lists.len(), false);
-        let mut slots = need.slots().max(1);
+        let mut slots = self.with_dead(need.slots()).max(1);
+        let mut is_first = true;
         loop {
             lists.nearest(kernel, &scratch.asked, slots, &mut scratch.coarse, &mut scratch.near);
+            if !std::mem::take(&mut is_first) {
+                fetch_more(self.alive.segment(), lists, &scratch.near, &scratch.visited)?;
+            }
             for at in 0..scratch.near.len() {
                 let near = scratch.near[at];
                 if std::mem::replace(&mut scratch.visited[near.list as usize], true) {
@@ -186,9 +204,10 @@ impl Part<'_> {
                 let share = self.scan_list(kernel, at, masks, scratch, &mut scanned)?.unwrap_or(share_alive);
                 living += (scanned.slots - before) as f32 * share;
                 // Asked where nearly all is dead: what lives is far, and spread over more lists than around a row.
-                let counted =
-                    if 2.0 * living < scanned.slots as f32 { living / MORE_AMONG_DEAD } else { living };
-                if need.is_met(counted as u64) {
+                let lives = living / scanned.slots.max(1) as f32;
+                let dead = if self.matches.is_none() { 1.0 - lives } else { 0.0 };
+                let more = 1.0 + (MORE_AMONG_DEAD - 1.0) * (2.0 * dead - 1.0).max(0.0);
+                if need.is_met((living / more) as u64) {
                     return Ok(scanned);
                 }
             }
@@ -267,13 +286,19 @@ impl Part<'_> {
         let scan = ListScan { soon, ..lists.scan_of(&scratch.asked, near, list, bytes, self.source) };
         let (probe, nibbles, candidates) = (&scratch.asked.probe, lists.nibbles(), &mut scratch.candidates);
         let rows = lists.rows;
-        let alive = |row: u32| row < rows && self.alive.shows(row);
+        let refused = Cell::new(false);
+        let alive = |row: u32| {
+            let shows = row < rows && self.alive.shows(row);
+            refused.set(refused.get() || !shows);
+            shows
+        };
         let compared = match masks {
             None => scan.run(kernel, probe, nibbles, |_| u32::MAX, alive, candidates),
             Some(masks) => scan.run(kernel, probe, nibbles, |block| mask(masks, block), alive, candidates),
         };
         scanned.slots += u64::from(compared);
-        let is_uneven = self.matches.is_none() && self.alive.hides_any();
+        // Where none of its nearest rows is dead, few of the others are.
+        let is_uneven = self.matches.is_none() && refused.get();
         Ok(is_uneven.then(|| self.share_shown(lists.row_numbers(list, bytes).unwrap_or(&[]), list.len())))
     }
 
@@ -282,14 +307,26 @@ impl Part<'_> {
     fn share_shown(&self, row_numbers: &[u8], len: u32) -> f32 {
         let numbers = row_numbers.as_chunks::<4>().0;
         let numbers = &numbers[..numbers.len().min(len as usize)];
-        let looked = numbers.iter().step_by((numbers.len() / SAMPLE_SLOTS).max(1));
+        let looked = numbers.iter().step_by(numbers.len().div_ceil(SAMPLE_SLOTS).max(1));
         let (mut shown, mut of) = (0, 0);
         for number in looked {
-            shown += u32::from(self.alive.shows(u32::from_le_bytes(*number)));
+            let row = u32::from_le_bytes(*number);
+            shown += u32::from(row < self.index.lists.rows && self.alive.shows(row));
             of += 1;
         }
         if of == 0 { 1.0 } else { shown as f32 / of as f32 }
     }
+}
+
+/// Fetches the codes of the lists of `near` that were not `visited`, of a segment on a backend: the first ones held too few rows.
+fn fetch_more(segment: &Segment, lists: &Lists, near: &[Near], visited: &[bool]) -> Result<()> {
+    if !segment.is_cold() {
+        return Ok(());
+    }
+    let mut round = Round::default();
+    let more = near.iter().filter(|near| !visited[near.list as usize]);
+    round.lists(segment, lists, more.map(|near| lists.lists[near.list as usize]));
+    round.fetch()
 }
 
 /// The coded rows of a memtable and what is asked of them.

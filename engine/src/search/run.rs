@@ -177,8 +177,11 @@ impl<'a> Run<'a> {
                 self.explained.filter_us += micros(RealClock.now().saturating_duration_since(started));
             }
             let matched = matches.as_ref().map_or(segment.rows(), |matches| matches.count);
-            let alive = matches.as_ref().map_or(matched, |matches| self.alive[n].matching(matches));
-            let (accuracy, k, filtered) = (self.query.accuracy, self.query.k, matches.is_some());
+            let living = || self.alive[n].living();
+            let alive = matches.as_ref().map_or_else(living, |matches| self.alive[n].matching(matches));
+            // Of a segment that is mostly dead the few that live are compared, as those of a filter are.
+            let filtered = matches.is_some() || alive < segment.rows() / 2;
+            let (accuracy, k) = (self.query.accuracy, self.query.k);
             let own_codes = self.own_codes(n, matches.as_deref(), alive);
             let by_codes = self.codable
                 && (own_codes.is_some() || plan::scans_codes(accuracy, k, segment.rows(), alive, filtered));
