@@ -118,7 +118,7 @@ pub fn examine_disk(dir: impl AsRef<Path>, settings: &EngineSettings) -> Result<
         fs.statfs(dir).map_err(|cause| Error::io("AKI-0220", dir, "could not look at the disk", &cause))?;
     let mut findings = Vec::new();
     findings.push(match stats.kind {
-        FsKind::Local => finding("kind", Verdict::Good, "a local disk", None),
+        FsKind::Local | FsKind::CopyOnWrite => finding("kind", Verdict::Good, "a local disk", None),
         FsKind::Memory => finding(
             "kind",
             Verdict::Warning,

@@ -71,8 +71,11 @@ pub struct Metadata {
 /// The kind of file system a path lies on, as far as promises depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FsKind {
-    /// A local disk (ext4, XFS, btrfs, ...).
+    /// A local disk (ext4, XFS, ...).
     Local,
+    /// A local disk whose file system writes each block to a new place (btrfs, ZFS, bcachefs, F2FS): the first store to a page
+    /// of a map takes room, and where there is none left it is a SIGBUS.
+    CopyOnWrite,
     /// Memory only: nothing survives a reboot.
     Memory,
     /// NFS, CIFS, FUSE and the like: locks, maps and flushes are not what we promise.

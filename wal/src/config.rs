@@ -26,7 +26,8 @@ pub enum Durability {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WritePath {
-    /// By stores where a probe of each file shows that a stored byte costs the disk a page, else by write calls.
+    /// By stores where a probe of each file shows that a stored byte costs the disk a page, else by write calls; by write
+    /// calls on file systems that write each block to a new place, where a store can find the disk full.
     #[default]
     Auto,
     /// By stores into the map of the file.

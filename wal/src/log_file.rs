@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use akidb_host::{Access, Advice, Appender, File, Fs, Region, Tail, probe_folio, seeded_bug};
+use akidb_host::{Access, Advice, Appender, File, Fs, FsKind, Region, Tail, probe_folio, seeded_bug};
 
 use crate::config::WritePath;
 use crate::error::{Error, ErrorKind, Fate, Result};
@@ -255,8 +255,14 @@ fn is_staged(fs: &dyn Fs, file: &dyn File, plan: &Plan) -> bool {
     match plan.write_path {
         WritePath::Positioned => true,
         WritePath::Mapped => false,
-        WritePath::Auto => !stores_are_cheap(fs, file, plan.header.file_bytes),
+        WritePath::Auto => stores_take_room(fs, plan) || !stores_are_cheap(fs, file, plan.header.file_bytes),
     }
+}
+
+/// Whether a store may find the disk full, although every block of the file was written: then it ends the process. A write
+/// call answers.
+fn stores_take_room(fs: &dyn Fs, plan: &Plan) -> bool {
+    fs.statfs(&plan.dir).is_ok_and(|stats| stats.kind == FsKind::CopyOnWrite)
 }
 
 /// Whether a byte stored through a map makes the disk write a page or two, not a large folio. Where the machine does

@@ -220,6 +220,8 @@ fn kind_of_magic(magic: i64) -> FsKind {
         // nfs, smb, cifs, smb2, fuse, 9p, ceph, afs (two)
         0x6969 | 0x517b | 0xff53_4d42 | 0xfe53_4d42 | 0x6573_5546 | 0x0102_1997 | 0x00c3_6400
         | 0x5346_414f | 0x6b41_4653 => FsKind::Network,
+        // btrfs, zfs, bcachefs, f2fs
+        0x9123_683e | 0x2fc1_2fc1 | 0xca45_1a4e | 0xf2f5_2010 => FsKind::CopyOnWrite,
         // tmpfs, ramfs
         0x0102_1994 | 0x8584_58f6 => FsKind::Memory,
         _ => FsKind::Local,

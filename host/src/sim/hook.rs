@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::fs::{Access, Advice, DirEntry, File, Fs, FsStats, LockGuard, Metadata};
+use crate::fs::{Access, Advice, DirEntry, File, Fs, FsKind, FsStats, LockGuard, Metadata};
 use crate::map::{AtomicPage, LogRegion, Region};
 
 /// The error number of a failed device.
@@ -145,6 +145,7 @@ pub type Hook = Arc<dyn Fn(&Call<'_>) -> Act + Send + Sync>;
 pub struct HookFs {
     inner: Arc<dyn Fs>,
     asker: Arc<Asker>,
+    kind: Option<FsKind>,
 }
 
 struct Asker {
@@ -156,7 +157,13 @@ impl HookFs {
     /// A file system that asks `hook` before each call to `inner`.
     #[must_use]
     pub fn new(inner: Arc<dyn Fs>, hook: Hook) -> Self {
-        Self { inner, asker: Arc::new(Asker { hook, calls: AtomicU64::new(0) }) }
+        Self { inner, asker: Arc::new(Asker { hook, calls: AtomicU64::new(0) }), kind: None }
+    }
+
+    /// The same, said to be of another kind.
+    #[must_use]
+    pub fn said_to_be(self, kind: FsKind) -> Self {
+        Self { kind: Some(kind), ..self }
     }
 
     /// Hooked calls so far.
@@ -277,7 +284,8 @@ impl Fs for HookFs {
     }
 
     fn statfs(&self, path: &Path) -> io::Result<FsStats> {
-        self.inner.statfs(path)
+        let stats = self.inner.statfs(path)?;
+        Ok(FsStats { kind: self.kind.unwrap_or(stats.kind), ..stats })
     }
 
     fn try_lock(&self, path: &Path) -> io::Result<Option<Box<dyn LockGuard>>> {

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use akidb_host::sim::InlineSpawn;
+use akidb_host::sim::{Act, HookFs, InlineSpawn};
 use akidb_host::{Fs, FsKind, RealClock, RealFs, RealSpawn, Spawn};
 use akidb_wal::{Config, Log, Lsn, Options, WritePath};
 
@@ -158,6 +158,34 @@ fn an_acknowledgement_writes_its_pages_and_little_more() {
         println!("{kib:.2} KiB to the device for an acknowledgement of {RECORD_BYTES} bytes");
         assert!(kib <= 6.5, "{kib} KiB");
     }
+}
+
+/// Where each block is written to a new place a store can find the disk full, which ends the process.
+#[test]
+fn frames_are_written_by_calls_where_stores_take_room() {
+    let dir = disk_dir();
+    let path_on = |kind: Option<FsKind>, name: &str| {
+        let fs = HookFs::new(Arc::new(RealFs), Arc::new(|_| Act::Go));
+        let fs = match kind {
+            Some(kind) => fs.said_to_be(kind),
+            None => fs,
+        };
+        let options = Options {
+            dir: dir.path().join(name),
+            fs: Arc::new(fs),
+            clock: Arc::new(RealClock),
+            spawn: Arc::new(InlineSpawn::default()),
+            config: Config::default(),
+            min_epoch: 0,
+            floor: Lsn::ZERO,
+            read_only: false,
+        };
+        Log::open(options).unwrap().0.counters().write_path
+    };
+    let usual = path_on(None, "usual");
+    println!("{usual:?} without a word of it");
+    assert_eq!(path_on(Some(FsKind::Local), "local"), usual);
+    assert_eq!(path_on(Some(FsKind::CopyOnWrite), "cow"), WritePath::Positioned);
 }
 
 #[test]

@@ -185,6 +185,9 @@ fn a_temporary_directory_has_space_and_a_file_a_time() {
 fn file_systems_are_told_apart_by_their_magic_numbers() {
     assert_eq!(kind_of_magic(0xef53), FsKind::Local);
     assert_eq!(kind_of_magic(0x5846_5342), FsKind::Local);
+    for magic in [0x9123_683e, 0x2fc1_2fc1, 0xca45_1a4e, 0xf2f5_2010] {
+        assert_eq!(kind_of_magic(magic), FsKind::CopyOnWrite);
+    }
     assert_eq!(kind_of_magic(0x0102_1994), FsKind::Memory);
     assert_eq!(kind_of_magic(0x6969), FsKind::Network);
     assert_eq!(kind_of_magic(i64::from(0xff53_4d42_u32.cast_signed())), FsKind::Network, "sign-extended");
