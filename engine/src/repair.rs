@@ -7,7 +7,7 @@ use akidb_host::{Fs, LockGuard, RealClock, RealFs, RealSpawn};
 use serde::Serialize;
 
 use crate::directory_lock;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::log::from_wal;
 use crate::lsn::Lsn;
 use crate::manifest::{Store, look_back, repair_step_back};
@@ -63,11 +63,11 @@ pub fn repair_wal_drop(file: impl AsRef<Path>, offset: u64, dry_run: bool) -> Re
 }
 
 fn cut(file: &Path, offset: u64, dry_run: bool, is_sound_too: bool) -> Result<RepairReport> {
-    let home = file.parent().and_then(Path::parent).unwrap_or(Path::new("."));
     let fs: Arc<dyn Fs> = Arc::new(RealFs);
-    let _lock = take_lock(&*fs, home)?;
+    let home = home_of_log(&*fs, file)?;
+    let _lock = take_lock(&*fs, &home)?;
     if !is_sound_too {
-        refuse_sound(&fs, home, file)?;
+        refuse_sound(&fs, &home, file)?;
     }
     let cut = akidb_wal::cut_at(&*fs, file, offset, dry_run).map_err(|error| from_wal(&error))?;
     let kept = cut.saved_as.into_iter().chain(cut.set_aside.into_iter().map(|(_, to)| to)).collect();
@@ -80,10 +80,28 @@ fn cut(file: &Path, offset: u64, dry_run: bool, is_sound_too: bool) -> Result<Re
     Ok(RepairReport::new(done, kept, dry_run))
 }
 
+/// The directory of the database in whose `wal/` the file lies: its lock is the one to take.
+fn home_of_log(fs: &dyn Fs, file: &Path) -> Result<PathBuf> {
+    let whole = std::path::absolute(file).unwrap_or_else(|_| file.to_path_buf());
+    let home = whole.parent().filter(|dir| dir.ends_with("wal")).and_then(Path::parent);
+    let home = home.filter(|home| fs.metadata(&home.join("manifest")).is_ok());
+    home.map(Path::to_path_buf).ok_or_else(|| {
+        let message = "this is not the path of a log file in a database: nothing was changed";
+        Error::invalid("AKI-0524", message)
+            .at(file, None)
+            .help_is("name it as the error does: DIR/wal/FILE.wal")
+    })
+}
+
 /// What may be read is not given up: a log that an open would take as it is, records and all.
 fn refuse_sound(fs: &Arc<dyn Fs>, home: &Path, file: &Path) -> Result<()> {
     // Where no manifest says where the log begins, there is nothing to judge it by.
-    let Ok(Some(newest)) = Store::new(Arc::clone(fs), home.join("manifest")).newest() else { return Ok(()) };
+    let newest = match Store::new(Arc::clone(fs), home.join("manifest")).newest() {
+        Ok(Some(newest)) => newest,
+        Ok(None) => return Ok(()),
+        Err(error) if error.kind() == ErrorKind::Corrupt => return Ok(()),
+        Err(error) => return Err(error),
+    };
     let Ok(recovered) = look_at_log(fs, home, newest.manifest.floor) else { return Ok(()) };
     let mut records = 0;
     for record in recovered.records.iter() {

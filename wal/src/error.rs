@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::header::HEADER_PAGE_BYTES;
 use crate::lsn::Lsn;
 
 /// A result of this crate.
@@ -193,6 +194,12 @@ impl Error {
             ErrorKind::Corrupt { file, offset, .. } => format!(
                 "if the disk can be trusted again and no copy is at hand, `akidb repair wal-cut {} {offset}` keeps \
                  the damaged files aside and drops everything from there on",
+                shell_word(file)
+            ),
+            // Nothing of the file can be read behind its header.
+            ErrorKind::Unreadable { file, offset, .. } if *offset < HEADER_PAGE_BYTES as u64 => format!(
+                "copy the directory to a disk that can be trusted while it can be read; if the place stays lost and no copy is \
+                 at hand, `akidb repair wal-cut {} 0` keeps the file aside and drops everything from there on",
                 shell_word(file)
             ),
             ErrorKind::Unreadable { file, .. } => format!(

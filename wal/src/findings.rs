@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use akidb_host::seeded_bug;
 
-use crate::frame::{FrameType, Misfit, Start, StartKind, frame_bytes, read_frame, read_head};
+use crate::frame::{FrameType, Misfit, Start, StartKind, TRAILER_BYTES, frame_bytes, read_frame, read_head};
 use crate::header::HEADER_PAGE_BYTES;
 use crate::log_file::{Source, View};
 use crate::lsn::Lsn;
@@ -197,7 +197,11 @@ fn idle_since(view: &View, file: &ReadFile) -> Option<Start> {
         }
         at += usize::try_from(head.frame_bytes()).expect("the frame lies in memory");
     }
-    Some(start)
+    // What an earlier open cut off lies behind the end: it is all there is to see of it.
+    let until = (view.bytes().len() as u64).saturating_sub(TRAILER_BYTES);
+    let rest = at..usize::try_from(until).expect("the file lies in memory");
+    view.load(rest.clone()).ok()?;
+    view.bytes().get(rest)?.iter().all(|byte| *byte == 0).then_some(start)
 }
 
 /// Offset of the first intact frame of `file` whose records lie above `proven`, or its end. `before` becomes the last

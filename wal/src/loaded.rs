@@ -52,6 +52,7 @@ impl Loaded {
         let known = match file.populate(region, step.clone()) {
             Ok(()) => step.end,
             // The kernel does not know the call, or cannot read a page, perhaps one that nobody asked for.
+            Err(_) if read_through(&**file, step.clone(), path).is_ok() => step.end,
             Err(_) => {
                 let asked = if goes_on { until..to } else { from..to };
                 read_through(&**file, asked, path)?;
@@ -71,7 +72,8 @@ fn read_through(file: &dyn File, range: Range<usize>, path: &Path) -> Result<()>
     let mut at = range.start / PAGE_BYTES * PAGE_BYTES;
     while at < range.end {
         match file.read_at(&mut page, at as u64) {
-            Ok(0) => break,
+            // Shorter than its map: somebody cut the file since.
+            Ok(0) => return Err(unreadable(path, at as u64, io::ErrorKind::UnexpectedEof.into())),
             Ok(_) => at += PAGE_BYTES,
             Err(e) => return Err(unreadable(path, at as u64, e)),
         }

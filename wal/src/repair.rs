@@ -134,8 +134,10 @@ fn header_of_neighbour(fs: &dyn Fs, dir: &Path, seqs: &[u64], seq: u64) -> Heade
     let readable = |other: &&u64| View::open(fs, &dir.join(file_name(**other)), **other).ok();
     let before = seqs.iter().rev().filter(|other| **other < seq).find_map(|s| readable(&s));
     let any = before.clone().or_else(|| seqs.iter().find_map(|s| readable(&s)));
+    // Where every file is gone the control page still knows whose log it is.
+    let log_id = any.map(|view| view.header.log_id).or_else(|| Some(read_control(fs, dir)?.log_id));
     Header {
-        log_id: any.map_or([0; 16], |view| view.header.log_id),
+        log_id: log_id.unwrap_or([0; 16]),
         seq,
         salt: Rng::from_machine().u64() | 1,
         file_bytes: 2 * HEADER_PAGE_BYTES as u64,

@@ -139,6 +139,12 @@ fn a_session_stays_whose_end_was_cut_and_one_with_records() {
     let (log, recovered) = place.open();
     assert_eq!(recovered.cut.as_ref().map(|cut| cut.file.clone()), Some(torn.clone()));
     assert_eq!(rows(&recovered), model);
+    drop((log, recovered));
+    for _ in 0..3 {
+        assert_whole(&place.open().1, &model);
+        assert!(place.files().contains(&torn), "all there is to see of what was cut");
+    }
+    let (log, recovered) = place.open();
     append_synced(&log, &[b"kept"], &mut model);
     drop((log, recovered));
     let with_records = place.last_file();

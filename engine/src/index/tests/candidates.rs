@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use akidb_host::Rng;
 use proptest::prelude::*;
 
 use crate::distance::Kernel;
@@ -80,11 +81,11 @@ fn lucky_estimates_leave_no_sure_ones_out() {
     let mut candidates = Candidates::default();
     for (unsure_first, rows) in [(true, 400), (false, 400), (true, 8_000), (false, 8_000)] {
         candidates.begin(10, 1.75, f32::INFINITY);
-        // At 1.0, and up to two errors off, in no order.
-        let unsure = (0..rows).map(|row: u32| {
-            let off = (row * 7_919 % rows) as f32 / rows as f32 * 4.0 - 2.0;
-            (1.0 + 0.5 * off, 0.5, 0, row)
-        });
+        // At 1.0, off by their error as a normal distribution has it.
+        let mut random = Rng::seeded(u64::from(rows));
+        #[expect(clippy::cast_possible_truncation, reason = "test data")]
+        let mut off = move || ((0..12).map(|_| random.f64()).sum::<f64>() - 6.0) as f32;
+        let unsure = (0..rows).map(|row: u32| (1.0 + 0.5 * off(), 0.5, 0, row));
         // At 0.9.
         let sure = (0..30u32).map(|row| (0.9 + 0.05 * (row as f32 / 15.0 - 1.0), 0.05, 1, row));
         let all: Vec<_> =
