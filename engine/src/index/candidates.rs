@@ -12,82 +12,106 @@ pub(crate) struct Candidate {
     pub(crate) row: u32,
 }
 
-/// Rows are kept while their estimate is within `width` errors of the `rank`-th best, at most about `cap`.
+/// Rows are kept while their estimate is within `width` errors of the `rank`-th best, at most about `cap` of each kind.
 ///
-/// The larger of their own error and of those that made the threshold: estimates of segments without lists and of memtables are
-/// off by several times as much as those of lists, and the luckiest of them, taken at their word, would leave no sure one in.
+/// Of the best of estimates that are at least as sure: those of segments without lists, of memtables and of a filter's own codes
+/// are off by several times as much as those of lists, and the luckiest of them would leave no row of a list in.
 #[derive(Debug, Default)]
 pub(crate) struct Candidates {
     width: f32,
     rank: usize,
     cap: usize,
-    /// The `rank` best estimates, ascending; infinity where there are not so many yet.
-    best: Vec<f32>,
-    /// The same of each estimate and `width` of its errors.
-    surest: Vec<f32>,
-    kept: Vec<Candidate>,
+    /// Rows of lists, and all others.
+    pools: [Pool; 2],
+    /// The pool that is offered to.
+    at: usize,
+    /// Whether rows came that are of no list: until then the second pool has the bounds of the first.
+    is_split: bool,
     /// The kept ones in their final order, each once.
     finished: Vec<Candidate>,
-    /// Room for [`Candidates::finish`]: estimates and places in `kept`, and a hash table of rows.
+    /// Room for [`Candidates::finish`]: estimates and places among the kept, and a hash table of rows.
     order: Vec<u64>,
     met: Vec<u64>,
-    /// Nothing above is kept: the `cap`-th best so far of estimates with `width` of their errors. Of estimates alone the lucky ones
-    /// would leave no sure one in here either.
-    ceiling: f32,
+}
+
+/// Rows whose estimates are about as sure, and what is known of them.
+#[derive(Debug, Default)]
+struct Pool {
+    /// The `rank` best estimates, those of surer rows among them, ascending; infinity where there are not so many yet.
+    best: Vec<f32>,
     /// The least of the k-th best of rows compared exactly before, an estimate that `rank` rows are below, and the `rank`-th best
     /// estimate: what is not within the errors of it cannot be among the best.
     bar: f32,
-    /// The same of estimates with `width` of their errors.
-    sure: f32,
+    kept: Vec<Candidate>,
+    /// Nothing above is kept: the `cap`-th best estimate seen so far.
+    ceiling: f32,
 }
 
 const MIN_CAP: usize = 600;
 /// No row in the hash table: a source is never that large.
 const VACANT: u64 = u64::MAX;
 
+impl Pool {
+    fn begin(&mut self, rank: usize, most: usize, known: f32) {
+        (self.bar, self.ceiling) = (known, f32::INFINITY);
+        self.best.clear();
+        self.best.resize(rank, f32::INFINITY);
+        empty(&mut self.kept, most);
+    }
+
+    #[inline]
+    fn note(&mut self, estimate: f32) {
+        if self.best.last().is_some_and(|last| estimate < *last) {
+            insert(&mut self.best, estimate);
+            self.bar = self.bar.min(self.best[self.best.len() - 1]);
+        }
+    }
+}
+
 impl Candidates {
     /// Begins a search for `k` rows, `k` of which are known to be as near as `known` (infinity: nothing is known).
     pub(crate) fn begin(&mut self, k: usize, width: f32, known: f32) {
-        (self.bar, self.sure) = (known, known);
         self.width = width;
         // Both copies of a spilled row stand among the best, hence twice k.
         self.rank = 2 * k;
         self.cap = MIN_CAP.max(20 * k);
-        self.best.clear();
-        self.best.resize(self.rank, f32::INFINITY);
-        self.surest.clear();
-        self.surest.resize(self.rank, f32::INFINITY);
         let most = 2 * self.cap + 64;
-        empty(&mut self.kept, most);
-        empty(&mut self.order, most);
-        empty(&mut self.met, 4 * most);
-        empty(&mut self.finished, most);
-        self.ceiling = f32::INFINITY;
+        self.pools.iter_mut().for_each(|pool| pool.begin(self.rank, most, known));
+        (self.at, self.is_split) = (0, false);
+        empty(&mut self.order, 2 * most);
+        empty(&mut self.met, 8 * most);
+        empty(&mut self.finished, 2 * most);
+    }
+
+    /// What is offered from now on is of a list, or not.
+    pub(crate) fn take_from(&mut self, is_list: bool) {
+        self.at = usize::from(!is_list);
+        if !is_list && !self.is_split {
+            let [sure, unsure] = &mut self.pools;
+            unsure.best.copy_from_slice(&sure.best);
+            unsure.bar = sure.bar;
+            self.is_split = true;
+        }
     }
 
     /// Estimates below this are worth keeping, for a list whose estimates have this error.
     #[inline]
     pub(crate) fn threshold(&self, error: f32) -> f32 {
-        self.near(error).min(self.ceiling - self.width * error)
-    }
-
-    /// The threshold of one list, whatever else is kept.
-    #[inline]
-    fn near(&self, error: f32) -> f32 {
-        (self.bar + self.width * error).max(self.sure)
+        let pool = &self.pools[self.at];
+        (pool.bar + self.width * error).min(pool.ceiling)
     }
 
     /// How many estimates make a threshold, as long as there is none.
     #[inline]
     pub(crate) fn wanted(&self) -> Option<usize> {
-        (self.bar == f32::INFINITY).then_some(self.rank)
+        (self.pools[self.at].bar == f32::INFINITY).then_some(self.rank)
     }
 
-    /// Says that so many rows as make a threshold lie below `estimate`, all of which will be offered, of a list whose estimates
-    /// have this error.
-    pub(crate) fn settle(&mut self, estimate: f32, error: f32) {
-        self.bar = self.bar.min(estimate);
-        self.sure = self.sure.min(estimate + self.width * error);
+    /// Says that so many rows as make a threshold lie below `estimate`, all of which will be offered.
+    pub(crate) fn settle(&mut self, estimate: f32) {
+        for pool in &mut self.pools[self.at..] {
+            pool.bar = pool.bar.min(estimate);
+        }
     }
 
     /// Keeps a row if it is below the threshold.
@@ -97,28 +121,25 @@ impl Candidates {
         if !is_near {
             return;
         }
-        self.kept.push(candidate);
-        if self.best.last().is_some_and(|last| candidate.estimate < *last) {
-            insert(&mut self.best, candidate.estimate);
-            self.bar = self.bar.min(self.best[self.rank - 1]);
+        if self.at == 0 && self.is_split {
+            self.pools[1].note(candidate.estimate);
         }
-        let sure = candidate.estimate + self.width * candidate.error;
-        if self.surest.last().is_some_and(|last| sure < *last) {
-            insert(&mut self.surest, sure);
-            self.sure = self.sure.min(self.surest[self.rank - 1]);
-        }
-        if self.kept.len() >= 2 * self.cap + 64 {
-            let (cap, width) = (self.cap, self.width);
-            let sure = |candidate: &Candidate| candidate.estimate + width * candidate.error;
-            self.kept.select_nth_unstable_by(cap - 1, |a, b| sure(a).total_cmp(&sure(b)));
-            self.kept.truncate(cap);
-            self.ceiling = sure(&self.kept[cap - 1]);
+        let pool = &mut self.pools[self.at];
+        pool.kept.push(candidate);
+        pool.note(candidate.estimate);
+        if pool.kept.len() >= 2 * self.cap + 64 {
+            let cap = self.cap;
+            pool.kept.select_nth_unstable_by(cap - 1, |a, b| a.estimate.total_cmp(&b.estimate));
+            pool.kept.truncate(cap);
+            pool.ceiling = pool.kept[cap - 1].estimate;
         }
     }
 
     /// Drops what a source gave: it is searched another way.
     pub(crate) fn forget(&mut self, source: u32) {
-        self.kept.retain(|candidate| candidate.source != source);
+        for pool in &mut self.pools {
+            pool.kept.retain(|candidate| candidate.source != source);
+        }
     }
 
     /// How many errors above the best estimates are kept.
@@ -129,22 +150,24 @@ impl Candidates {
     /// The kept rows, nearest first (equal estimates by the place they were kept at, the same for the same offers), each once (by
     /// its smaller estimate), none that the final threshold refuses.
     pub(crate) fn finish(&mut self) -> &[Candidate] {
-        let (width, bar, sure) = (self.width, self.bar, self.sure);
+        let [sure, unsure] = &self.pools;
         self.order.clear();
-        let kept = (0u64..).zip(&self.kept);
-        let near =
-            kept.filter(|(_, candidate)| candidate.estimate <= (bar + width * candidate.error).max(sure));
-        self.order.extend(near.map(|(at, candidate)| u64::from(ordered(candidate.estimate)) << 32 | at));
+        for (pool, first) in [(sure, 0), (unsure, sure.kept.len() as u64)] {
+            let kept = (first..).zip(&pool.kept);
+            let near = kept.filter(|(_, kept)| kept.estimate <= pool.bar + self.width * kept.error);
+            self.order.extend(near.map(|(at, kept)| u64::from(ordered(kept.estimate)) << 32 | at));
+        }
         self.order.sort_unstable();
         let places = (2 * self.order.len()).next_power_of_two().max(2);
         self.met.clear();
         self.met.resize(places, VACANT);
         self.finished.clear();
         for at in &self.order {
-            #[expect(clippy::cast_possible_truncation, reason = "the low half is a place in `kept`")]
-            let candidate = self.kept[*at as u32 as usize];
+            #[expect(clippy::cast_possible_truncation, reason = "the low half is a place among the kept")]
+            let at = *at as u32 as usize;
+            let candidate = sure.kept.get(at).unwrap_or_else(|| &unsure.kept[at - sure.kept.len()]);
             if meet(&mut self.met, candidate.source, candidate.row) {
-                self.finished.push(candidate);
+                self.finished.push(*candidate);
             }
         }
         &self.finished

@@ -172,6 +172,7 @@ impl Lists {
             base: asked.unit * near.distance_squared + asked.shift,
             unit: asked.unit,
             error: asked.unit * self.error(asked, list, near.distance_squared),
+            is_one_of_many: self.coarse.is_some(),
             source,
             soon: &[],
         }

@@ -26,6 +26,8 @@ pub(crate) struct ListScan<'a> {
     pub(crate) unit: f32,
     /// A standard error of the estimates.
     pub(crate) error: f32,
+    /// Whether it is one of many: its estimates are surer than those of one list of everything.
+    pub(crate) is_one_of_many: bool,
     pub(crate) source: u32,
     /// What will be scanned after it, brought near meanwhile.
     pub(crate) soon: &'a [u8],
@@ -44,6 +46,7 @@ impl ListScan<'_> {
         alive: impl Fn(u32) -> bool,
         candidates: &mut Candidates,
     ) -> u32 {
+        candidates.take_from(self.is_one_of_many);
         let len = block_len(nibbles);
         let mut passed = [Passed::default(); MAX_BLOCKS];
         let mut masks = [0u32; MAX_BLOCKS];
@@ -142,7 +145,7 @@ impl ListScan<'_> {
             }
         }
         if lowest < f32::MAX && living >= wanted {
-            candidates.settle(lowest, self.error);
+            candidates.settle(lowest);
             let limit = candidates.threshold(self.error);
             for (passed, estimates) in passed.iter_mut().zip(estimates) {
                 passed.rows &= below(kernel, estimates, limit);

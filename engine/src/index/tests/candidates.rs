@@ -62,7 +62,7 @@ proptest! {
 fn of_more_than_are_kept_the_best_stay() {
     let mut candidates = Candidates::default();
     for (k, kept) in [(10, 600), (2_000, 40_000), (10, 600)] {
-        candidates.begin(k, 2e5, f32::INFINITY);
+        candidates.begin(k, 1e9, f32::INFINITY);
         let count = 3 * u32::try_from(kept).unwrap();
         for at in 0..count {
             // Every number once, in no order.
@@ -91,6 +91,7 @@ fn lucky_estimates_leave_no_sure_ones_out() {
         let all: Vec<_> =
             if unsure_first { unsure.chain(sure).collect() } else { sure.chain(unsure).collect() };
         for (estimate, error, source, row) in all {
+            candidates.take_from(source == 1);
             candidates.offer(Candidate { estimate, error, source, row });
         }
         let kept = candidates.finish().iter().filter(|candidate| candidate.source == 1).count();

@@ -80,6 +80,7 @@ fn a_scan_keeps_what_the_final_threshold_lets_through() {
                 base: 0.0,
                 unit: 1.0,
                 error: ERROR,
+                is_one_of_many: true,
                 source: 0,
                 soon: &[],
             };
