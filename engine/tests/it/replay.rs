@@ -180,7 +180,7 @@ fn an_open_for_reading_tells_where_its_time_went_too() {
     let dir = tempfile::tempdir().unwrap();
     let db = Db::open(dir.path()).unwrap();
     db.create_collection("rows", Schema::new(2, Metric::L2)).unwrap();
-    drop(db);
+    db.close().unwrap();
     let clock = Arc::new(Ticking(FakeClock::default()));
     let builder = Db::builder(dir.path()).read_only(true);
     let db = builder.components(Arc::new(RealFs), clock, Arc::new(RealSpawn)).open().unwrap();
