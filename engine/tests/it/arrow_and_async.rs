@@ -14,7 +14,7 @@ use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Float32Type};
 use serde_json::json;
 
-use crate::support::in_dir;
+use crate::support::{in_dir, syncs_log};
 
 fn open() -> (tempfile::TempDir, Db) {
     let dir = tempfile::tempdir().unwrap();
@@ -193,7 +193,7 @@ fn is_ready(future: &mut Upsert<'_>) -> bool {
 #[test]
 fn eight_thousand_async_writes_are_appended_at_their_first_poll_while_a_sync_is_held() {
     let dir = tempfile::tempdir().unwrap();
-    let gate = Gate::opened(|call: &Call<'_>| call.op == Op::SyncData && in_dir(call.path, "wal"));
+    let gate = Gate::opened(|call: &Call<'_>| syncs_log(call));
     let (db, spawn) = open_counting(dir.path(), gate.hook(), "");
     let rows = db.create_collection("rows", Schema::new(2, Metric::L2)).unwrap();
     rows.upsert("first", &[1.0, 1.0], json!({})).unwrap();

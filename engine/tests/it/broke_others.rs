@@ -12,7 +12,7 @@ use akidb_host::{Fs, RealClock, Rng};
 use serde_json::json;
 
 use crate::history::{self, Watched, after, assert_kept, found, reopened, segment_files};
-use crate::support::in_dir;
+use crate::support::{in_dir, syncs_log};
 
 mod merges;
 mod stores;
@@ -83,7 +83,7 @@ fn lance_8293_rows_of_a_failed_flush_outlive_the_flushes_after_it() {
 /// acknowledgement compares LSNs, whose upper part is the open: what earlier opens synced says nothing about this one.
 #[test]
 fn lance_7760_no_write_is_acknowledged_by_the_syncs_of_an_earlier_open() {
-    let gate = Gate::opened(|call: &Call<'_>| call.op == Op::SyncData && in_dir(call.path, "wal"));
+    let gate = Gate::opened(|call: &Call<'_>| syncs_log(call));
     let disk = CrashDisk::new(7760);
     let fs: Arc<dyn Fs> = Arc::new(HookFs::new(Arc::new(disk.clone()), gate.hook()));
     for opens in 0..3 {

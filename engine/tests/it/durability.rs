@@ -7,14 +7,14 @@ use akidb::{Collection, Db, Durability, Lsn, Metric, NewRow, Schema, Settings};
 use akidb_host::sim::{Act, Call, Gate, Op};
 use serde_json::json;
 
-use crate::support::{copy_dir, hooked, in_dir};
+use crate::support::{copy_dir, hooked, in_dir, syncs_log};
 
 fn memory() -> Settings {
     Settings::from_toml("[engine]\ndurability = \"memory\"\n").unwrap()
 }
 
 fn is_log_sync(call: &Call<'_>) -> bool {
-    call.op == Op::SyncData && in_dir(call.path, "wal")
+    syncs_log(call)
 }
 
 fn put(rows: &Collection, n: u32) -> Lsn {

@@ -10,12 +10,12 @@ use akidb::{
     BackendSettings, Batch, Db, Error, ErrorKind, Expect, Fate, FieldType, Lsn, Metric, NewRow, Schema,
     Settings, inspect, repair_wal_cut, restore,
 };
-use akidb_host::sim::{Act, Call, CrashDisk, FakeClock, Gate, HookFs, InlineSpawn, Op};
+use akidb_host::sim::{Act, Call, CrashDisk, FakeClock, Gate, HookFs, InlineSpawn};
 use akidb_host::{Clock, Fs, Rng};
 use serde_json::json;
 
 use crate::arrow_and_async::block_on_all;
-use crate::support::{hooked, in_dir};
+use crate::support::{hooked, syncs_log};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -131,7 +131,7 @@ fn a_key_is_for_one_batch_and_of_a_length_that_can_be_kept() {
 #[test]
 fn a_repeat_of_what_is_not_synced_waits_for_it() {
     let dir = tempfile::tempdir().unwrap();
-    let gate = Gate::opened(|call: &Call<'_>| call.op == Op::SyncData && in_dir(call.path, "wal"));
+    let gate = Gate::opened(|call: &Call<'_>| syncs_log(call));
     let db = hooked(dir.path(), gate.hook(), Settings::default());
     db.create_collection("rows", schema()).unwrap();
     gate.shut();
@@ -222,7 +222,7 @@ fn a_key_is_known_when_the_floor_lies_inside_its_batch() {
 #[test]
 fn a_key_is_known_when_a_named_snapshot_raises_the_floor_above_its_batch() {
     let dir = tempfile::tempdir().unwrap();
-    let gate = Gate::opened(|call: &Call<'_>| call.op == Op::SyncData && in_dir(call.path, "wal"));
+    let gate = Gate::opened(|call: &Call<'_>| syncs_log(call));
     let db = hooked(dir.path(), gate.hook(), Settings::default());
     db.create_collection("rows", schema()).unwrap();
     db.create_collection("others", schema()).unwrap();
@@ -349,7 +349,7 @@ fn a_batch_of_unknown_fate_is_written_once_by_its_retry() {
     let armed = Arc::new(AtomicBool::new(false));
     let fails = Arc::clone(&armed);
     let hook = move |call: &Call<'_>| {
-        let hit = call.op == Op::SyncData && in_dir(call.path, "wal") && fails.load(Ordering::SeqCst);
+        let hit = syncs_log(call) && fails.load(Ordering::SeqCst);
         if hit { Act::Fail(akidb_host::sim::EIO) } else { Act::Go }
     };
     let db = hooked(dir.path(), Arc::new(hook), Settings::default());

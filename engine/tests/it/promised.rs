@@ -12,7 +12,7 @@ use akidb_host::{RealClock, Rng};
 use serde_json::json;
 
 use crate::history::{self, Watched, assert_kept};
-use crate::support::{hooked, in_dir};
+use crate::support::{hooked, in_dir, syncs_log};
 
 mod away;
 mod rooms;
@@ -255,7 +255,7 @@ fn promise_4_a_search_reads_one_lsn_across_memtables_and_segments() {
 #[test]
 fn promise_5_a_torn_tail_is_cut_and_reported_and_damage_elsewhere_stops_the_open() {
     let disk = CrashDisk::new(5);
-    let gate = Gate::opened(|call: &Call<'_>| call.op == Op::SyncData && in_dir(call.path, "wal"));
+    let gate = Gate::opened(|call: &Call<'_>| syncs_log(call));
     let fs = Arc::new(HookFs::new(Arc::new(disk.clone()), gate.hook()));
     // In this clock's time the idle log is never stamped as proven.
     let db = history::open(fs, Arc::new(FakeClock::default()), "").unwrap();

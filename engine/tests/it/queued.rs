@@ -10,10 +10,10 @@ use std::time::Duration;
 use akidb::{
     Batch, Collection, Db, Error, ErrorKind, Lsn, Metric, NewRow, Receipt, Result, Schema, Settings,
 };
-use akidb_host::sim::{Act, EIO, Gate, Op};
+use akidb_host::sim::{Act, EIO, Gate};
 use serde_json::json;
 
-use crate::support::{hooked, in_dir};
+use crate::support::{hooked, syncs_log};
 
 const DIM: u16 = 256;
 /// An eighth of the memory.
@@ -30,7 +30,7 @@ fn open(gate: &Arc<Gate>, timeout_ms: u32) -> (tempfile::TempDir, Db, Collection
 }
 
 fn log_syncs() -> Arc<Gate> {
-    Gate::opened(|call| call.op == Op::SyncData && in_dir(call.path, "wal"))
+    Gate::opened(syncs_log)
 }
 
 fn row(n: usize) -> NewRow {

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use akidb::{Db, Settings};
-use akidb_host::sim::{Act, Call, HookFs};
+use akidb_host::sim::{Act, Call, HookFs, Op};
 use akidb_host::{Clock, RealClock, RealFs, RealSpawn};
 
 mod watched;
@@ -26,6 +27,11 @@ pub(crate) fn hooked(
         .unwrap()
 }
 
+/// Whether the log syncs what was appended: not the thread that makes its next file, which tries out what a sync of that costs.
+pub(crate) fn syncs_log(call: &Call<'_>) -> bool {
+    call.op == Op::SyncData && in_dir(call.path, "wal") && thread::current().name() != Some("wal-prepare")
+}
+
 /// What is waited for at most.
 pub(crate) const LONG: Duration = Duration::from_secs(60);
 
@@ -35,7 +41,7 @@ pub(crate) fn until(is_so: impl Fn() -> bool) {
     let since = RealClock.now();
     while !is_so() {
         assert!(RealClock.now().duration_since(since) < LONG, "it did not come to be");
-        std::thread::yield_now();
+        thread::yield_now();
     }
 }
 

@@ -2,10 +2,10 @@
 //! deletes by a filter.
 
 use akidb::{Collection, Db, ErrorKind, Expect, Fate, FieldType, Metric, NewRow, Schema};
-use akidb_host::sim::{Call, Op};
+use akidb_host::sim::Call;
 use serde_json::json;
 
-use crate::support::in_dir;
+use crate::support::syncs_log;
 
 mod batches;
 mod conditions;
@@ -25,7 +25,7 @@ fn number(rows: &Collection, id: &str) -> Option<i64> {
 }
 
 fn is_log_sync(call: &Call<'_>) -> bool {
-    call.op == Op::SyncData && in_dir(call.path, "wal")
+    syncs_log(call)
 }
 
 fn spawn<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> std::thread::JoinHandle<R> {
