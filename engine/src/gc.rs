@@ -187,7 +187,8 @@ pub(crate) fn is_ours(name: &str) -> bool {
     stem.ends_with(".parquet") || (stem.starts_with("deletion_vector_") && stem.ends_with(".bin"))
 }
 
-fn list(fs: &dyn Fs, dir: &Path) -> Result<Vec<(String, EntryKind)>> {
+/// What lies in a directory; nothing if there is none.
+pub(crate) fn list(fs: &dyn Fs, dir: &Path) -> Result<Vec<(String, EntryKind)>> {
     match fs.list(dir) {
         Ok(entries) => Ok(entries.into_iter().map(|entry| (entry.name, entry.kind)).collect()),
         Err(cause) if cause.kind() == IoErrorKind::NotFound => Ok(Vec::new()),

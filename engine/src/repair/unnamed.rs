@@ -33,12 +33,12 @@ pub(super) fn find(fs: &dyn Fs, home: &Path, store: &Store) -> Result<Vec<Unname
     let root = home.join("collections");
     let named: HashSet<PathBuf> = named.iter().map(|name| root.join(&**name)).collect();
     let mut found = Vec::new();
-    for (collection, _) in list(fs, &root)?.into_iter().filter(|(_, kind)| *kind == EntryKind::Dir) {
+    for (collection, _) in gc::list(fs, &root)?.into_iter().filter(|(_, kind)| *kind == EntryKind::Dir) {
         let dir = root.join(collection);
         for place in [dir.clone(), dir.join("dv")] {
             let whole =
                 |name: &str| gc::is_ours(name) && [".parquet", ".bin"].iter().any(|end| name.ends_with(end));
-            for (name, kind) in list(fs, &place)? {
+            for (name, kind) in gc::list(fs, &place)? {
                 let from = place.join(&name);
                 if kind == EntryKind::File && whole(&name) && !named.contains(&from) {
                     found.push(Unnamed { from, to: dir.join(ASIDE).join(name) });
@@ -73,12 +73,4 @@ pub(super) fn keep(fs: &dyn Fs, files: &[Unnamed]) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn list(fs: &dyn Fs, dir: &Path) -> Result<Vec<(String, EntryKind)>> {
-    match fs.list(dir) {
-        Ok(entries) => Ok(entries.into_iter().map(|entry| (entry.name, entry.kind)).collect()),
-        Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(cause) => Err(Error::io("AKI-0286", dir, "looking for files to keep", &cause)),
-    }
 }
